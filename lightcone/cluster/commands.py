@@ -1,0 +1,217 @@
+"""The worker's part in a run: the commands that run here, and how they are ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from distributed import Worker, WorkerPlugin, get_worker
+from distributed.utils import sync
+from distributed.worker import thread_state
+from distributed.worker_client import secede
+
+from lightcone.cluster.processes import CommandGroup, Usage
+
+__all__ = ["COMMANDS_PLUGIN", "KEY_PREFIX", "Cause", "Commands", "Ended", "Task", "current_task"]
+
+COMMANDS_PLUGIN = "lightcone-commands"
+KEY_PREFIX = "lightcone-"
+_EXECUTING = ("executing", "long-running")
+_logger = logging.getLogger("lightcone")
+
+
+class Cause(StrEnum):
+    """Why a command ended."""
+
+    ITSELF = "itself"
+    UNWANTED = "unwanted"
+    TIME_LIMIT = "time limit"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended.
+
+    Attributes:
+        code: its exit code, ``-N`` for signal N.
+        cause: whose doing it was.
+        seconds: from its start to its end.
+        usage: what it used.
+    """
+
+    code: int
+    cause: Cause
+    seconds: float
+    usage: Usage
+
+
+class Task:
+    """A task of ours on this worker: from the moment the engine begins it until it is over."""
+
+    def __init__(self, commands: Commands, key: str) -> None:
+        self.commands = commands
+        self.key = key
+        self.run = ""
+        self.group = CommandGroup()
+        self.cause = Cause.ITSELF
+        self.started = False
+
+    def describe_run(self, run: str) -> Mapping[str, Any]:
+        """What the run that wants this task has said of itself; asked of the scheduler once."""
+        self.run = run
+        return self.commands.describe_run(run)
+
+    @property
+    def unwanted(self) -> bool:
+        """Whether nobody wants this task any more."""
+        return self.cause is Cause.UNWANTED
+
+    def emit(self, topic: str, message: Mapping[str, Any]) -> None:
+        """Send a message to the run's driver, in order with everything else sent from here."""
+        self.commands.worker.log_event(topic, dict(message))
+
+    def execute(
+        self,
+        argv: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        directory: Path,
+        umask: int,
+        grace: float,
+        sink: Callable[[str, bytes], None],
+        time_limit: float | None = None,
+        hold: Sequence[int] = (),
+        merge: bool = True,
+    ) -> Ended:
+        """Run a command to its end; see :meth:`CommandGroup.start` for the arguments.
+
+        ``time_limit`` is in seconds; past it the command is ended.
+
+        Raises:
+            OSError: where the program cannot be run.
+        """
+        begun = time.monotonic()
+        if not self.group.start(
+            argv,
+            environment=environment,
+            directory=directory,
+            umask=umask,
+            hold=hold,
+            merge=merge,
+        ):
+            return Ended(-signal.SIGTERM, self.cause, 0.0, Usage())
+        timer = None
+        if time_limit is not None:
+            timer = threading.Timer(time_limit, self.end, (Cause.TIME_LIMIT, grace))
+            timer.daemon = True
+            timer.start()
+        code = self.group.wait(sink, grace)
+        if timer is not None:
+            timer.cancel()
+        return Ended(code, self.cause, time.monotonic() - begun, self.group.usage)
+
+    def end(self, cause: Cause, grace: float) -> None:
+        """Ask the command to end, and end it after ``grace`` seconds (0: at once)."""
+        if self.cause is Cause.ITSELF:
+            self.cause = cause
+        if grace <= 0:
+            self.group.end(signal.SIGKILL)
+            return
+        self.group.end(signal.SIGTERM)
+        timer = threading.Timer(grace, self.group.end, (signal.SIGKILL,))
+        timer.daemon = True
+        timer.start()
+
+
+class Commands(WorkerPlugin):
+    """Follows the engine's word on every task of ours, and ends what is no longer wanted."""
+
+    name = COMMANDS_PLUGIN
+
+    def __init__(self, grace: float = 10.0) -> None:
+        self.grace = grace
+
+    def setup(self, worker: Worker) -> None:
+        """Called by the engine when the plugin joins a worker."""
+        self.worker = worker
+        self.tasks: dict[str, Task] = {}
+        self._runs: dict[str, Mapping[str, Any]] = {}
+        worker.handlers["lightcone_interrupt"] = self.interrupt
+
+    def transition(self, key: Any, start: str, finish: str, **kwargs: Any) -> None:
+        """Called by the engine, in its event loop, for every change of a task's state."""
+        if not isinstance(key, str) or not key.startswith(KEY_PREFIX):
+            return
+        if finish == "executing":
+            # Before the task's thread runs: what is unwanted from now on is known to it.
+            self.tasks[key] = Task(self, key)
+        elif start in _EXECUTING and finish not in (*_EXECUTING, "memory"):
+            task = self.tasks.get(key)
+            if task is not None:
+                task.end(Cause.UNWANTED, self.grace)
+                if not task.started:
+                    del self.tasks[key]
+
+    async def interrupt(self, run: str, kill: bool) -> None:
+        """The run's driver wants its commands to end: politely, or at once."""
+        for task in list(self.tasks.values()):
+            if task.run == run:
+                task.end(Cause.UNWANTED, 0.0 if kill else self.grace)
+
+    async def teardown(self, worker: Worker) -> None:
+        """Called by the engine when the worker closes: end every command, TERM before KILL."""
+        for task in list(self.tasks.values()):
+            task.end(Cause.UNWANTED, self.grace)
+        deadline = time.monotonic() + self.grace + 2.0
+        while any(task.started for task in self.tasks.values()) and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+
+    def describe_run(self, run: str) -> Mapping[str, Any]:
+        """What a run has said of itself."""
+        told = self._runs.get(run)
+        if told is None:
+            told = sync(self.worker.loop, self.worker.scheduler.lightcone_run, run=run)
+            if told is None:
+                raise RuntimeError(f"the run {run} is gone")
+            if len(self._runs) >= 64:
+                self._runs.pop(next(iter(self._runs)))
+            self._runs[run] = told
+        return told
+
+    def begin(self, key: str) -> Task:
+        """The task whose thread calls this; it steps out of the worker's thread pool."""
+        task = self.tasks[key]
+        task.started = True
+        # Its resources stay held: commands are bounded by what they ask for, not by threads.
+        secede()
+        return task
+
+    def finish(self, task: Task) -> None:
+        """The task's thread is done."""
+        if self.tasks.get(task.key) is task:
+            del self.tasks[task.key]
+
+
+class current_task:  # noqa: N801 (used as a function)
+    """Context manager giving the :class:`Task` in whose thread it is entered."""
+
+    def __enter__(self) -> Task:
+        worker = get_worker()
+        commands = worker.plugins.get(COMMANDS_PLUGIN)
+        if not isinstance(commands, Commands):
+            raise RuntimeError("this worker has not been prepared for commands")
+        self.task = commands.begin(str(thread_state.key))
+        return self.task
+
+    def __exit__(self, *_: object) -> None:
+        self.task.commands.finish(self.task)
+
+

@@ -1,0 +1,116 @@
+"""The control socket: what a living session says of itself, and how it is asked.
+
+Protocol 1: a Unix socket on which the client sends one JSON object on a line and gets one back.
+
+- ``{"op": "describe"}``: what the session is, at once.
+- ``{"op": "ready"}``: the same, as soon as a worker is there.
+- ``{"op": "idle"}``: the same, as soon as nothing uses the session.
+- ``{"op": "hold", "use": bool}``: the same, at once; the connection then stays open, counts as a
+  use if ``use``, and gets ``{"ended": reason}`` when the session ends in good order.
+- ``{"op": "reason", "reason": text}``: why the session is about to be ended; the description.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+__all__ = ["PROTOCOL", "ControlServer"]
+
+PROTOCOL = 1
+_LINE_LIMIT = 65536
+
+
+class ControlServer:
+    """Answers on a session's control socket, in the event loop of its scheduler."""
+
+    def __init__(self, path: Path, describe: Callable[[], dict[str, Any]]) -> None:
+        self.path = path
+        self.reason = ""
+        self.users = 0
+        self._describe = describe
+        self._changed = asyncio.Condition()
+        self._server: asyncio.Server | None = None
+        self._holders: set[asyncio.StreamWriter] = set()
+        self._notices: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Listen; whoever calls this holds the owner lock, so a socket there is a dead one's."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)
+        mask = os.umask(0o177)
+        try:
+            self._server = await asyncio.start_unix_server(
+                self._serve, str(self.path), limit=_LINE_LIMIT
+            )
+        finally:
+            os.umask(mask)
+
+    def changed(self) -> None:
+        """Let those who wait look again: workers or uses have changed."""
+        task = asyncio.ensure_future(self._notify())
+        self._notices.add(task)
+        task.add_done_callback(self._notices.discard)
+
+    async def close(self) -> None:
+        """Tell those who hold a connection why it ends, and stop listening."""
+        if self._server is None:
+            return
+        self._server.close()
+        for writer in list(self._holders):
+            with contextlib.suppress(OSError):
+                writer.write(_line({"ended": self.reason}))
+                writer.close()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)
+
+    async def _notify(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            with contextlib.suppress(OSError, ValueError, asyncio.LimitOverrunError):
+                await self._answer(reader, writer)
+        except asyncio.CancelledError:
+            pass  # the loop is being closed; a stream's callback would log this as an error
+        finally:
+            writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = json.loads(await reader.readline())
+        operation = request.get("op") if isinstance(request, dict) else None
+        if operation in ("ready", "idle"):
+            gone = asyncio.ensure_future(reader.read(1))
+            async with self._changed:
+                while not self._describe()[operation] and not gone.done():
+                    waiting = asyncio.ensure_future(self._changed.wait())
+                    await asyncio.wait({waiting, gone}, return_when=asyncio.FIRST_COMPLETED)
+                    if not waiting.done():
+                        waiting.cancel()
+                        with contextlib.suppress(asyncio.CancelledError):
+                            await waiting
+            gone.cancel()
+        elif operation == "reason":
+            self.reason = str(request.get("reason", ""))
+        writer.write(_line(self._describe()))
+        await writer.drain()
+        if operation == "hold":
+            use = bool(request.get("use"))
+            self.users += use
+            self._holders.add(writer)
+            try:
+                await reader.read()
+            finally:
+                self._holders.discard(writer)
+                self.users -= use
+                self.changed()
+
+
+def _line(value: dict[str, Any]) -> bytes:
+    return json.dumps(value).encode() + b"\n"

@@ -1,0 +1,273 @@
+"""The guard: runs one program of a session and lets nothing of it outlive it.
+
+A script of the standard library alone, run with ``python -I -S guard.py OPTIONS -- PROGRAM…``:
+it stands beside every program of a session, so it has to be small and quick to start.
+
+- It is a child subreaper (Linux, ``prctl(2)``), so every descendant of the program, however
+  detached, becomes the guard's child when its parent dies, and is ended when the program is gone:
+  TERM, and KILL after the grace. Elsewhere it ends the descendants it can find by parent.
+- SIGHUP, SIGTERM and SIGINT ask the program to end; one that has not ended after the grace and
+  five seconds more is killed.
+- When the guard itself is killed, the kernel sends SIGTERM to the program (Linux).
+- The program's output goes to the guard's own output and to the log file.
+- ``--restart``: a program that ended badly and unasked, after it had said with SIGUSR1 that it was
+  up, is started again, more slowly each time; five bad ends within a minute are given up.
+- ``--drop=PREFIX``, ``--set=NAME=VALUE``: the program's environment is the guard's own, less the
+  variables with that prefix, and with those set.
+- ``--members=FILE``: this lock is held, shared, until both the guard and the program are gone.
+
+It leaves with the program's exit status, 128 + N where signal N ended it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import signal
+import sys
+import time
+
+__all__ = ["descendants", "end_all"]
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_LINUX = sys.platform == "linux"
+_ASK = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
+_HANDLED = (*_ASK, signal.SIGCHLD, signal.SIGUSR1)
+_LOG_LIMIT = 16 * 1024 * 1024
+_MARGIN = 5.0
+_TICK = 0.02
+
+
+def descendants(root: int) -> list[int]:
+    """The living processes below ``root``, zombies left out, nearest first."""
+    children: dict[int, list[tuple[int, bool]]] = {}
+    if _LINUX:
+        for name in os.listdir("/proc"):
+            if name.isdigit():
+                try:
+                    with open(f"/proc/{name}/stat", "rb") as file:
+                        # The command's name may hold anything; what follows its last ")" is plain.
+                        fields = file.read().rpartition(b")")[2].split()
+                except OSError:
+                    continue
+                children.setdefault(int(fields[1]), []).append((int(name), fields[0] == b"Z"))
+    else:
+        with os.popen("/bin/ps -A -o pid=,ppid=,stat=") as lines:
+            for line in lines:
+                pid, parent, state = line.split()[:3]
+                children.setdefault(int(parent), []).append((int(pid), state.startswith("Z")))
+    found, queue = [], [root]
+    while queue:
+        for pid, zombie in children.get(queue.pop(0), ()):
+            queue.append(pid)
+            if not zombie:
+                found.append(pid)
+    return found
+
+
+def end_all(root: int, grace: float) -> None:
+    """End every process below ``root``: TERM, and KILL after ``grace`` seconds."""
+    deadline = time.monotonic() + grace
+    asked: set[int] = set()
+    while True:
+        _reap()
+        left = descendants(root)
+        if not left:
+            return
+        late = time.monotonic() >= deadline
+        for pid in left:
+            if late or pid not in asked:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
+                    if not late:  # a stopped process acts on TERM only when it goes on
+                        os.kill(pid, signal.SIGCONT)
+                asked.add(pid)
+        if late and time.monotonic() >= deadline + _MARGIN:
+            return  # only processes of another user, or in the kernel's hands, are left
+        time.sleep(_TICK)
+
+
+def _reap() -> dict[int, int]:
+    """The ended children, by their raw wait status."""
+    ended = {}
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                break
+            ended[pid] = status
+    return ended
+
+
+class _Guard:
+    def __init__(self, options: dict[str, str], program: list[str]) -> None:
+        self.program = program
+        self.grace = float(options.get("--grace", "10"))
+        self.restart = "--restart" in options
+        self.log_path = options.get("--log", "")
+        self.log = self._open_log() if self.log_path else -1
+        self.asked = 0.0
+        self.was_up = False
+        drop = options.get("--drop")
+        self.environment = {
+            name: value
+            for name, value in os.environ.items()
+            if drop is None or not name.startswith(drop)
+        }
+        for assignment in options.get("--set", "").split("\n"):
+            name, _, value = assignment.partition("=")
+            if name:
+                self.environment[name] = value
+        if "--members" in options:
+            # Inherited by the program: the lock is free only when both are gone.
+            members = os.open(options["--members"], os.O_RDWR | os.O_CREAT, 0o600)
+            fcntl.flock(members, fcntl.LOCK_SH)
+            os.set_inheritable(members, True)
+        if _LINUX:
+            self.prctl = _load_prctl()
+            self.prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        self.wakeup, wakeup_write = os.pipe()
+        for end in (self.wakeup, wakeup_write):
+            os.set_blocking(end, False)
+        signal.set_wakeup_fd(wakeup_write, warn_on_full_buffer=False)
+        for signum in _ASK:
+            signal.signal(signum, self._on_request)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGUSR1, self._on_up)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        with contextlib.suppress(OSError):
+            os.set_blocking(1, False)  # a terminal that does not read must not hold the program up
+        self.pid = 0
+
+    def _on_up(self, *_: object) -> None:
+        self.was_up = True
+
+    def _on_request(self, *_: object) -> None:
+        if not self.asked:
+            self.asked = time.monotonic()
+        if self.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGTERM)
+
+    def run(self) -> int:
+        """Run the program, again where that is asked for, and return the exit status."""
+        bad_ends: list[float] = []
+        while True:
+            status = self._run_once()
+            end_all(os.getpid(), self.grace)
+            code = os.waitstatus_to_exitcode(status)
+            how = f"signal {-code}" if code < 0 else f"exit status {code}"
+            self._say(f"[guard] {os.path.basename(self.program[0])} ended: {how}")
+            code = 128 - code if code < 0 else code
+            if self.asked or code == 0 or not (self.restart and self.was_up):
+                return code
+            now = time.monotonic()
+            bad_ends = [moment for moment in bad_ends if now - moment < 60] + [now]
+            if len(bad_ends) >= 5:
+                self._say("[guard] five bad ends within a minute: giving up")
+                return code
+            pause = 0.1 * 4 ** (len(bad_ends) - 1)
+            self._say(f"[guard] starting it again in {pause:.1f} s")
+            select.select([self.wakeup], [], [], pause)
+            if self.asked:
+                return code
+
+    def _run_once(self) -> int:
+        reader, writer = os.pipe()
+        parent = os.getpid()
+        # Between here and the fork a request would find no program to pass it on to.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ASK)
+        self.pid = os.fork()
+        if self.pid == 0:
+            self._become_program(parent, writer)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ASK)
+        os.close(writer)
+        status: int | None = None
+        try:
+            while status is None:
+                timeout = None
+                if self.asked:
+                    timeout = self.asked + self.grace + _MARGIN - time.monotonic()
+                    if timeout <= 0:
+                        os.kill(self.pid, signal.SIGKILL)
+                        timeout = None
+                ready = select.select([reader, self.wakeup], [], [], timeout)[0]
+                if reader in ready and not self._copy(reader):
+                    ready = select.select([self.wakeup], [], [], timeout)[0]
+                if self.wakeup in ready:
+                    with contextlib.suppress(BlockingIOError):
+                        os.read(self.wakeup, 4096)
+                    status = _reap().get(self.pid)
+            self.pid = 0
+            while select.select([reader], [], [], 0)[0] and self._copy(reader):
+                pass
+        finally:
+            os.close(reader)
+        return status
+
+    def _become_program(self, parent: int, writer: int) -> None:
+        try:
+            # A session of its own: the terminal's hangup reaches the guard alone, which passes it on.
+            os.setsid()
+            if _LINUX:
+                self.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+                if os.getppid() != parent:
+                    os._exit(1)
+            null = os.open(os.devnull, os.O_RDONLY)
+            os.dup2(null, 0)
+            os.dup2(writer, 1)
+            os.dup2(writer, 2)
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+            for signum in _HANDLED:
+                signal.signal(signum, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, set())
+            os.execvpe(self.program[0], self.program, self.environment)  # noqa: S606 (no shell)
+        except BaseException as error:  # noqa: BLE001 (nothing may return into the guard's loop)
+            os.write(2, f"[guard] {self.program[0]}: {error}\n".encode())
+        finally:
+            os._exit(127)
+
+    def _copy(self, reader: int) -> bool:
+        data = os.read(reader, 65536)
+        self._emit(data)
+        return bool(data)
+
+    def _say(self, line: str) -> None:
+        self._emit(f"{line}\n".encode())
+
+    def _emit(self, data: bytes) -> None:
+        with contextlib.suppress(OSError):
+            os.write(1, data)
+        if self.log >= 0:
+            with contextlib.suppress(OSError):
+                if os.fstat(self.log).st_size > _LOG_LIMIT:
+                    os.close(self.log)
+                    os.rename(self.log_path, f"{self.log_path}.old")
+                    self.log = self._open_log()
+                os.write(self.log, data)
+
+    def _open_log(self) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        return os.open(self.log_path, flags, 0o600)
+
+
+def _load_prctl():  # type: ignore[no-untyped-def]  # a foreign function has no useful type
+    import ctypes
+
+    return ctypes.CDLL(None, use_errno=True).prctl
+
+
+def _main(arguments: list[str]) -> int:
+    split = arguments.index("--")
+    options: dict[str, str] = {}
+    for argument in arguments[:split]:
+        name, _, value = argument.partition("=")
+        options[name] = f"{options[name]}\n{value}" if name in options else value
+    return _Guard(options, arguments[split + 1 :]).run()
+
+
+if __name__ == "__main__":
+    sys.exit(_main(sys.argv[1:]))

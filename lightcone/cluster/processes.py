@@ -1,0 +1,179 @@
+"""Processes and signals: the one place, beside the guard, that starts and ends commands."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightcone.cluster.guard import descendants
+
+__all__ = ["CommandGroup", "Usage"]
+
+_CHUNK = 65536
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a command and the children it waited for used: seconds and bytes."""
+
+    cpu_seconds: float = 0.0
+    peak_memory: int = 0
+
+
+class CommandGroup:
+    """One command in a process group of its own.
+
+    Signals are sent under a lock that also covers the start and the reaping of the command, so
+    none goes to a stranger's process that got the same id, and no command starts once ended.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._reaped = False
+        self._refused = False
+        self.usage = Usage()
+
+    def start(
+        self,
+        argv: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        directory: Path,
+        umask: int,
+        hold: Sequence[int] = (),
+        merge: bool = True,
+    ) -> bool:
+        """Start the command, or return False when it has been ended already.
+
+        Args:
+            argv: the program and its arguments.
+            environment: the whole environment.
+            directory: the working directory.
+            umask: the file mode creation mask.
+            hold: descriptors that the command's processes keep open for as long as they live.
+            merge: whether its errors go to the same stream as its output.
+
+        Raises:
+            OSError: where the program cannot be run.
+        """
+        with self._lock:
+            if self._refused:
+                return False
+            self._process = subprocess.Popen(  # noqa: S603 (an argument list, as the user wrote it)
+                argv,
+                env=dict(environment),
+                cwd=directory,
+                umask=umask,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT if merge else subprocess.PIPE,
+                pass_fds=tuple(hold),
+                start_new_session=True,
+                # The signals that Python ignores would be ignored by the command too.
+                restore_signals=True,
+            )
+            return True
+
+    def refuse(self) -> None:
+        """Never start, if not started yet."""
+        with self._lock:
+            self._refused = True
+
+    def end(self, signum: signal.Signals) -> None:
+        """Signal the whole group and every other descendant; nothing starts from now on."""
+        with self._lock:
+            self._refused = True
+            if self._process is None or self._reaped:
+                return
+            leader = self._process.pid
+            for pid in descendants(leader):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    if os.getpgid(pid) != leader:
+                        os.kill(pid, signum)
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(leader, signum)
+                os.killpg(leader, signal.SIGCONT)
+
+    def wait(self, sink: Callable[[str, bytes], None], grace: float) -> int:
+        """Pass the output on until the command ends; return its exit code, -N for signal N.
+
+        Processes that the command left behind in its group are ended with it. ``sink`` gets the
+        name of the stream, ``"out"`` or ``"err"``, and what came.
+        """
+        process = self._process
+        assert process is not None
+        with selectors.DefaultSelector() as selector:
+            ended = _exit_descriptor(process.pid)
+            selector.register(ended, selectors.EVENT_READ)
+            for name, stream in (("out", process.stdout), ("err", process.stderr)):
+                if stream is not None:
+                    os.set_blocking(stream.fileno(), False)
+                    selector.register(stream, selectors.EVENT_READ, name)
+            running = True
+            while running:
+                for key, _ in selector.select():
+                    if key.fd == ended:
+                        running = False
+                    elif not _pass_on(key, sink):
+                        selector.unregister(key.fileobj)
+            os.close(ended)
+            selector.unregister(ended)
+            code = self._reap(process, grace)
+            for key in list(selector.get_map().values()):
+                while _pass_on(key, sink):
+                    pass
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+        return code
+
+    def _reap(self, process: subprocess.Popen[bytes], grace: float) -> int:
+        with self._lock:
+            _, status, usage = os.wait4(process.pid, 0)
+            self._reaped = True
+        process.returncode = os.waitstatus_to_exitcode(status)
+        scale = 1024 if os.uname().sysname == "Linux" else 1
+        self.usage = Usage(usage.ru_utime + usage.ru_stime, usage.ru_maxrss * scale)
+        # The group's id cannot be given to another process while it has a member.
+        deadline, signum = time.monotonic() + grace, signal.SIGTERM
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signum)
+            while True:
+                time.sleep(0.01)
+                late = time.monotonic() > deadline
+                os.killpg(process.pid, signal.SIGKILL if late else 0)
+        return process.returncode
+
+
+def _exit_descriptor(pid: int) -> int:
+    """A descriptor that becomes readable when the child ``pid`` has ended."""
+    if hasattr(os, "pidfd_open"):
+        with contextlib.suppress(OSError):
+            return os.pidfd_open(pid)
+    reader, writer = os.pipe()
+
+    def watch() -> None:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        os.close(writer)
+
+    threading.Thread(target=watch, daemon=True).start()
+    return reader
+
+
+def _pass_on(key: selectors.SelectorKey, sink: Callable[[str, bytes], None]) -> bool:
+    try:
+        data = os.read(key.fd, _CHUNK)
+    except BlockingIOError:
+        return False
+    if data:
+        sink(key.data, data)
+    return bool(data)

@@ -1,0 +1,52 @@
+"""The scheduler's part in a run: who wants what done, as whom."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from distributed import Scheduler, SchedulerPlugin
+
+__all__ = ["RUNS_PLUGIN", "Runs"]
+
+RUNS_PLUGIN = "lightcone-runs"
+
+
+class Runs(SchedulerPlugin):
+    """Keeps, in memory alone, what each connected run has said of itself.
+
+    A run is dropped when its client is gone, so nothing of it outlives it. Workers ask for a run
+    when they meet its first command: its environment crosses the network once a worker, not once a
+    command, and is written nowhere.
+    """
+
+    name = RUNS_PLUGIN
+
+    def __init__(self) -> None:
+        self.runs: dict[str, dict[str, Any]] = {}
+
+    async def start(self, scheduler: Scheduler) -> None:
+        """Serve the runs' requests from now on."""
+        self.scheduler = scheduler
+        scheduler.handlers["lightcone_begin"] = self.begin
+        scheduler.handlers["lightcone_run"] = self.describe
+        scheduler.handlers["lightcone_interrupt"] = self.interrupt
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"runs": {}}
+
+    async def begin(self, run: str, client: str, description: dict[str, Any]) -> None:
+        """A client begins a run; ``description`` is what its commands need to know."""
+        self.runs[run] = {**description, "client": client}
+
+    async def describe(self, run: str) -> dict[str, Any] | None:
+        """What the run has said of itself, or None when it is gone."""
+        return self.runs.get(run)
+
+    async def interrupt(self, run: str, kill: bool) -> None:
+        """End the run's commands on every worker: politely, or at once."""
+        message = {"op": "lightcone_interrupt", "run": run, "kill": kill}
+        await self.scheduler.broadcast(msg=message, on_error="ignore")
+
+    def remove_client(self, scheduler: Scheduler, client: str) -> None:
+        """Forget the runs of a client that is gone."""
+        self.runs = {run: told for run, told in self.runs.items() if told["client"] != client}

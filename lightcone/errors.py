@@ -1,0 +1,59 @@
+"""The errors that users see, and the exit code each stands for.
+
+Every message is one sentence saying what is wrong, where, and what to do next; the command
+line prints it and leaves with the error's ``exit_code``.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "Interrupted",
+    "InternalError",
+    "LightconeError",
+    "SessionError",
+    "SettingsError",
+    "SpecError",
+    "UsageError",
+]
+
+
+class LightconeError(Exception):
+    """Any failure that a user can cause or has to know of."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(LightconeError):
+    """The call asks for something that cannot be: an unknown output, a bad option value."""
+
+    exit_code = 2
+
+
+class SpecError(LightconeError):
+    """The project's ``astra.yaml`` or a universe file cannot be used as it stands."""
+
+    exit_code = 2
+
+
+class SettingsError(LightconeError):
+    """A settings file or an environment variable has a value that cannot be used."""
+
+    exit_code = 2
+
+
+class SessionError(LightconeError):
+    """The session could not be started or reached."""
+
+    exit_code = 3
+
+
+class InternalError(LightconeError):
+    """Something that should hold did not; the message says what, the cause says where."""
+
+
+class Interrupted(LightconeError):
+    """The user stopped the command."""
+
+    exit_code = 130

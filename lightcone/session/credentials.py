@@ -1,0 +1,46 @@
+"""The key that a session's own programs and callers know each other by."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from lightcone.files import write_atomically
+
+__all__ = ["create"]
+
+_VALID_FOR = timedelta(days=3650)
+
+
+def create(path: Path) -> None:
+    """Write a new private key and its self-signed certificate to ``path``, in one PEM (0600).
+
+    The certificate is its own authority: whoever has the file is of the session, and nobody else.
+    EC P-256 (FIPS 186-5), X.509 v3 (RFC 5280).
+    """
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "lightcone session")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        # Clocks of the nodes of a cluster differ a little.
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + _VALID_FOR)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    write_atomically(path, pem + certificate.public_bytes(serialization.Encoding.PEM))
