@@ -136,8 +136,16 @@ class Commands(WorkerPlugin):
 
     name = COMMANDS_PLUGIN
 
-    def __init__(self, grace: float = 10.0) -> None:
+    def __init__(self, grace: float = 10.0, bounded_by_threads: bool = False) -> None:
+        """Prepare a worker for commands.
+
+        Args:
+            grace: seconds between asking a command to end and ending it.
+            bounded_by_threads: whether each command takes a thread of the worker, which is what
+                bounds them where the worker declares no resources.
+        """
         self.grace = grace
+        self.bounded_by_threads = bounded_by_threads
 
     def setup(self, worker: Worker) -> None:
         """Called by the engine when the plugin joins a worker."""
@@ -187,11 +195,12 @@ class Commands(WorkerPlugin):
         return told
 
     def begin(self, key: str) -> Task:
-        """The task whose thread calls this; it steps out of the worker's thread pool."""
+        """The task whose thread calls this; where it can, it leaves the thread pool."""
         task = self.tasks[key]
         task.started = True
-        # Its resources stay held: commands are bounded by what they ask for, not by threads.
-        secede()
+        if not self.bounded_by_threads:
+            # Its resources stay held: commands are bounded by what they ask for.
+            secede()
         return task
 
     def finish(self, task: Task) -> None:

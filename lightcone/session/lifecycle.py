@@ -34,12 +34,17 @@ class Ensured:
     spawned: bool
 
 
-def ensure(context: Context, say: Say = lambda _: None) -> Ensured:
+def ensure(
+    context: Context,
+    say: Say = lambda _: None,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> Ensured:
     """The living session of ``context``, started if there is none; any number may call at once.
 
     Args:
         context: whose session.
         say: is told, in a line, what takes time.
+        meanwhile: is called while a session is starting, for what the caller will need anyway.
 
     Raises:
         SessionError: where there is none and none can be started, or whether there is one cannot
@@ -67,7 +72,7 @@ def ensure(context: Context, say: Say = lambda _: None) -> Ensured:
                 f"(lock {context.spawn_lock}): look at 'lc session status', and run again."
             )
     try:
-        return _ensure_locked(context, say)
+        return _ensure_locked(context, say, meanwhile)
     finally:
         lock.release()
 
@@ -120,7 +125,7 @@ def _check_versions(description: dict[str, Any]) -> None:
         )
 
 
-def _ensure_locked(context: Context, say: Say) -> Ensured:
+def _ensure_locked(context: Context, say: Say, meanwhile: Callable[[], None]) -> Ensured:
     description = _ready(context)
     if description is not None:
         return Ensured(description, spawned=False)
@@ -138,6 +143,7 @@ def _ensure_locked(context: Context, say: Say) -> Ensured:
     say(f"starting the session {context.name}")
     spawn.tidy(context)
     spawn.start(context)
+    meanwhile()
     description = _await(context, _START_DEADLINE)
     if description is None:
         raise SessionError(spawn.failure(context))

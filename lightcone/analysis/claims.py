@@ -1,0 +1,260 @@
+"""Claims: the exclusive right to make one output, and what becomes of the result before it.
+
+A claim is a kernel lock on scratch, named after the output's path, and a journal beside the
+results. The lock says who may write and is shared by the processes of the recipe, so it lasts as
+long as any of them, whatever became of the worker. The journal says what had been set aside, so
+that whoever takes the claim next can put it back:
+
+==========================  =====================  ==============================================
+manifest                    in ``previous/``       what lies at the output's path
+==========================  =====================  ==============================================
+of the journal's attempt    anything               the new result: forget the previous one
+another one's               nothing                the previous result, untouched or put back
+none                        manifest, no output    the previous result, its manifest to be put back
+none                        output                 partial work: keep it apart, put both back
+none                        nothing                partial work of an output that had no result
+==========================  =====================  ==============================================
+
+Every step is a rename within one file system, and recovery can itself be interrupted and repeated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import socket
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lightcone.analysis import manifest as manifests
+from lightcone.analysis.manifest import MANIFEST, Manifest
+from lightcone.analysis.output import Output
+from lightcone.context import boot_id
+from lightcone.files import Lock, fsync_directory, write_atomically
+
+__all__ = ["Busy", "Claim", "holder", "is_interrupted", "lock_path", "read_inputs"]
+
+JOURNAL = "journal.json"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Busy:
+    """Somebody else has the claim.
+
+    Attributes:
+        by: who, in words.
+        lock: the lock to wait for; None where it cannot be waited for from here.
+    """
+
+    by: str
+    lock: Path | None
+
+
+def lock_path(claims: Path, path: Path) -> Path:
+    """The lock of the output at ``path``, the same for every name of its directory."""
+    place = os.path.join(os.path.realpath(path.parent), path.name)
+    return claims / f"{hashlib.sha256(os.fsencode(place)).hexdigest()[:32]}.lock"
+
+
+def holder(output: Output) -> Busy | None:
+    """Who is making ``output`` now, or None; ``Busy.lock`` is then always None.
+
+    Asked of the lock that the journal names, so right for every context that shares the results;
+    changes nothing.
+    """
+    journal = _read_journal(output.state_dir)
+    if journal is None or _is_over(journal):
+        return None
+    return Busy(_who(journal), None)
+
+
+def is_interrupted(output: Output) -> bool:
+    """Whether somebody began to make ``output`` and left it, for the next run to put right."""
+    journal = _read_journal(output.state_dir)
+    if journal is None:
+        return False
+    recorded = manifests.read(output.state_dir)
+    return recorded is None or recorded.made.get("attempt") != journal.get("attempt")
+
+
+def read_inputs(claims: Path, paths: list[Path]) -> list[Lock] | Busy:
+    """Locks that keep the outputs at ``paths`` from being remade while they are read."""
+    locks: list[Lock] = []
+    for path in paths:
+        lock = Lock(lock_path(claims, path))
+        if not lock.acquire(shared=True):
+            for taken in locks:
+                taken.close()
+            return Busy(f"its input {path.name} is being made", lock.path)
+        locks.append(lock)
+    return locks
+
+
+class Claim:
+    """The claim of one output, held from :meth:`take` to :meth:`release`."""
+
+    def __init__(self, output: Output, lock: Lock) -> None:
+        self.output = output
+        self.lock = lock
+        self.attempt = secrets.token_hex(8)
+        self._previous = output.state_dir / "previous"
+        self._manifest = output.state_dir / MANIFEST
+        self._journal = output.state_dir / JOURNAL
+
+    @staticmethod
+    def take(output: Output, claims: Path) -> Claim | Busy:
+        """Take the claim, after putting right what a dead holder left behind.
+
+        Raises:
+            OSError: where the results cannot be read or written.
+        """
+        lock = Lock(lock_path(claims, output.path))
+        if not lock.acquire():
+            journal = _read_journal(output.state_dir)
+            return Busy(_who(journal) if journal else "somebody else", lock.path)
+        claim = Claim(output, lock)
+        try:
+            journal = _read_journal(output.state_dir)
+            if journal is not None:
+                if journal.get("lock") != str(lock.path) and not _is_over(journal):
+                    claim.release()
+                    return Busy(_who(journal), None)
+                claim._settle(journal)
+            _remove(claim._previous)
+        except BaseException:
+            claim.release()
+            raise
+        return claim
+
+    def set_aside(self, run: str, umask: int) -> None:
+        """Move the result there is out of the way; from here on the path belongs to the recipe.
+
+        ``run`` is what the claim's journal calls its holder; ``umask`` is the recipe's.
+
+        Raises:
+            OSError: where that cannot be done; nothing has then been moved.
+        """
+        state, path = self.output.state_dir, self.output.path
+        state.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        had_output = os.path.lexists(path)
+        if had_output and os.lstat(path).st_dev != os.stat(state).st_dev:
+            raise OSError(errno.EXDEV, "it is on another file system than its directory", str(path))
+        journal = {
+            "version": VERSION,
+            "attempt": self.attempt,
+            "run": run,
+            "lock": str(self.lock.path),
+            "host": socket.gethostname(),
+            "boot_id": boot_id(),
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "had_output": had_output,
+        }
+        write_atomically(
+            self._journal, json.dumps(journal).encode(), mode=0o666, durable=had_output
+        )
+        if had_output:
+            self._previous.mkdir(exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(self._manifest, self._previous / MANIFEST)
+            os.rename(path, self._previous / "output")
+            for directory in (self._previous, state, path.parent):
+                fsync_directory(directory)
+        else:
+            self._manifest.unlink(missing_ok=True)  # of a result that is not there
+        if self.output.is_directory:
+            path.mkdir()
+            path.chmod(0o777 & ~umask)
+
+    def commit(self, manifest: Manifest) -> None:
+        """Make what lies at the path the output's good result, durably.
+
+        ``manifest.made["attempt"]`` must be this claim's attempt.
+        """
+        manifests.flush(self.output.path)
+        manifests.write(self.output.state_dir, manifest)
+        self._forget()
+        _remove(self.output.state_dir / "partial")
+
+    def put_back(self) -> None:
+        """Undo :meth:`set_aside`, keeping apart what the recipe had written."""
+        journal = _read_journal(self.output.state_dir)
+        if journal is not None:
+            self._settle(journal)
+
+    def release(self) -> None:
+        """Give the claim up, for the recipe's processes too."""
+        self.lock.release()
+
+    def _settle(self, journal: dict[str, Any]) -> None:
+        recorded = manifests.read(self.output.state_dir)
+        committed = recorded is not None and recorded.made.get("attempt") == journal.get("attempt")
+        if not committed and not os.path.lexists(self._manifest):
+            self._restore(bool(journal.get("had_output")))
+        self._forget()
+
+    def _restore(self, had_output: bool) -> None:
+        state, path = self.output.state_dir, self.output.path
+        kept = self._previous / "output"
+        if os.path.lexists(path) and (not had_output or os.path.lexists(kept)):
+            partial = state / "partial"
+            _remove(partial)
+            if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
+                path.rmdir()
+            else:
+                partial.mkdir()
+                os.rename(path, partial / path.name)
+        if os.path.lexists(kept):
+            os.rename(kept, path)
+            fsync_directory(path.parent)
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(self._previous / MANIFEST, self._manifest)
+        fsync_directory(state)
+
+    def _forget(self) -> None:
+        self._journal.unlink(missing_ok=True)
+        _remove(self._previous)
+
+
+def _read_journal(state: Path) -> dict[str, Any] | None:
+    try:
+        content = (state / JOURNAL).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    with contextlib.suppress(ValueError):
+        journal = json.loads(content)
+        if isinstance(journal, dict):
+            return journal
+    # Written atomically, so this is damage; it is safe to look for what was set aside.
+    return {"had_output": True}
+
+
+def _is_over(journal: dict[str, Any]) -> bool:
+    """Whether the holder that wrote ``journal`` is known to be gone, with all its processes."""
+    lock = journal.get("lock")
+    if not isinstance(lock, str):
+        return True
+    if journal.get("boot_id") != boot_id():
+        # Another host's, unless it is this one before it was started anew.
+        return bool(journal.get("host") == socket.gethostname())
+    return Lock.is_free(Path(lock), of_all=True)
+
+
+def _who(journal: dict[str, Any]) -> str:
+    started = str(journal.get("started", ""))[11:16]
+    return f"{journal.get('run', 'a run')} on {journal.get('host', 'another host')} since {started}"
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,282 @@
+"""The bytes of a file or a tree: their hash, whether they are still the same, and their flush.
+
+A file whose size, modification time and inode stand is not read again. That is safe only where
+the file could not have been written once more within the tick of the file system's clock in
+which it was hashed, so a stamp taken that soon carries ``UNTRUSTED`` as its time, and whoever
+compares it reads the file.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+__all__ = [
+    "UNTRUSTED",
+    "Data",
+    "Stamp",
+    "difference",
+    "fingerprint",
+    "fingerprint_foreign",
+    "flush",
+    "sync_directory",
+    "unchanged",
+]
+
+UNTRUSTED = -1
+"""The modification time of a stamp that only says what the bytes were, not how to know them."""
+
+# Longer than the coarsest clock of a file system in use (2 s on FAT, 1 s on Lustre).
+_COARSEST_TICK_NS = 2_100_000_000
+# Longer than the tick of a kernel's own file systems (10 ms with 100 Hz).
+_USUAL_TICK = 0.03
+# Above this many bytes, waiting for a coarse tick costs less than reading again at every plan.
+_LARGE = 16 << 20
+# What desktops and network file systems leave in any directory, and what lc itself did.
+_IGNORED = frozenset({".DS_Store", ".snakemake_timestamp"})
+_IGNORED_PREFIXES = (".nfs0", ".lightcone-")
+_UNSYNCABLE = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EROFS, errno.EBADF, errno.ENOSYS})
+
+
+class Stamp(NamedTuple):
+    """One file: its size in bytes, its time and inode when it was hashed, and its hash."""
+
+    size: int
+    mtime_ns: int
+    inode: int
+    sha256: str
+
+    def stands(self, found: os.stat_result) -> bool:
+        """Whether a file that looks like ``found`` surely has the bytes that were hashed."""
+        return (
+            found.st_mtime_ns == self.mtime_ns != UNTRUSTED
+            and found.st_size == self.size
+            and found.st_ino == self.inode
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """The bytes of an output or an input.
+
+    Attributes:
+        version: SHA-256 in hexadecimal: of the file's bytes, or over a tree's names and bytes.
+        files: the stamp of each file by its path within the tree, with ``/``; under ``""`` where
+            the path is itself a file.
+    """
+
+    version: str
+    files: dict[str, Stamp] = field(default_factory=dict)
+
+
+def fingerprint(path: Path, known: Data | Mapping[str, Stamp] | None = None) -> Data:
+    """Hash an output, a file or a tree, reading no file whose stamp in ``known`` stands.
+
+    The path itself may be a link; links within a tree count by where they point, and are not
+    followed. Modes, times, owners and empty directories do not count. Waits until the clock of
+    the file system has passed the last write (a few milliseconds; up to 2 s for large outputs on
+    file systems with coarse clocks), so that the stamps can be trusted. Call :func:`flush` first.
+
+    Raises:
+        FileNotFoundError: where there is nothing.
+        OSError: where a file cannot be read.
+    """
+    stamps = known.files if isinstance(known, Data) else known or {}
+    files = _files(path)
+    fresh = [found for name, _, found in files if not _stands(stamps, name, found)]
+    settled = _wait_for_tick(path, fresh) if fresh else 0
+    return _hash_files(files, stamps, settled)
+
+
+def fingerprint_foreign(path: Path, known: Mapping[str, Stamp] | None = None) -> Data:
+    """As :func:`fingerprint`, for files that are not ours: nothing is written beside them.
+
+    Raises:
+        FileNotFoundError: where there is nothing.
+        OSError: where a file cannot be read.
+    """
+    stamps = known or {}
+    files = _files(path)
+    fresh = [found for name, _, found in files if not _stands(stamps, name, found)]
+    settled = time.time_ns() - _COARSEST_TICK_NS
+    if fresh and sum(found.st_size for found in fresh) > _LARGE:
+        newest = max(found.st_mtime_ns for found in fresh)
+        if settled <= newest < settled + _COARSEST_TICK_NS:
+            time.sleep((newest + 1 - settled) / 1e9)
+            settled = time.time_ns() - _COARSEST_TICK_NS
+    return _hash_files(files, stamps, settled)
+
+
+def unchanged(path: Path, data: Data) -> bool:
+    """Whether the bytes at ``path`` are those of ``data``; False where they are missing.
+
+    Reads only files whose size, time or inode differ from what was recorded.
+    """
+    return not difference(path, data)
+
+
+def difference(path: Path, data: Data) -> str:
+    """What differs between ``path`` and ``data``, in words that follow its name; "" if nothing.
+
+    For instance ``"is missing"``, ``"was changed"``, ``"lacks a/b.csv"``, ``"cannot be read"``.
+    """
+    single = data.files.get("")
+    try:
+        top = os.stat(path)
+        if not stat.S_ISDIR(top.st_mode):
+            if single is None:
+                return "is no longer a directory"
+            return "" if _same(os.fspath(path), top, single) else "was changed"
+        if single is not None:
+            return "is now a directory"
+        present = set()
+        for name, full, found in _walk(os.fspath(path)):
+            stamp = data.files.get(name)
+            if stamp is None:
+                return f"has a new file {name}"
+            if not _same(full, found, stamp):
+                return f"has a changed file {name}"
+            present.add(name)
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    if len(present) == len(data.files):
+        return ""
+    return f"lacks {min(set(data.files) - present)}"
+
+
+def flush(path: Path) -> None:
+    """Bring every file and directory of an output to the disk, its own name included.
+
+    Raises:
+        OSError: where the disk refuses, for instance because it is full.
+    """
+    if os.path.isdir(path):
+        for directory, _, names in os.walk(path):
+            for name in names:
+                full = os.path.join(directory, name)
+                if stat.S_ISREG(os.lstat(full).st_mode):
+                    _sync(full)
+            _sync(directory)
+    elif os.path.isfile(path):
+        _sync(os.fspath(path))
+    _sync(os.path.dirname(os.path.realpath(path)))
+
+
+def sync_directory(path: str | Path) -> None:
+    """Bring a directory's entries to the disk, on file systems that can."""
+    _sync(os.fspath(path))
+
+
+def _files(path: Path) -> list[tuple[str, str, os.stat_result]]:
+    top = os.stat(path)
+    if stat.S_ISDIR(top.st_mode):
+        return list(_walk(os.fspath(path)))
+    return [("", os.fspath(path), top)]
+
+
+def _stands(stamps: Mapping[str, Stamp], name: str, found: os.stat_result) -> bool:
+    stamp = stamps.get(name)
+    return stamp is not None and stamp.stands(found)
+
+
+def _wait_for_tick(path: Path, fresh: list[os.stat_result]) -> int:
+    """The file system's time, in nanoseconds, once it has passed every time in ``fresh``, or
+    what it has come to when waiting longer is not worth it."""
+    newest = max(found.st_mtime_ns for found in fresh)
+    directory = os.path.realpath(path)
+    if not os.path.isdir(directory):
+        directory = os.path.dirname(directory)
+    now = _clock(directory)
+    large = sum(found.st_size for found in fresh) > _LARGE
+    patience = _COARSEST_TICK_NS / 1e9 if large else _USUAL_TICK
+    deadline = time.monotonic() + patience
+    while now <= newest < now + _COARSEST_TICK_NS and time.monotonic() < deadline:
+        time.sleep(0.001)
+        now = _clock(directory)
+    return now
+
+
+def _clock(directory: str) -> int:
+    """The time that a file written now in ``directory`` gets, in nanoseconds."""
+    import tempfile
+
+    try:
+        with tempfile.TemporaryFile(dir=directory, prefix=".lightcone-") as probe:
+            return os.fstat(probe.fileno()).st_mtime_ns
+    except OSError:
+        return time.time_ns() - _COARSEST_TICK_NS
+
+
+def _hash_files(
+    files: list[tuple[str, str, os.stat_result]], known: Mapping[str, Stamp], settled: int
+) -> Data:
+    stamps = {}
+    for name, full, found in files:
+        stamp = known.get(name)
+        if stamp is None or not stamp.stands(found):
+            digest = _hash(full, found)
+            after = os.lstat(full) if name else os.stat(full)
+            trusted = found.st_mtime_ns == after.st_mtime_ns < settled
+            mtime_ns = found.st_mtime_ns if trusted else UNTRUSTED
+            stamp = Stamp(after.st_size, mtime_ns, after.st_ino, digest)
+        stamps[name] = stamp
+    if "" in stamps:
+        return Data(stamps[""].sha256, stamps)
+    digest_of_all = hashlib.sha256(b"tree\0")
+    for name in sorted(stamps):
+        line = os.fsencode(name) + b"\0" + stamps[name].sha256.encode() + b"\n"
+        digest_of_all.update(line)
+    return Data(digest_of_all.hexdigest(), stamps)
+
+
+def _same(path: str, found: os.stat_result, stamp: Stamp) -> bool:
+    if stamp.stands(found):
+        return True
+    return found.st_size == stamp.size and _hash(path, found) == stamp.sha256
+
+
+def _hash(path: str, found: os.stat_result) -> str:
+    if stat.S_ISREG(found.st_mode):
+        with open(path, "rb", buffering=0) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    if stat.S_ISLNK(found.st_mode):
+        return hashlib.sha256(b"link\0" + os.fsencode(os.readlink(path))).hexdigest()
+    return hashlib.sha256(b"special\0%o" % stat.S_IFMT(found.st_mode)).hexdigest()
+
+
+def _walk(top: str) -> Iterator[tuple[str, str, os.stat_result]]:
+    """Every file below ``top``: its name within it, its path, and how it looks."""
+    waiting = [("", top)]
+    while waiting:
+        prefix, directory = waiting.pop()
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.name in _IGNORED or entry.name.startswith(_IGNORED_PREFIXES):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append((f"{prefix}{entry.name}/", entry.path))
+                else:
+                    yield prefix + entry.name, entry.path, entry.stat(follow_symlinks=False)
+
+
+def _sync(path: str) -> None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except PermissionError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _UNSYNCABLE:
+            raise
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,198 @@
+"""Is an analysis or a universe of the form that the rest relies on; if not, one sentence says so.
+
+What is merely unusual is put right in place, so that ``astra`` finds the shapes it assumes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from lightcone.errors import SpecError
+
+__all__ = ["check_analysis", "check_universe"]
+
+Node = dict[str, Any]
+
+# An output's id becomes the name of a file, a sub-analysis's a part of one; a dot separates them.
+_ID = re.compile(r"\w[\w+@=-]*")
+_TRUE = frozenset({"true", "yes", "on", "y"})
+
+
+def check_analysis(node: object, file: str, place: str = "") -> Node:
+    """The analysis, in a shape to rely on; ``place`` is where in ``file`` it stands.
+
+    Prior insights and findings are left out: they say nothing about the work to do.
+
+    Raises:
+        SpecError: where it cannot be put right.
+    """
+    where = f"{file}, {place}" if place else file
+    if node is None and not place:
+        raise SpecError(f"{file} is empty: declare what it makes under 'outputs', or run lc init.")
+    if not isinstance(node, dict):
+        raise SpecError(f"{where} must be a mapping with 'inputs', 'outputs' and 'decisions'.")
+    for part in ("prior_insights", "findings"):
+        node.pop(part, None)
+    _text(node, "container", where)
+    _text(node, "path", where)
+    _entries(node, "inputs", where)
+    for entry in node["inputs"]:
+        what = f"Input '{entry['id']}' in {where}"
+        _text(entry, "source", what)
+        _text(entry, "from", what)
+    _entries(node, "outputs", where)
+    for entry in node["outputs"]:
+        _check_output(entry, where)
+    _mappings(node, "decisions", where)
+    for name, decision in node["decisions"].items():
+        _check_id("Decision", name, where)
+        _check_decision(decision, f"Decision '{name}' in {where}")
+    _mappings(node, "analyses", where)
+    for name, sub in node["analyses"].items():
+        _check_id("Sub-analysis", name, where)
+        check_analysis(sub, file, f"{place}.analyses.{name}" if place else f"analyses.{name}")
+    return node
+
+
+def check_universe(node: object, file: str, place: str = "") -> Node:
+    """The universe, in a shape to rely on.
+
+    Raises:
+        SpecError: where it cannot be put right.
+    """
+    where = f"{file}, {place}" if place else file
+    if node is None and not place:
+        raise SpecError(f"{file} is empty: write the options it chooses under 'decisions'.")
+    if node is None:
+        node = {}
+    if not isinstance(node, dict):
+        raise SpecError(f"{where} must be a mapping with 'decisions'.")
+    _text(node, "universe", where)
+    chosen = node.setdefault("decisions", {})
+    if chosen is None:
+        chosen = node["decisions"] = {}
+    if not isinstance(chosen, dict):
+        raise SpecError(f"'decisions' in {where} must be a mapping, as in 'decisions: {{a: b}}'.")
+    for name, option in chosen.items():
+        if not isinstance(name, str) or not isinstance(option, str):
+            raise SpecError(f"Decision '{name}' in {where} must be given the name of one option.")
+    subs = node.setdefault("analyses", {})
+    if subs is None:
+        subs = node["analyses"] = {}
+    if not isinstance(subs, dict):
+        raise SpecError(f"'analyses' in {where} must be a mapping from sub-analyses to choices.")
+    for name, sub in subs.items():
+        subs[name] = check_universe(
+            sub, file, f"{place}.analyses.{name}" if place else f"analyses.{name}"
+        )
+    return node
+
+
+def _check_output(entry: Node, where: str) -> None:
+    what = f"Output '{entry['id']}' in {where}"
+    _check_id("Output", entry["id"], where)
+    _text(entry, "from", what)
+    _text(entry, "format", what)
+    _texts(entry, "inputs", what)
+    _texts(entry, "decisions", what)
+    _when(entry, what)
+    recipe = entry.get("recipe")
+    if recipe is None:
+        entry.pop("recipe", None)
+        return
+    if not isinstance(recipe, dict):
+        raise SpecError(f"{what}: 'recipe' must be a mapping with a 'command'.")
+    _text(recipe, "command", f"{what}: the recipe")
+    _text(recipe, "container", f"{what}: the recipe")
+    resources = recipe.get("resources")
+    if resources is not None and not isinstance(resources, dict):
+        raise SpecError(f"{what}: 'resources' must be a mapping, as in 'resources: {{cpus: 2}}'.")
+
+
+def _check_decision(decision: Node, what: str) -> None:
+    _text(decision, "from", what)
+    _text(decision, "default", what)
+    _when(decision, what)
+    options = decision.get("options")
+    if options is None:
+        options = decision["options"] = {}
+    if not isinstance(options, dict):
+        raise SpecError(f"{what}: 'options' must be a mapping from option ids to their labels.")
+    for name, option in options.items():
+        if not isinstance(name, str):
+            raise SpecError(f"{what}: an option's id must be text; quote {name!r}.")
+        if not isinstance(option, dict):
+            options[name] = option = {}
+        excluded = option.get("excluded")
+        if not isinstance(excluded, bool):
+            option["excluded"] = str(excluded).lower() in _TRUE
+        for constraint in ("requires", "incompatible_with", "insights"):
+            value = option.get(constraint)
+            listed: Iterable[Any] = value if isinstance(value, list) else [value]
+            option[constraint] = [str(item) for item in listed if item is not None]
+
+
+def _check_id(kind: str, name: object, where: str) -> None:
+    if not isinstance(name, str) or not _ID.fullmatch(name):
+        raise SpecError(
+            f"{kind} id {name!r} in {where} cannot be used: take letters, digits and '_'."
+        )
+
+
+def _entries(node: Node, key: str, where: str) -> None:
+    """Make ``node[key]`` a list of mappings, each with an id of its own."""
+    entries = node.get(key)
+    if entries is None:
+        entries = node[key] = []
+    if not isinstance(entries, list):
+        raise SpecError(f"'{key}' in {where} must be a list of entries, each with an 'id'.")
+    seen = set()
+    for number, entry in enumerate(entries, 1):
+        if not isinstance(entry, dict) or not isinstance(entry.get("id"), str):
+            raise SpecError(
+                f"Entry {number} of '{key}' in {where} has no 'id': write it as '- id: a_name'."
+            )
+        if entry["id"] in seen:
+            raise SpecError(
+                f"'{key}' in {where} has the id '{entry['id']}' twice: rename one of them."
+            )
+        seen.add(entry["id"])
+
+
+def _mappings(node: Node, key: str, where: str) -> None:
+    """Make ``node[key]`` a mapping from names to mappings."""
+    table = node.get(key)
+    if table is None:
+        table = node[key] = {}
+    if not isinstance(table, dict):
+        raise SpecError(f"'{key}' in {where} must be a mapping from ids to their definitions.")
+    for name, value in table.items():
+        if value is None:
+            table[name] = {}
+        elif not isinstance(value, dict):
+            raise SpecError(f"'{name}' under '{key}' in {where} must be a mapping.")
+
+
+def _text(node: Node, key: str, what: str) -> None:
+    value = node.get(key)
+    if value is not None and not isinstance(value, str):
+        raise SpecError(f"{what}: '{key}' must be text.")
+
+
+def _texts(node: Node, key: str, what: str) -> None:
+    value = node.get(key)
+    if value is None:
+        node[key] = []
+    elif not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise SpecError(f"{what}: '{key}' must be a list of ids, as in '{key}: [a, b]'.")
+
+
+def _when(node: Node, what: str) -> None:
+    value = node.get("when")
+    items = [value] if isinstance(value, str) else value
+    if items is None:
+        return
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+        raise SpecError(f"{what}: 'when' must be a condition 'decision.option' or a list of such.")

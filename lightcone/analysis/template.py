@@ -1,0 +1,153 @@
+"""The command of a recipe, with its placeholders filled in so that the shell reads them whole.
+
+A value made only of letters, digits and ``_@%+=:,./-`` stands as it is. Any other is quoted for
+where it stands in the command: bare, within double or within single quotes. The source of an input
+may also hold what the shell is meant to expand, ``*``, ``?``, a leading ``~``, ``$NAME`` and
+``${NAME}``; if it holds nothing else that is unusual, it stands as it is, too.
+
+Where a value stands is judged by the quotes, substitutions and comments before it; in the text of
+a here-document that judgement may be wrong, which only matters to unusual values.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from lightcone.errors import SpecError
+
+__all__ = ["Template", "Value", "compile_template"]
+
+_SAFE = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
+_EXPANDED = re.compile(r"~?(?:[\w@%+=:,./*?-]|\$\w+|\$\{\w+\})+", re.ASCII)
+_MARK = "\0"
+# What ends the parts of a command in which nothing else has a meaning.
+_ENDS = {"'": "'", "#": "\n"}
+
+
+class _Place(Enum):
+    BARE = "bare"
+    DOUBLE = "within double quotes"
+    SINGLE = "within single quotes"
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What takes a placeholder's place; ``expands`` where the shell may expand it."""
+
+    text: str
+    expands: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A command ready to be filled in: literal text and placeholders, alternating."""
+
+    literals: tuple[str, ...]
+    slots: tuple[tuple[str, _Place], ...]
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The placeholders it has: ``output``, ``inputs.<id>``, ``decisions.<id>``."""
+        return frozenset(name for name, _ in self.slots)
+
+    def render(self, values: Mapping[str, Value]) -> str:
+        """The command with each placeholder replaced by its value."""
+        pieces = [self.literals[0]]
+        for (name, place), literal in zip(self.slots, self.literals[1:], strict=True):
+            pieces.append(_quote(values[name], place))
+            pieces.append(literal)
+        return "".join(pieces).strip()
+
+
+def compile_template(
+    command: str, inputs: Iterable[str], decisions: Iterable[str], what: str
+) -> Template:
+    """Read a command as declared; ``what`` is what messages call it.
+
+    ``{inputs}`` becomes the placeholders of all ``inputs``, with spaces between.
+
+    Raises:
+        SpecError: where a placeholder is unknown or its braces do not match.
+    """
+    from astra.resolve import render_command
+
+    if _MARK in command:
+        raise SpecError(f"{what}: the command has a NUL character: remove it.")
+    try:
+        marked = render_command(
+            command,
+            inputs={name: f"{_MARK}inputs.{name}{_MARK}" for name in inputs},
+            decisions={name: f"{_MARK}decisions.{name}{_MARK}" for name in decisions},
+            output=f"{_MARK}output{_MARK}",
+        )
+    except ValueError as error:
+        problem = str(error).rstrip(".")
+        if "brace" not in problem and not problem.startswith("command placeholder"):
+            problem += "; braces that the shell is to see are written {{ and }}"
+        raise SpecError(f"{what}: {problem}.") from error
+    pieces = marked.split(_MARK)
+    scanner = _Scanner()
+    slots = []
+    for literal, name in zip(pieces[0::2], pieces[1::2], strict=False):
+        slots.append((name, scanner.read(literal)))
+    return Template(tuple(pieces[0::2]), tuple(slots))
+
+
+def _quote(value: Value, place: _Place) -> str:
+    text = value.text
+    if _SAFE.fullmatch(text):
+        return text
+    if value.expands and place is not _Place.SINGLE and _EXPANDED.fullmatch(text):
+        return text
+    if place is _Place.BARE:
+        return shlex.quote(text)
+    if place is _Place.SINGLE:
+        return text.replace("'", "'\\''")
+    return re.sub(r'([\\"$`])', r"\\\1", text)
+
+
+class _Scanner:
+    """Follows a shell command from literal to literal and knows which quotes are open."""
+
+    def __init__(self) -> None:
+        self.open: list[str] = []
+        self.before = " "
+
+    def read(self, literal: str) -> _Place:
+        """Go on to the end of ``literal``; where does the placeholder after it stand?"""
+        position = 0
+        while position < len(literal):
+            position += self._step(literal, position)
+        self.before = "placeholder"
+        innermost = self.open[-1] if self.open else ""
+        return {"'": _Place.SINGLE, '"': _Place.DOUBLE}.get(innermost, _Place.BARE)
+
+    def _step(self, text: str, position: int) -> int:
+        """Take in what stands at ``position``; how many characters that was."""
+        character = text[position]
+        before, self.before = self.before, character
+        innermost = self.open[-1] if self.open else ""
+        if innermost in _ENDS:
+            if character == _ENDS[innermost]:
+                self.open.pop()
+        elif character == "\\":
+            return 2
+        elif text.startswith("$(", position):
+            self.open.append("(")
+            return 2
+        elif character in "\"`":
+            if innermost == character:
+                self.open.pop()
+            else:
+                self.open.append(character)
+        elif innermost == '"':
+            pass
+        elif character in "'(" or (character == "#" and before in " \t\n;|&("):
+            self.open.append(character)
+        elif character == ")" and innermost == "(":
+            self.open.pop()
+        return 1

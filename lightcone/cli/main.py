@@ -1,0 +1,77 @@
+"""The command line ``lc``: which verbs there are, and how errors leave it.
+
+A verb's module is imported when it is called: the everyday calls come from agents, many a minute.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from lightcone.errors import LightconeError
+
+__all__ = ["cli", "main"]
+
+_VERBS = {
+    "run": "Bring the project's outputs up to date.",
+    "exec": "Run one command on the cluster.",
+    "status": "Show the state of every output, and why.",
+    "session": "The cluster that stays up between runs.",
+}
+_INTERRUPTED = 130
+
+
+class _Verbs(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _VERBS:
+            return None
+        module = importlib.import_module(f"lightcone.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_VERBS.items()))
+
+
+@click.command(
+    cls=_Verbs,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 all good; 1 a recipe failed or a check did not hold; 2 a mistake in the "
+    "call, the spec or the settings; 3 the session could not be started or reached; 4 stopped "
+    "before everything could be made; 130 interrupted.",
+)
+@click.version_option(package_name="lightcone", prog_name="lc")
+def cli() -> None:
+    """Run the analysis declared in astra.yaml on a cluster that stays up between runs."""
+
+
+def main() -> None:
+    """The program ``lc``: runs a verb, and turns errors into a sentence and an exit code."""
+    # What 'exec' leaves with is the command's own; as with env(1) and timeout(1), 125 is ours.
+    ours = 125 if sys.argv[1:2] == ["exec"] else None
+    try:
+        code = cli.main(prog_name="lc", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        code = 2
+    except click.ClickException as error:
+        error.show()
+        code = ours or error.exit_code
+    except LightconeError as error:
+        click.echo(f"lc: {error}", err=True)
+        code = ours or error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("lc: interrupted", err=True)
+        code = _INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has left; the interpreter must not complain of it either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = _INTERRUPTED
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,238 @@
+"""``lc session``."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lightcone.context import Context, here, runtime_directory
+from lightcone.errors import SessionError, UsageError
+from lightcone.session import control
+from lightcone.session.liveness import Life, Liveness, probe, recorded_end
+from lightcone.settings import load_settings
+from lightcone.units import format_bytes, format_seconds, parse_seconds
+
+__all__ = ["command"]
+
+_STATUS_KEYS = (
+    "state",
+    "name",
+    "key",
+    "kind",
+    "host",
+    "address",
+    "started",
+    "idle_timeout_s",
+    "workers",
+    "attach",
+)
+_ROLES = ("scheduler", "worker")
+
+
+@click.group("session", short_help="The cluster that stays up between runs.")
+def command() -> None:
+    """The cluster of this project: one, started on first use, that stays up between runs."""
+
+
+def _say(text: str) -> None:
+    click.echo(f"lc: {text}", err=True)
+
+
+@command.command()
+def start() -> None:
+    """Start the session unless it is there, and wait until it is ready."""
+    from lightcone.session.lifecycle import ensure
+
+    context = here()
+    begun = time.monotonic()
+    ensured = ensure(context, _say)
+    how = f"started in {format_seconds(time.monotonic() - begun)}"
+    click.echo(f"{context.name}: {how if ensured.spawned else 'is up already'}")
+
+
+@command.command()
+def stop() -> None:
+    """End the session and everything it runs; does nothing where there is none."""
+    from lightcone.session.lifecycle import stop as stop_session
+
+    context = here()
+    if stop_session(context):
+        click.echo(f"{context.name}: ended")
+
+
+@command.command()
+@click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
+def status(as_json: bool) -> None:
+    """Say whether the session is alive, and what it has."""
+    context = here()
+    found = probe(context)
+    if as_json:
+        click.echo(json.dumps(_describe(context, found)))
+        return
+    click.echo(f"{context.name}: {found.life.value}{f', {found.why}' if found.why else ''}")
+    if found.life is Life.ALIVE:
+        _show(found.description)
+    elif (ended := recorded_end(context)) is not None:
+        click.echo(f"  the last one ended at {ended['at'][:19]}: {ended['reason']}")
+
+
+@command.command("list")
+@click.option("--json", "as_json", is_flag=True, help="As a JSON list.")
+def list_(as_json: bool) -> None:
+    """List the live sessions of this user on this host."""
+    try:
+        settings = here().settings
+    except UsageError:
+        raise
+    except Exception:  # noqa: BLE001 (outside a project, or in a broken one, the list is the same)
+        settings = load_settings(Path("/"))
+    found = []
+    directory = runtime_directory(settings)
+    for socket in sorted(directory.glob("*/control")):
+        try:
+            found.append(control.ask(socket, "describe"))
+        except OSError:
+            continue
+    if as_json:
+        click.echo(json.dumps([_alive(description) for description in found]))
+        return
+    for description in found:
+        cpus = sum(worker["cpus"] for worker in description["workers"])
+        use = "idle" if description["idle"] else "in use"
+        click.echo(f"{description['name']:<40} {cpus:g} cpus  {use:<6}  {description['root']}")
+
+
+@command.command()
+def attach() -> None:
+    """Watch the session's programs: read-only; q or Ctrl-C leaves, and harms nothing."""
+    from lightcone.session import tmux
+
+    context = here()
+    found = probe(context)
+    if found.life is not Life.ALIVE:
+        raise SessionError(f"There is nothing to attach to, {found.why}: start it with 'lc run'.")
+    if not (os.isatty(0) and os.isatty(1)):
+        raise UsageError("Attaching needs a terminal: use 'lc session logs' to read instead.")
+    tmux.attach(context.tmux_socket, context.name)
+
+
+@command.command()
+@click.argument("program", required=False, type=click.Choice(_ROLES))
+@click.option("-f", "--follow", is_flag=True, help="Go on showing what is added.")
+@click.option("-n", "--lines", default=100, show_default=True, type=click.IntRange(min=0))
+def logs(program: str | None, follow: bool, lines: int) -> None:
+    """Show what the session's programs have logged, also after their end."""
+    context = here()
+    roles = _ROLES if program is None else (program,)
+    files = [context.state / "logs" / f"{role}.log" for role in roles]
+    files = [file for file in files if file.exists()]
+    if not files:
+        raise SessionError("There are no logs, as no session was started here: use 'lc run'.")
+    arguments = ["tail", "-n", str(lines), *(["-F"] if follow else []), *map(str, files)]
+    os.execvp("tail", arguments)  # noqa: S606, S607 (no shell; the system's own tail)
+
+
+@command.command()
+@click.option(
+    "--for",
+    "what",
+    type=click.Choice(["ready", "idle", "end"]),
+    default="ready",
+    show_default=True,
+    help="Until the session can be used, nobody uses it, or it has ended.",
+)
+@click.option("--timeout", help="Give up after this long, with exit code 1; for example 10m.")
+def wait(what: str, timeout: str | None) -> int:
+    """Wait until the session is ready, idle or ended."""
+    try:
+        seconds = None if timeout is None else parse_seconds(timeout)
+    except ValueError as error:
+        raise UsageError(f"--timeout: {error}.") from error
+    context = here()
+    waits: dict[str, Callable[[Context, float | None], bool]] = {
+        "ready": _wait_ready,
+        "idle": _wait_idle,
+        "end": _wait_end,
+    }
+    if waits[what](context, seconds):
+        return 0
+    click.echo(f"lc: {context.name}: not {what} within {timeout}", err=True)
+    return 1
+
+
+def _wait_ready(context: Context, seconds: float | None) -> bool:
+    deadline = None if seconds is None else time.monotonic() + seconds
+    while True:
+        left = None if deadline is None else deadline - time.monotonic()
+        try:
+            control.ask(context.control_socket, "ready", None if left is None else max(left, 0.1))
+        except OSError:
+            # Nobody can be told to say when a session that does not exist yet begins.
+            if left is not None and left <= 0:
+                return False
+            time.sleep(0.1)
+        else:
+            return True
+
+
+def _wait_idle(context: Context, seconds: float | None) -> bool:
+    try:
+        control.ask(context.control_socket, "idle", seconds)
+    except TimeoutError:
+        return False
+    except OSError:
+        pass  # no session is as idle as can be
+    return True
+
+
+def _wait_end(context: Context, seconds: float | None) -> bool:
+    try:
+        with control.hold(context.control_socket, use=False) as hold:
+            return hold.wait_for_end(seconds) is not None
+    except OSError:
+        return True
+
+
+def _describe(context: Context, found: Liveness) -> dict[str, Any]:
+    if found.life is Life.ALIVE:
+        return _alive(found.description)
+    known = {
+        "state": found.life.value,
+        "name": context.name,
+        "key": context.key,
+        "kind": context.kind,
+        "idle_timeout_s": context.settings.idle_timeout,
+        "workers": [],
+        "why": found.why,
+        "ended": recorded_end(context),
+    }
+    return {key: known.get(key) for key in (*_STATUS_KEYS, "why", "ended")}
+
+
+def _alive(description: dict[str, Any]) -> dict[str, Any]:
+    from lightcone.session.tmux import attach_command
+
+    socket = Path(description["runtime_dir"]) / "tmux"
+    attach_line = shlex.join(attach_command(socket, description["name"]))
+    known = {**description, "state": Life.ALIVE.value, "attach": attach_line}
+    return {key: known.get(key) for key in (*_STATUS_KEYS, "root", "idle", "runs", "version")}
+
+
+def _show(description: dict[str, Any]) -> None:
+    limit = format_seconds(description["idle_timeout_s"])
+    use = "idle" if description["idle"] else "in use"
+    click.echo(f"  {use}; ends by itself after {limit} without use; started {description['started']}")
+    for worker in description["workers"]:
+        memory = format_bytes(worker["memory"])
+        gpus = f", {worker['gpus']} gpus" if worker["gpus"] else ""
+        click.echo(f"  worker on {worker['host']}: {worker['cpus']:g} cpus, {memory}{gpus}")
+    for run in description["runs"]:
+        click.echo(f"  used by {run['name']}")
+    click.echo("  watch it with 'lc session attach', end it with 'lc session stop'")

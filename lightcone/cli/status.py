@@ -1,0 +1,74 @@
+"""``lc status``."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+import click
+
+from lightcone.analysis.claims import holder, is_interrupted
+from lightcone.analysis.plan import Assessment, State, plan
+from lightcone.analysis.spec import load_outputs
+from lightcone.context import here
+
+__all__ = ["command"]
+
+_COLOURS = {
+    State.OK: "green",
+    State.STALE: "yellow",
+    State.MISSING: "yellow",
+    State.RUNNING: "cyan",
+    State.FAILED: "red",
+    State.INTERRUPTED: "magenta",
+}
+
+
+@click.command("status", short_help="Show the state of every output, and why.")
+@click.option("-u", "--universe", help="Only this universe; all of them without it.")
+@click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
+@click.option("--check", is_flag=True, help="Exit with 1 unless every output is ok.")
+def command(universe: str | None, as_json: bool, check: bool) -> int:
+    """Show every output in every universe: ok, stale, missing, running, failed or interrupted.
+
+    Changes nothing and needs no session.
+    """
+    context = here()
+    assessed = plan(load_outputs(context.root, context.settings, universe))
+    rows = []
+    for assessment in assessed.values():
+        output = assessment.output
+        state, why = _now(assessment)
+        path = os.path.relpath(output.path, context.root)
+        rows.append((output.id, output.universe, state, why, path))
+    if as_json:
+        keys = ("id", "universe", "state", "why", "path")
+        print(json.dumps({"outputs": [dict(zip(keys, row, strict=True)) for row in rows]}))
+    else:
+        _show(rows)
+    return int(check and any(row[2] is not State.OK for row in rows))
+
+
+def _now(assessment: Assessment) -> tuple[State, str]:
+    """The state with what is going on at this moment."""
+    by = holder(assessment.output)
+    if by is not None:
+        return State.RUNNING, f"by {by.by}"
+    if is_interrupted(assessment.output):
+        return State.INTERRUPTED, "the next 'lc run' puts back what was there and makes it"
+    return assessment.state, assessment.why
+
+
+def _show(rows: list[tuple[str, str, State, str, str]]) -> None:
+    if not rows:
+        click.echo("No output has a recipe.")
+        return
+    colour = sys.stdout.isatty()
+    width = max(len(f"{universe}/{name}") for name, universe, *_ in rows)
+    for name, universe, state, why, _ in rows:
+        word = click.style(f"{state.value:<11}", fg=_COLOURS[state]) if colour else f"{state:<11}"
+        click.echo(f"{word} {f'{universe}/{name}':<{width}}  {why}".rstrip())
+    good = sum(row[2] is State.OK for row in rows)
+    todo = "" if good == len(rows) else "; run 'lc run' to make the rest"
+    click.echo(f"{good} of {len(rows)} ok{todo}")

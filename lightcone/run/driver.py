@@ -1,0 +1,321 @@
+"""The driver of a run: walks the outputs, and has each made when its inputs are good.
+
+The engine is given one output at a time and never sees what depends on what: with the whole graph
+it would make a finished output again when a worker dies, beside the dead worker's recipe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from lightcone.analysis import manifest as manifests
+from lightcone.analysis.output import Key, Output
+from lightcone.analysis.plan import Assessment, State, assess
+from lightcone.cluster.commands import KEY_PREFIX
+from lightcone.context import Context
+from lightcone.errors import SessionError
+from lightcone.files import Lock
+from lightcone.run import environment
+from lightcone.run.order import Order, Result
+from lightcone.run.recipe import make
+from lightcone.run.report import Reporter
+from lightcone.run.share import Refused, share
+from lightcone.session.client import Connection
+
+if TYPE_CHECKING:
+    from distributed import Future
+
+__all__ = ["Driver"]
+
+_ATTEMPTS = 3
+_CALL_TIMEOUT = 10.0
+_RETRY_ELSEWHERE = 2.0
+_MARGIN = 10.0
+
+
+class Driver:
+    """Brings outputs up to date on a cluster.
+
+    Args:
+        context: the project's context.
+        outputs: everything that is wanted, with all it needs, in dependency order.
+        plan: what is known of each.
+        force: what is made again though good.
+        connection: the cluster.
+        reporter: is told everything that happens.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        outputs: Sequence[Output],
+        plan: Mapping[Key, Assessment],
+        force: frozenset[Key],
+        connection: Connection,
+        reporter: Reporter,
+    ) -> None:
+        self.context = context
+        self.outputs = {output.key: output for output in outputs}
+        self.plan = plan
+        self.force = set(force)
+        self.connection = connection
+        self.client = connection.client
+        self.reporter = reporter
+        self.run_id = secrets.token_hex(6)
+        self.events: SimpleQueue[tuple[str, Any]] = SimpleQueue()
+        self.producers = {
+            output.key: {
+                (output.universe, given.producer)
+                for given in output.inputs
+                if given.producer is not None
+            }
+            for output in outputs
+        }
+        self.consumers: dict[Key, list[Key]] = {}
+        for key, needed in self.producers.items():
+            for producer in needed:
+                self.consumers.setdefault(producer, []).append(key)
+        self.versions: dict[Key, str] = {}
+        self.open: set[Key] = set(self.outputs)
+        self.ready: deque[Key] = deque()
+        self.running: set[str] = set()
+        self.tasks: dict[str, tuple[Key, Future]] = {}
+        self.attempts: dict[Key, int] = {}
+        self.interrupts = 0
+
+    def run(self) -> bool:
+        """Make what is to be made; False when it was interrupted.
+
+        Raises:
+            SessionError: where the cluster is lost on the way.
+        """
+        told = environment.caller() | {"name": f"lc run, pid {os.getpid()}", "pid": os.getpid()}
+        self._call("lightcone_begin", run=self.run_id, client=self.client.id, description=told)
+        self.client.subscribe_topic(self.client.id, self._on_message)
+        if self.connection.hold is not None:
+            threading.Thread(target=self._watch_session, daemon=True).start()
+        with self._signals():
+            self.ready.extend(key for key in self.outputs if not self.producers[key])
+            deadline = float("inf")
+            while True:
+                while self.ready:
+                    self._consider(self.ready.popleft())
+                if not self.open:
+                    return True
+                if self.interrupts and (not self.running or time.monotonic() > deadline):
+                    return False
+                what, value = self.events.get()
+                if what == "interrupt":
+                    self._interrupt()
+                    deadline = time.monotonic() + self.context.settings.grace + _MARGIN
+                else:
+                    getattr(self, f"_on_{what}")(value)
+
+    def _consider(self, key: Key) -> None:
+        """All inputs of the output are good: make it, unless it is good too."""
+        output = self.outputs[key]
+        if key not in self.open or self.interrupts:
+            return
+        known = self.plan[key]
+        if not (known.state is State.OK and key not in self.attempts):
+            known = assess(output, self._versions_for(output))
+        if known.state is State.OK and key not in self.force and known.manifest is not None:
+            self.versions[key] = known.manifest.data.version
+            self.reporter.up_to_date(output)
+            self._settled(key)
+            return
+        if known.parts is None:
+            self._failed(output, {"reason": known.why})
+            return
+        given = share(output, self.connection.resources, self.context.settings.oversized)
+        if isinstance(given, Refused):
+            self._failed(output, {"reason": given.why})
+            return
+        self.attempts[key] = self.attempts.get(key, 0) + 1
+        order = Order(
+            run=self.run_id,
+            topic=self.client.id,
+            output=output,
+            parts=known.parts,
+            producers=tuple(
+                (given_.id, producer.path, producer.state_dir, self.versions[producer.key])
+                for given_ in output.inputs
+                if given_.producer is not None
+                for producer in [self.outputs[output.universe, given_.producer]]
+            ),
+            claims=self.context.claims,
+            cpus=given.cpus,
+            grace=self.context.settings.grace,
+            force=key in self.force,
+        )
+        task = f"{KEY_PREFIX}{self.run_id}-{output.name}-{self.attempts[key]}"
+        future = self.client.submit(
+            make, order, key=task, pure=False, retries=0, resources=given.resources
+        )
+        self.tasks[task] = (key, future)
+        future.add_done_callback(lambda ended: self._on_future(task, ended))
+
+    def _versions_for(self, output: Output) -> dict[str, str | None]:
+        return {
+            given.id: self.versions[output.universe, given.producer]
+            for given in output.inputs
+            if given.producer is not None
+        }
+
+    def _settled(self, key: Key) -> None:
+        """The output is good: look at those that waited for it."""
+        self.open.discard(key)
+        for consumer in self.consumers.get(key, ()):
+            if self.producers[consumer] <= self.versions.keys():
+                self.ready.append(consumer)
+
+    def _failed(self, output: Output, told: Mapping[str, Any]) -> None:
+        self.open.discard(output.key)
+        self.reporter.failed(output, told)
+        blocked = list(self.consumers.get(output.key, ()))
+        while blocked:
+            key = blocked.pop(0)
+            if key in self.open:
+                self.open.discard(key)
+                self.reporter.blocked(self.outputs[key], output)
+                blocked += self.consumers.get(key, ())
+
+    # What is put into the queue, by the threads of the client and of the waits below.
+
+    def _on_message(self, event: tuple[float, Any]) -> None:
+        message = event[1]
+        if isinstance(message, dict) and message.get("event") in ("start", "lines", "done"):
+            self.events.put((message["event"], message))
+
+    def _on_future(self, task: str, future: Future) -> None:
+        if future.status != "finished":
+            reason = "its worker was lost"
+            with contextlib.suppress(Exception):
+                error = future.exception(timeout=1)
+                if error is not None and type(error).__name__ != "KilledWorker":
+                    reason = f"{type(error).__name__}: {error}"
+            self.events.put(("lost", (task, reason)))
+
+    def _watch_session(self) -> None:
+        assert self.connection.hold is not None
+        self.events.put(("end", self.connection.hold.wait_for_end()))
+
+    def _wait_for_claim(self, key: Key, lock: str | None) -> None:
+        if lock is None:
+            time.sleep(_RETRY_ELSEWHERE)
+        else:
+            held = Lock(self.context.claims / os.path.basename(lock))
+            with contextlib.suppress(SessionError):
+                held.acquire(shared=True, timeout=None)
+                held.release()
+        self.events.put(("free", key))
+
+    # What is taken out of it, by the thread that called run().
+
+    def _on_start(self, message: dict[str, Any]) -> None:
+        if message["key"] in self.tasks:
+            self.running.add(message["key"])
+            self.reporter.started(self.outputs[self.tasks[message["key"]][0]])
+
+    def _on_lines(self, message: dict[str, Any]) -> None:
+        if message["key"] in self.tasks:
+            self.reporter.lines(self.outputs[self.tasks[message["key"]][0]], message["lines"])
+
+    def _on_done(self, message: dict[str, Any]) -> None:
+        self.running.discard(message["key"])
+        key, _ = self.tasks.pop(message["key"], (None, None))
+        if key is None:
+            return
+        output, result = self.outputs[key], Result(message["result"])
+        if result in (Result.MADE, Result.GOOD):
+            found = manifests.read(output.state_dir)
+            if found is None:
+                self._failed(output, {"reason": "its manifest was gone as soon as it was made"})
+                return
+            self.versions[key] = found.data.version
+            self.force.discard(key)
+            if result is Result.MADE:
+                self.reporter.made(output, message["seconds"])
+            else:
+                self.reporter.up_to_date(output)
+            self._settled(key)
+        elif result is Result.BUSY:
+            self.attempts[key] -= 1
+            self.reporter.waiting(output, message["by"])
+            threading.Thread(
+                target=self._wait_for_claim, args=(key, message["lock"]), daemon=True
+            ).start()
+        elif result is Result.CHANGED:
+            self._again(output, message["reason"])
+        elif result is Result.INTERRUPTED:
+            self.reporter.interrupted(output)
+            self.open.discard(key)
+            if not self.interrupts:
+                self._failed(output, message)
+        else:
+            self._failed(output, message)
+
+    def _on_lost(self, value: tuple[str, str]) -> None:
+        task, reason = value
+        self.running.discard(task)
+        key, _ = self.tasks.pop(task, (None, None))
+        if key is not None and not self.interrupts:
+            self._again(self.outputs[key], reason)
+
+    def _again(self, output: Output, reason: str) -> None:
+        if self.attempts[output.key] >= _ATTEMPTS:
+            self._failed(output, {"reason": f"{reason}, {_ATTEMPTS} times"})
+            return
+        self.reporter.note(f"{output.name}: {reason}; trying again")
+        self._on_free(output.key)
+
+    def _on_free(self, key: Key) -> None:
+        for producer in self.producers[key]:
+            found = manifests.read(self.outputs[producer].state_dir)
+            if found is not None:
+                self.versions[producer] = found.data.version
+        self.attempts.setdefault(key, 0)
+        self.ready.append(key)
+
+    def _on_end(self, reason: str) -> None:
+        raise SessionError(
+            f"The session {self.context.name} ended during the run"
+            f"{f' ({reason})' if reason else ''}: run again, and what was made is kept."
+        )
+
+    def _interrupt(self) -> None:
+        self.interrupts += 1
+        self.reporter.interrupting(len(self.running), again=self.interrupts > 1)
+        waiting = [future for task, (_, future) in self.tasks.items() if task not in self.running]
+        with contextlib.suppress(Exception):
+            if waiting and self.interrupts == 1:
+                self.client.cancel(waiting)
+            self._call("lightcone_interrupt", run=self.run_id, kill=self.interrupts > 1)
+
+    def _call(self, operation: str, **arguments: Any) -> None:
+        call = getattr(self.client.scheduler, operation)
+        self.client.sync(call, callback_timeout=_CALL_TIMEOUT, **arguments)
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Interrupt, terminate and hangup all ask for the same; the second time at once."""
+        asked = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        before = [
+            signal.signal(signum, lambda *_: self.events.put(("interrupt", None)))
+            for signum in asked
+        ]
+        try:
+            yield
+        finally:
+            for signum, handler in zip(asked, before, strict=True):
+                signal.signal(signum, handler)
+

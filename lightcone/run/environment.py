@@ -1,0 +1,53 @@
+"""The environment that a command sees: its caller's, with what the node and its share must set."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["RECIPE_VARIABLE", "caller", "for_command", "shell"]
+
+RECIPE_VARIABLE = "LIGHTCONE_RECIPE"
+# Where nothing is said, numerical libraries take every processor of the machine for each recipe.
+_THREAD_CAPS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "RAYON_NUM_THREADS",
+)
+
+
+def caller() -> dict[str, Any]:
+    """What a command has to know of this process: its environment, umask, and directory."""
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return {"environment": dict(os.environ), "umask": umask, "directory": os.getcwd()}
+
+
+def for_command(told: Mapping[str, Any], cpus: float, name: str | None) -> dict[str, str]:
+    """The environment of a command that was given ``cpus``, for the run described by ``told``.
+
+    ``name`` is the output's, for a recipe. What the caller has set wins over what is set here.
+    """
+    environment: dict[str, str] = dict(told["environment"])
+    threads = str(max(1, int(cpus)))
+    for variable in _THREAD_CAPS:
+        environment.setdefault(variable, threads)
+    # A program that writes into a pipe would otherwise be heard of only when it ends.
+    environment.setdefault("PYTHONUNBUFFERED", "1")
+    if name is not None:
+        environment[RECIPE_VARIABLE] = name
+    return environment
+
+
+def shell(command: str, environment: Mapping[str, str]) -> list[str]:
+    """The argument list that runs a recipe's command, failing when any part of it fails."""
+    bash = shutil.which("bash", path=environment.get("PATH"))
+    if bash is not None:
+        return [bash, "-e", "-o", "pipefail", "-c", command]
+    return ["/bin/sh", "-e", "-c", command]

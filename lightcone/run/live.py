@@ -1,0 +1,91 @@
+"""The report on a terminal: lines that scroll, above what runs now and how far it is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from lightcone.analysis.output import Key, Output
+from lightcone.run.report import PlainReporter
+from lightcone.units import format_seconds
+
+__all__ = ["LiveReporter"]
+
+_SHOWN = 6
+
+
+class LiveReporter(PlainReporter):
+    """As :class:`PlainReporter`, with a display of what runs below it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.console = Console(highlight=False, soft_wrap=True)
+        self.total = 0
+        self.running: dict[Key, tuple[str, float]] = {}
+        self.live = Live(
+            get_renderable=self._picture, console=self.console, refresh_per_second=4, transient=True
+        )
+
+    def begin(self, total: int, session: str) -> None:
+        super().begin(total, session)
+        self.total = total
+        if os.environ.get("TERM") != "dumb":
+            self.live.start()
+
+    def say(self, text: str) -> None:
+        name, colon, rest = text.partition(": ")
+        styled = Text.from_ansi(text)
+        if colon and " " not in name:
+            styled = Text.assemble((f"{name}: ", "cyan"), (rest, _style(rest)))
+        self.console.print(styled)
+
+    def started(self, output: Output) -> None:
+        self.running[output.key] = (output.name, self._seconds())
+
+    def made(self, output: Output, seconds: float) -> None:
+        self.running.pop(output.key, None)
+        super().made(output, seconds)
+
+    def failed(self, output: Output, told: Mapping[str, Any]) -> None:
+        self.running.pop(output.key, None)
+        super().failed(output, told)
+
+    def interrupted(self, output: Output) -> None:
+        self.running.pop(output.key, None)
+        super().interrupted(output)
+
+    def finish(self) -> None:
+        self.live.stop()
+        super().finish()
+
+    def _picture(self) -> Group:
+        done = sum(self.counts.values())
+        grid = Table.grid(padding=(0, 1))
+        grid.add_row(
+            ProgressBar(total=max(self.total, 1), completed=done, width=30),
+            f"{done}/{self.total} outputs",
+            f"{len(self.running)} running",
+            format_seconds(self._seconds()),
+        )
+        lines = [
+            Text(f"  {name}  {format_seconds(self._seconds() - begun)}", style="dim")
+            for name, begun in list(self.running.values())[:_SHOWN]
+        ]
+        if len(self.running) > _SHOWN:
+            lines.append(Text(f"  and {len(self.running) - _SHOWN} more", style="dim"))
+        return Group(grid, *lines)
+
+
+def _style(text: str) -> str:
+    if text.startswith("FAILED"):
+        return "bold red"
+    if text.startswith(("blocked", "interrupted")):
+        return "yellow"
+    return "green" if text.startswith("made") else ""

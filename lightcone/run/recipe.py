@@ -1,0 +1,207 @@
+"""On a worker: making one output, from its claim to its manifest."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+from collections import deque
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lightcone.analysis import manifest as manifests
+from lightcone.analysis.claims import Busy, Claim, read_inputs
+from lightcone.analysis.manifest import Manifest
+from lightcone.cluster.commands import Cause, Ended, Task, current_task
+from lightcone.errors import LightconeError
+from lightcone.files import write_atomically
+from lightcone.run import environment
+from lightcone.run.order import Order, Result
+from lightcone.run.stream import LineStream
+from lightcone.units import format_seconds
+
+__all__ = ["FAILURE", "LOG", "make"]
+
+LOG = "log.txt"
+FAILURE = "failure.json"
+_TAIL = 20
+
+
+def make(order: Order) -> None:
+    """Make the output of ``order`` and tell its driver what became of it.
+
+    Runs as a task of the cluster. Nothing that goes wrong here is raised: it is told.
+    """
+    with current_task() as task:
+        try:
+            told = _Making(task, order).run()
+        except (OSError, LightconeError) as error:
+            told = {"result": Result.FAILED, "reason": _sentence(error)}
+        task.emit(order.topic, {"event": "done", "key": task.key, **told})
+
+
+class _Making:
+    def __init__(self, task: Task, order: Order) -> None:
+        self.task = task
+        self.order = order
+        self.output = order.output
+        self.state = order.output.state_dir
+
+    def run(self) -> dict[str, Any]:
+        run = self.task.describe_run(self.order.run)
+        inputs = read_inputs(self.order.claims, [path for _, path, _, _ in self.order.producers])
+        if isinstance(inputs, Busy):
+            return _busy(inputs)
+        try:
+            for name, _, state, version in self.order.producers:
+                found = manifests.read(state)
+                if found is None or found.data.version != version:
+                    return {"result": Result.CHANGED, "reason": f"input {name} has changed"}
+            claim = Claim.take(self.output, self.order.claims)
+            if isinstance(claim, Busy):
+                return _busy(claim)
+            try:
+                if not self.order.force and self._is_good():
+                    return {"result": Result.GOOD}
+                hold = [claim.lock.fd, *(lock.fd for lock in inputs)]
+                return self._make(claim, run, hold)
+            finally:
+                claim.release()
+        finally:
+            # Closed, not released: the recipe's processes may outlive this worker and hold them.
+            for lock in inputs:
+                lock.close()
+
+    def _is_good(self) -> bool:
+        found = manifests.read(self.state)
+        return (
+            found is not None
+            and found.identity == self.order.parts.identity
+            and manifests.unchanged(self.output.path, found.data)
+        )
+
+    def _make(self, claim: Claim, run: Any, hold: list[int]) -> dict[str, Any]:
+        if self.task.unwanted:
+            return {"result": Result.INTERRUPTED}
+        umask = int(run["umask"])
+        started = datetime.now(UTC)
+        claim.set_aside(str(run["name"]), umask)
+        try:
+            self.task.emit(self.order.topic, {"event": "start", "key": self.task.key})
+            ended, tail = self._execute(run, umask, hold)
+            told = self._verdict(ended, tail)
+            if told is None:
+                claim.commit(self._manifest(claim, started, ended))
+                (self.state / FAILURE).unlink(missing_ok=True)
+                return {"result": Result.MADE, "seconds": ended.seconds}
+        except BaseException:
+            claim.put_back()
+            raise
+        claim.put_back()
+        self._record_failure(told)
+        return told
+
+    def _execute(self, run: Any, umask: int, hold: list[int]) -> tuple[Ended, list[str]]:
+        tail: deque[str] = deque(maxlen=_TAIL)
+
+        def tell(lines: list[str]) -> None:
+            self.task.emit(
+                self.order.topic, {"event": "lines", "key": self.task.key, "lines": lines}
+            )
+
+        variables = environment.for_command(run, self.order.cpus, self.output.name)
+        with open(self.state / LOG, "wb", buffering=0) as log:
+            log.write(f"$ {self.output.command}\n".encode())
+            stream = LineStream(tell, tail)
+
+            def sink(_: str, data: bytes) -> None:
+                log.write(data)
+                stream.feed(data)
+
+            ended = self.task.execute(
+                environment.shell(self.output.command, variables),
+                environment=variables,
+                directory=self.output.root,
+                umask=umask,
+                grace=self.order.grace,
+                sink=sink,
+                time_limit=self.output.resources.time_limit,
+                hold=hold,
+            )
+            stream.finish()
+        return ended, list(tail)
+
+    def _verdict(self, ended: Ended, tail: list[str]) -> dict[str, Any] | None:
+        """What to tell of a recipe that made nothing good; None where it did."""
+        told: dict[str, Any] = {
+            "result": Result.FAILED,
+            "exit_code": ended.code,
+            "seconds": ended.seconds,
+            "tail": tail,
+            "log": str(self.state / LOG),
+        }
+        if ended.cause is Cause.UNWANTED:
+            return told | {"result": Result.INTERRUPTED, "reason": "it was interrupted"}
+        if ended.cause is Cause.TIME_LIMIT:
+            limit = format_seconds(self.output.resources.time_limit or 0.0)
+            return told | {"reason": f"it was ended at its time limit of {limit}"}
+        if ended.code < 0:
+            with contextlib.suppress(ValueError):
+                name = signal.Signals(-ended.code).name
+                return told | {"reason": f"it was ended by signal {-ended.code} ({name})"}
+            return told | {"reason": f"it was ended by signal {-ended.code}"}
+        if ended.code > 0:
+            return told | {"reason": f"exit code {ended.code}"}
+        path = self.output.path
+        shown = os.path.relpath(path, self.output.root)
+        if not path.exists():
+            return told | {"reason": f"it exited with 0 and wrote no {shown}"}
+        if path.is_dir() and not any(path.iterdir()):
+            return told | {"reason": f"it exited with 0 and left {shown}/ empty"}
+        return None
+
+    def _manifest(self, claim: Claim, started: datetime, ended: Ended) -> Manifest:
+        return Manifest(
+            output=self.output.id,
+            universe=self.output.universe,
+            identity=self.order.parts.identity,
+            parts=self.order.parts,
+            data=manifests.fingerprint(self.output.path),
+            made={
+                "attempt": claim.attempt,
+                "started": started.isoformat(timespec="seconds"),
+                "seconds": round(ended.seconds, 3),
+                "host": socket.gethostname(),
+                "exit_code": ended.code,
+                "cpus": self.order.cpus,
+                "cpu_seconds": round(ended.usage.cpu_seconds, 3),
+                "peak_memory": ended.usage.peak_memory,
+            },
+        )
+
+    def _record_failure(self, told: dict[str, Any]) -> None:
+        record = {
+            "identity": self.order.parts.identity,
+            "exit_code": told.get("exit_code"),
+            "reason": told["reason"],
+            "interrupted": told["result"] is Result.INTERRUPTED,
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        path: Path = self.state / FAILURE
+        with contextlib.suppress(OSError):
+            write_atomically(path, json.dumps(record).encode(), mode=0o666, durable=False)
+
+
+def _busy(busy: Busy) -> dict[str, Any]:
+    lock = None if busy.lock is None else str(busy.lock)
+    return {"result": Result.BUSY, "by": busy.by, "lock": lock}
+
+
+def _sentence(error: OSError | LightconeError) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        where = f" ({error.filename})" if error.filename else ""
+        return f"{error.strerror}{where}"
+    return str(error)

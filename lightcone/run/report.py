@@ -1,0 +1,188 @@
+"""What a run tells while it goes: lines, a live display, or JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
+
+from lightcone.analysis.output import Output
+from lightcone.units import format_seconds
+
+__all__ = ["JsonReporter", "PlainReporter", "Reporter"]
+
+
+class Reporter:
+    """Counts what happens; its children show it. Methods are called from one thread."""
+
+    def __init__(self) -> None:
+        self.begun = time.monotonic()
+        self.counts = {"made": 0, "up_to_date": 0, "failed": 0, "blocked": 0, "interrupted": 0}
+        self.session = "none"
+
+    def begin(self, total: int, session: str) -> None:
+        """A cluster is there, and ``total`` outputs are to be looked at."""
+        self.session = session
+
+    def note(self, text: str) -> None:
+        """Something worth a line."""
+
+    def started(self, output: Output) -> None:
+        """A recipe began."""
+
+    def lines(self, output: Output, lines: Sequence[str]) -> None:
+        """A recipe printed something."""
+
+    def waiting(self, output: Output, by: str) -> None:
+        """Somebody else is making the output."""
+
+    def up_to_date(self, output: Output) -> None:
+        """The output is good already."""
+        self.counts["up_to_date"] += 1
+
+    def made(self, output: Output, seconds: float) -> None:
+        """The output was made."""
+        self.counts["made"] += 1
+
+    def failed(self, output: Output, told: Mapping[str, Any]) -> None:
+        """The output could not be made; ``told["reason"]`` says why."""
+        self.counts["failed"] += 1
+
+    def blocked(self, output: Output, by: Output) -> None:
+        """The output needs one that could not be made."""
+        self.counts["blocked"] += 1
+
+    def interrupting(self, running: int, again: bool) -> None:
+        """The user asked the run to end; ``running`` recipes are going."""
+
+    def interrupted(self, output: Output) -> None:
+        """A recipe was ended because the user asked."""
+        self.counts["interrupted"] += 1
+
+    def finish(self) -> None:
+        """The run is over."""
+
+    def summary(self) -> dict[str, Any]:
+        """The counts, the seconds since the beginning, and the session's part."""
+        seconds = round(time.monotonic() - self.begun, 3)
+        return {**self.counts, "seconds": seconds, "session": self.session}
+
+
+class PlainReporter(Reporter):
+    """One line for each thing that happens, labelled with the output."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        super().__init__()
+        self.stream = stream or sys.stdout
+
+    def say(self, text: str) -> None:
+        """Show a line."""
+        print(text, file=self.stream, flush=True)
+
+    def note(self, text: str) -> None:
+        self.say(f"lc: {text}")
+
+    def started(self, output: Output) -> None:
+        self.say(f"{output.name}: started")
+
+    def lines(self, output: Output, lines: Sequence[str]) -> None:
+        self.say("\n".join(f"{output.name} | {line}" for line in lines))
+
+    def waiting(self, output: Output, by: str) -> None:
+        self.say(f"{output.name}: waiting for {by}")
+
+    def made(self, output: Output, seconds: float) -> None:
+        super().made(output, seconds)
+        self.say(f"{output.name}: made in {format_seconds(seconds)}")
+
+    def failed(self, output: Output, told: Mapping[str, Any]) -> None:
+        super().failed(output, told)
+        lines = [f"{output.name}: FAILED, {told['reason']}"]
+        lines += [f"{output.name} | {line}" for line in told.get("tail", ())]
+        if told.get("log"):
+            lines.append(f"{output.name}: its whole log is {told['log']}")
+        self.say("\n".join(lines))
+
+    def blocked(self, output: Output, by: Output) -> None:
+        super().blocked(output, by)
+        self.say(f"{output.name}: blocked by {by.name}")
+
+    def interrupting(self, running: int, again: bool) -> None:
+        recipes = "1 recipe" if running == 1 else f"{running} recipes"
+        if again:
+            self.say(f"lc: ending {recipes} at once")
+        elif running:
+            self.say(f"lc: asked {recipes} to end; interrupt again to end at once")
+
+    def interrupted(self, output: Output) -> None:
+        super().interrupted(output)
+        self.say(f"{output.name}: interrupted")
+
+    def finish(self) -> None:
+        self.say(f"lc: {self.words()}")
+
+    def words(self) -> str:
+        """The summary for people, ending with what to do next where something is left."""
+        names = {"up_to_date": "up to date"}
+        parts = [
+            f"{count} {names.get(name, name)}" for name, count in self.counts.items() if count
+        ]
+        text = f"{', '.join(parts) or 'nothing done'} in {format_seconds(self._seconds())}"
+        if self.counts["failed"]:
+            text += "; mend what failed, and run again"
+        elif self.counts["interrupted"]:
+            text += "; run again to go on"
+        return text
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self.begun
+
+
+class JsonReporter(Reporter):
+    """One JSON object a line for each thing that happens; the last is the summary."""
+
+    def _put(self, event: str, output: Output | None = None, **more: Any) -> None:
+        where = {} if output is None else {"id": output.id, "universe": output.universe}
+        print(json.dumps({"event": event, **where, **more}), flush=True)
+
+    def begin(self, total: int, session: str) -> None:
+        super().begin(total, session)
+        self._put("session", session=session)
+
+    def note(self, text: str) -> None:
+        self._put("note", text=text)
+
+    def started(self, output: Output) -> None:
+        self._put("started", output)
+
+    def lines(self, output: Output, lines: Sequence[str]) -> None:
+        self._put("lines", output, lines=list(lines))
+
+    def waiting(self, output: Output, by: str) -> None:
+        self._put("waiting", output, by=by)
+
+    def up_to_date(self, output: Output) -> None:
+        super().up_to_date(output)
+        self._put("up_to_date", output)
+
+    def made(self, output: Output, seconds: float) -> None:
+        super().made(output, seconds)
+        self._put("made", output, seconds=round(seconds, 3))
+
+    def failed(self, output: Output, told: Mapping[str, Any]) -> None:
+        super().failed(output, told)
+        keys = ("reason", "exit_code", "tail", "log")
+        self._put("failed", output, **{key: told[key] for key in keys if key in told})
+
+    def blocked(self, output: Output, by: Output) -> None:
+        super().blocked(output, by)
+        self._put("blocked", output, by=by.id)
+
+    def interrupted(self, output: Output) -> None:
+        super().interrupted(output)
+        self._put("interrupted", output)
+
+    def finish(self) -> None:
+        self._put("summary", **self.summary())

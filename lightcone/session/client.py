@@ -1,0 +1,147 @@
+"""Joining a cluster: this context's session, or the one the user named."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightcone.context import Context, here
+from lightcone.errors import SessionError
+from lightcone.session import control, spawn
+from lightcone.session.lifecycle import Say, ensure
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["ADDRESS_VARIABLE", "Connection", "connect", "external_address", "join"]
+
+ADDRESS_VARIABLE = "DASK_SCHEDULER_ADDRESS"
+_CONNECT_TIMEOUT = 10.0
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A cluster that is there to be used.
+
+    Attributes:
+        client: the engine's client, connected.
+        how: ``"spawned"``, ``"reused"`` or ``"external"``.
+        hold: the open connection to the session, where it is one of ours.
+        resources: what each worker has, by name (``CPU``, ``MEMORY`` in bytes, ``GPU``); empty
+            where workers declare nothing and are bounded by their threads.
+    """
+
+    client: Client
+    how: str
+    hold: control.Hold | None
+    resources: list[dict[str, float]]
+
+
+def connect(directory: str | os.PathLike[str] | None = None) -> Client:
+    """A client on the session of the project at ``directory`` (default: here), started if need be.
+
+    The caller closes it; results it holds keep the session from ending as idle.
+
+    Raises:
+        LightconeError: outside a project, or where the session cannot be started or reached.
+    """
+    address = external_address()
+    if address is not None:
+        return _client(address)
+    context = here(None if directory is None else Path(directory))
+    return _client_of(ensure(context).description)
+
+
+def external_address() -> str | None:
+    """The address of the cluster that the user wants used instead of a session, if any."""
+    return os.environ.get(ADDRESS_VARIABLE) or None
+
+
+@contextlib.contextmanager
+def join(context: Context, say: Say) -> Iterator[Connection]:
+    """Join the cluster that serves ``context``, starting its session if need be.
+
+    Raises:
+        SessionError: where it cannot be started or reached.
+    """
+    address = external_address()
+    if address is not None:
+        with _client(address) as client:
+            yield _prepare(client, context)
+        return
+    ensured = ensure(context, say, meanwhile=_import_engine)
+    description = ensured.description
+    try:
+        with control.hold(context.control_socket, use=True) as hold:
+            with _client_of(description) as client:
+                resources = [
+                    {
+                        "CPU": float(worker["cpus"]),
+                        "MEMORY": float(worker["memory"]),
+                        "GPU": float(worker["gpus"]),
+                    }
+                    for worker in description["workers"]
+                ]
+                how = "spawned" if ensured.spawned else "reused"
+                yield Connection(client, how, hold, resources)
+    except ConnectionError as error:
+        raise SessionError(
+            f"The session {context.name} ended as it was about to be used: run again."
+        ) from error
+
+
+def _import_engine() -> None:
+    import distributed  # noqa: F401
+
+
+def _client_of(description: dict[str, Any]) -> Client:
+    from distributed import Security
+
+    pem = str(spawn.certificate(Path(description["state_dir"])))
+    security = Security(
+        tls_ca_file=pem, tls_client_cert=pem, tls_client_key=pem, require_encryption=True
+    )
+    return _client(description["address"], security=security)
+
+
+def _client(address: str, **options: Any) -> Client:
+    from distributed import Client
+
+    for name in ("distributed", "distributed.client", "distributed.core", "tornado.application"):
+        # What it would say of a lost connection, the caller says better.
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        return Client(address, timeout=_CONNECT_TIMEOUT, set_as_default=False, **options)
+    except (OSError, ValueError, TypeError) as error:
+        raise SessionError(
+            f"The cluster at {address} cannot be reached ({error}): check that it runs and that "
+            f"{ADDRESS_VARIABLE} names it, or unset that variable."
+        ) from error
+
+
+def _prepare(client: Client, context: Context) -> Connection:
+    """Teach a cluster that is not ours what our own ones load when they start."""
+    from lightcone.cluster.commands import Commands
+    from lightcone.cluster.runs import Runs
+
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    if not workers:
+        raise SessionError(
+            f"The cluster named by {ADDRESS_VARIABLE} has no workers: start some, or unset it."
+        )
+    resources = [dict(worker["resources"]) for worker in workers]
+    declared = all("CPU" in resource for resource in resources)
+    try:
+        client.register_plugin(Runs())
+        client.register_plugin(Commands(context.settings.grace, bounded_by_threads=not declared))
+    except Exception as error:
+        raise SessionError(
+            f"The cluster named by {ADDRESS_VARIABLE} cannot be used ({error}): install lightcone "
+            "where its scheduler and workers run, or unset that variable."
+        ) from error
+    return Connection(client, "external", None, resources if declared else [])
