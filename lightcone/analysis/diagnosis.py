@@ -158,7 +158,9 @@ def _unknown_option(tree: Tree, universe: Universe, scope: Scope, name: str) -> 
         return ""
     chosen = node["decisions"][name]
     known = hint(chosen, list(options), f"choose one of {', '.join(options)}.")
-    return f"{_chooser(universe, scope)} chooses '{chosen}' for decision '{name}'{_of(scope)}: {known}"
+    return (
+        f"{_chooser(universe, scope)} chooses '{chosen}' for decision '{name}'{_of(scope)}: {known}"
+    )
 
 
 def _unknown_analysis(tree: Tree, universe: Universe, scope: Scope, _: str) -> str:

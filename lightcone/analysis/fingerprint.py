@@ -13,7 +13,7 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -90,28 +90,29 @@ def fingerprint(path: Path, known: Data | Mapping[str, Stamp] | None = None) -> 
     """
     stamps = known.files if isinstance(known, Data) else known or {}
     files = _files(path)
-    fresh = [found for name, _, found in files if not _stands(stamps, name, found)]
+    fresh = [found for name, _, found in files if not _stands(stamps.get(name), found)]
     settled = _wait_for_tick(path, fresh) if fresh else 0
-    return _hash_files(files, stamps, settled)
+    return _hash_files(files, stamps.get, settled)
 
 
-def fingerprint_foreign(path: Path, known: Mapping[str, Stamp] | None = None) -> Data:
+def fingerprint_foreign(path: Path, known: Callable[[str], Stamp | None]) -> Data:
     """As :func:`fingerprint`, for files that are not ours: nothing is written beside them.
+
+    ``known`` gives the stamp of a file by its path within the tree, if there is one.
 
     Raises:
         FileNotFoundError: where there is nothing.
         OSError: where a file cannot be read.
     """
-    stamps = known or {}
     files = _files(path)
-    fresh = [found for name, _, found in files if not _stands(stamps, name, found)]
+    fresh = [found for name, _, found in files if not _stands(known(name), found)]
     settled = time.time_ns() - _COARSEST_TICK_NS
     if fresh and sum(found.st_size for found in fresh) > _LARGE:
         newest = max(found.st_mtime_ns for found in fresh)
         if settled <= newest < settled + _COARSEST_TICK_NS:
             time.sleep((newest + 1 - settled) / 1e9)
             settled = time.time_ns() - _COARSEST_TICK_NS
-    return _hash_files(files, stamps, settled)
+    return _hash_files(files, known, settled)
 
 
 def unchanged(path: Path, data: Data) -> bool:
@@ -183,8 +184,7 @@ def _files(path: Path) -> list[tuple[str, str, os.stat_result]]:
     return [("", os.fspath(path), top)]
 
 
-def _stands(stamps: Mapping[str, Stamp], name: str, found: os.stat_result) -> bool:
-    stamp = stamps.get(name)
+def _stands(stamp: Stamp | None, found: os.stat_result) -> bool:
     return stamp is not None and stamp.stands(found)
 
 
@@ -217,11 +217,13 @@ def _clock(directory: str) -> int:
 
 
 def _hash_files(
-    files: list[tuple[str, str, os.stat_result]], known: Mapping[str, Stamp], settled: int
+    files: list[tuple[str, str, os.stat_result]],
+    known: Callable[[str], Stamp | None],
+    settled: int,
 ) -> Data:
     stamps = {}
     for name, full, found in files:
-        stamp = known.get(name)
+        stamp = known(name)
         if stamp is None or not stamp.stands(found):
             digest = _hash(full, found)
             after = os.lstat(full) if name else os.stat(full)

@@ -56,6 +56,7 @@ class Output:
         decisions: the declared decisions that are settled in this universe, and their options.
         container: the image to run the recipe in, if any.
         resources: what the recipe asks for.
+        aliases: the qualified ids of the re-exports that stand for it in this universe.
     """
 
     universe: str
@@ -70,6 +71,7 @@ class Output:
     decisions: tuple[tuple[str, str], ...] = ()
     container: str | None = None
     resources: Resources = Resources()
+    aliases: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

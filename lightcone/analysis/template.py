@@ -139,7 +139,7 @@ class _Scanner:
         elif text.startswith("$(", position):
             self.open.append("(")
             return 2
-        elif character in "\"`":
+        elif character in '"`':
             if innermost == character:
                 self.open.pop()
             else:

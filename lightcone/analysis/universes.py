@@ -113,7 +113,7 @@ class _Reader:
         directory = self.tree.directories.get(scope)
         picked: str | None = chosen.get("universe") if chosen else None
         if picked is None:
-            if directory is None or chosen and (chosen["decisions"] or chosen["analyses"]):
+            if directory is None or (chosen and (chosen["decisions"] or chosen["analyses"])):
                 return chosen, name
             # A project of its own, of which nothing is said: its universe of the same name.
             path = directory / _DIRECTORY / f"{name}.yaml"

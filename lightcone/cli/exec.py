@@ -11,7 +11,7 @@ from lightcone.units import parse_bytes
 __all__ = ["command"]
 
 
-class _Size(click.ParamType):
+class _Size(click.ParamType[int]):
     name = "size"
 
     def convert(

@@ -9,7 +9,8 @@ import click
 
 from lightcone.analysis.output import Key, Output
 from lightcone.analysis.plan import State, plan
-from lightcone.analysis.spec import load_outputs, named, select
+from lightcone.analysis.selection import named, select
+from lightcone.analysis.spec import load_outputs
 from lightcone.context import Context, here
 from lightcone.errors import SessionError, UsageError
 from lightcone.run.environment import RECIPE_VARIABLE

@@ -13,10 +13,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from distributed import Worker, WorkerPlugin, get_worker
+from dask.context import thread_state
+from distributed import Worker, WorkerPlugin, get_worker, secede
 from distributed.utils import sync
-from distributed.worker import thread_state
-from distributed.worker_client import secede
 
 from lightcone.cluster.processes import CommandGroup, Usage
 

@@ -8,36 +8,30 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
-import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from distributed import Future
 
 from lightcone.analysis import manifest as manifests
 from lightcone.analysis.output import Key, Output
 from lightcone.analysis.plan import Assessment, State, assess
-from lightcone.cluster.commands import KEY_PREFIX
 from lightcone.context import Context
 from lightcone.errors import SessionError
 from lightcone.files import Lock
-from lightcone.run import environment
+from lightcone.run.link import Link
 from lightcone.run.order import Order, Result
 from lightcone.run.recipe import make
 from lightcone.run.report import Reporter
 from lightcone.run.share import Refused, share
 from lightcone.session.client import Connection
 
-if TYPE_CHECKING:
-    from distributed import Future
-
 __all__ = ["Driver"]
 
 _ATTEMPTS = 3
-_CALL_TIMEOUT = 10.0
 _RETRY_ELSEWHERE = 2.0
 _MARGIN = 10.0
 
@@ -68,10 +62,9 @@ class Driver:
         self.plan = plan
         self.force = set(force)
         self.connection = connection
-        self.client = connection.client
         self.reporter = reporter
-        self.run_id = secrets.token_hex(6)
-        self.events: SimpleQueue[tuple[str, Any]] = SimpleQueue()
+        self.link = Link(connection, "lc run")
+        self.events = self.link.events
         self.producers = {
             output.key: {
                 (output.universe, given.producer)
@@ -88,7 +81,7 @@ class Driver:
         self.open: set[Key] = set(self.outputs)
         self.ready: deque[Key] = deque()
         self.running: set[str] = set()
-        self.tasks: dict[str, tuple[Key, Future]] = {}
+        self.tasks: dict[str, tuple[Key, Future[None]]] = {}
         self.attempts: dict[Key, int] = {}
         self.interrupts = 0
 
@@ -98,12 +91,7 @@ class Driver:
         Raises:
             SessionError: where the cluster is lost on the way.
         """
-        told = environment.caller() | {"name": f"lc run, pid {os.getpid()}", "pid": os.getpid()}
-        self._call("lightcone_begin", run=self.run_id, client=self.client.id, description=told)
-        self.client.subscribe_topic(self.client.id, self._on_message)
-        if self.connection.hold is not None:
-            threading.Thread(target=self._watch_session, daemon=True).start()
-        with self._signals():
+        with self.link.open():
             self.ready.extend(key for key in self.outputs if not self.producers[key])
             deadline = float("inf")
             while True:
@@ -142,8 +130,8 @@ class Driver:
             return
         self.attempts[key] = self.attempts.get(key, 0) + 1
         order = Order(
-            run=self.run_id,
-            topic=self.client.id,
+            run=self.link.run,
+            topic=self.link.topic,
             output=output,
             parts=known.parts,
             producers=tuple(
@@ -157,12 +145,8 @@ class Driver:
             grace=self.context.settings.grace,
             force=key in self.force,
         )
-        task = f"{KEY_PREFIX}{self.run_id}-{output.name}-{self.attempts[key]}"
-        future = self.client.submit(
-            make, order, key=task, pure=False, retries=0, resources=given.resources
-        )
-        self.tasks[task] = (key, future)
-        future.add_done_callback(lambda ended: self._on_future(task, ended))
+        task = self.link.key(f"{output.name}-{self.attempts[key]}")
+        self.tasks[task] = (key, self.link.submit(make, order, task, given.resources))
 
     def _versions_for(self, output: Output) -> dict[str, str | None]:
         return {
@@ -189,26 +173,6 @@ class Driver:
                 self.reporter.blocked(self.outputs[key], output)
                 blocked += self.consumers.get(key, ())
 
-    # What is put into the queue, by the threads of the client and of the waits below.
-
-    def _on_message(self, event: tuple[float, Any]) -> None:
-        message = event[1]
-        if isinstance(message, dict) and message.get("event") in ("start", "lines", "done"):
-            self.events.put((message["event"], message))
-
-    def _on_future(self, task: str, future: Future) -> None:
-        if future.status != "finished":
-            reason = "its worker was lost"
-            with contextlib.suppress(Exception):
-                error = future.exception(timeout=1)
-                if error is not None and type(error).__name__ != "KilledWorker":
-                    reason = f"{type(error).__name__}: {error}"
-            self.events.put(("lost", (task, reason)))
-
-    def _watch_session(self) -> None:
-        assert self.connection.hold is not None
-        self.events.put(("end", self.connection.hold.wait_for_end()))
-
     def _wait_for_claim(self, key: Key, lock: str | None) -> None:
         if lock is None:
             time.sleep(_RETRY_ELSEWHERE)
@@ -219,7 +183,8 @@ class Driver:
                 held.release()
         self.events.put(("free", key))
 
-    # What is taken out of it, by the thread that called run().
+    def _on_message(self, message: dict[str, Any]) -> None:
+        getattr(self, f"_on_{message['event']}")(message)
 
     def _on_start(self, message: dict[str, Any]) -> None:
         if message["key"] in self.tasks:
@@ -296,26 +261,7 @@ class Driver:
         self.interrupts += 1
         self.reporter.interrupting(len(self.running), again=self.interrupts > 1)
         waiting = [future for task, (_, future) in self.tasks.items() if task not in self.running]
-        with contextlib.suppress(Exception):
-            if waiting and self.interrupts == 1:
-                self.client.cancel(waiting)
-            self._call("lightcone_interrupt", run=self.run_id, kill=self.interrupts > 1)
-
-    def _call(self, operation: str, **arguments: Any) -> None:
-        call = getattr(self.client.scheduler, operation)
-        self.client.sync(call, callback_timeout=_CALL_TIMEOUT, **arguments)
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Interrupt, terminate and hangup all ask for the same; the second time at once."""
-        asked = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        before = [
-            signal.signal(signum, lambda *_: self.events.put(("interrupt", None)))
-            for signum in asked
-        ]
-        try:
-            yield
-        finally:
-            for signum, handler in zip(asked, before, strict=True):
-                signal.signal(signum, handler)
-
+        if waiting and self.interrupts == 1:
+            with contextlib.suppress(OSError, TimeoutError):
+                self.connection.client.cancel(waiting)
+        self.link.interrupt(kill=self.interrupts > 1)

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import secrets
-import signal
 import sys
-import threading
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 from lightcone.analysis.output import Resources
-from lightcone.cluster.commands import KEY_PREFIX, Cause, current_task
+from lightcone.cluster.commands import Cause, current_task
 from lightcone.context import Context
 from lightcone.errors import SessionError, UsageError
 from lightcone.run import environment
+from lightcone.run.link import Link
 from lightcone.run.order import ExecOrder
 from lightcone.run.share import Refused, fit
 from lightcone.session.client import Connection
@@ -27,7 +22,6 @@ _AHEAD_OF_RECIPES = 100
 _NOT_FOUND = 127
 _NOT_EXECUTABLE = 126
 _INTERRUPTED = 130
-_CALL_TIMEOUT = 10.0
 
 
 def execute(order: ExecOrder) -> None:
@@ -69,67 +63,32 @@ def run_command(
     given = fit(asked, connection.resources, clamp=False)
     if isinstance(given, Refused):
         raise UsageError(f"The command cannot run: {given.why}.")
-    client, run = connection.client, secrets.token_hex(6)
-    events: SimpleQueue[tuple[str, Any]] = SimpleQueue()
-    told = environment.caller() | {"name": f"lc exec, pid {os.getpid()}", "pid": os.getpid()}
-
-    def call(operation: str, **arguments: Any) -> None:
-        client.sync(
-            getattr(client.scheduler, operation), callback_timeout=_CALL_TIMEOUT, **arguments
-        )
-
-    call("lightcone_begin", run=run, client=client.id, description=told)
-    client.subscribe_topic(client.id, lambda event: events.put(("message", event[1])))
-    if connection.hold is not None:
-        hold = connection.hold
-        threading.Thread(
-            target=lambda: events.put(("end", hold.wait_for_end())), daemon=True
-        ).start()
-    order = ExecOrder(run, client.id, argv, given.cpus, context.settings.grace)
-    future = client.submit(
-        execute,
-        order,
-        key=f"{KEY_PREFIX}exec-{run}",
-        pure=False,
-        retries=0,
-        resources=given.resources,
-        priority=_AHEAD_OF_RECIPES,
-    )
-    future.add_done_callback(lambda ended: events.put(("future", ended.status)))
+    link = Link(connection, "lc exec")
     interrupts = 0
-    with _interrupts_to(events):
+    with link.open():
+        order = ExecOrder(link.run, link.topic, argv, given.cpus, context.settings.grace)
+        future = link.submit(
+            execute, order, link.key("exec"), given.resources, priority=_AHEAD_OF_RECIPES
+        )
         while True:
-            what, value = events.get()
+            what, value = link.events.get()
             if what == "interrupt":
                 interrupts += 1
-                with contextlib.suppress(OSError, TimeoutError):
-                    call("lightcone_interrupt", run=run, kill=interrupts > 1)
+                link.interrupt(kill=interrupts > 1)
                 future.cancel()
-            elif what == "end" or (what == "future" and value != "finished" and not interrupts):
-                raise SessionError(
-                    f"The cluster lost the command{f' ({value})' if value else ''}: run it again."
-                )
-            elif what == "future" and interrupts:
+            elif what == "lost" and interrupts:
                 return _INTERRUPTED
-            elif what == "message" and isinstance(value, dict):
-                if value.get("event") == "data":
-                    stream = sys.stdout if value["stream"] == "out" else sys.stderr
-                    stream.buffer.write(value["data"])
-                    stream.buffer.flush()
-                elif value.get("event") == "done":
-                    if value.get("error"):
-                        print(f"lc: {value['error']}", file=sys.stderr)
-                    code = int(value["code"])
-                    return _INTERRUPTED if interrupts else 128 - code if code < 0 else code
-
-
-@contextlib.contextmanager
-def _interrupts_to(events: SimpleQueue[tuple[str, Any]]):  # type: ignore[no-untyped-def]
-    """Signals that ask this process to end become events."""
-    asked = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(name, lambda *_: events.put(("interrupt", None))) for name in asked]
-    try:
-        yield
-    finally:
-        for name, handler in zip(asked, before, strict=True):
-            signal.signal(name, handler)
+            elif what in ("end", "lost"):
+                reason = value[1] if what == "lost" else value or "its session ended"
+                raise SessionError(f"The cluster lost the command ({reason}): run it again.")
+            elif value["event"] == "data":
+                stream = sys.stdout if value["stream"] == "out" else sys.stderr
+                stream.buffer.write(value["data"])
+                stream.buffer.flush()
+            elif value["event"] == "done":
+                if value.get("error"):
+                    print(f"lc: {value['error']}", file=sys.stderr)
+                code = int(value["code"])
+                if interrupts:
+                    return _INTERRUPTED
+                return 128 - code if code < 0 else code

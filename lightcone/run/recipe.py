@@ -15,6 +15,7 @@ from typing import Any
 from lightcone.analysis import manifest as manifests
 from lightcone.analysis.claims import Busy, Claim, read_inputs
 from lightcone.analysis.manifest import Manifest
+from lightcone.analysis.plan import FAILURE
 from lightcone.cluster.commands import Cause, Ended, Task, current_task
 from lightcone.errors import LightconeError
 from lightcone.files import write_atomically
@@ -23,10 +24,9 @@ from lightcone.run.order import Order, Result
 from lightcone.run.stream import LineStream
 from lightcone.units import format_seconds
 
-__all__ = ["FAILURE", "LOG", "make"]
+__all__ = ["LOG", "make"]
 
 LOG = "log.txt"
-FAILURE = "failure.json"
 _TAIL = 20
 
 
@@ -36,10 +36,13 @@ def make(order: Order) -> None:
     Runs as a task of the cluster. Nothing that goes wrong here is raised: it is told.
     """
     with current_task() as task:
+        told: dict[str, Any]
         try:
             told = _Making(task, order).run()
         except (OSError, LightconeError) as error:
             told = {"result": Result.FAILED, "reason": _sentence(error)}
+        # Messages cross the network as plain values.
+        told["result"] = str(told["result"].value)
         task.emit(order.topic, {"event": "done", "key": task.key, **told})
 
 

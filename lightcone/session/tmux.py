@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from lightcone.errors import SessionError
 
-__all__ = ["attach", "attach_command", "check", "end", "is_up", "screens", "start"]
+__all__ = ["attach", "attach_command", "check", "end", "is_up", "start"]
 
 _CONFIGURATION = Path(__file__).with_name("tmux.conf")
 _MINIMUM = "3.2"
@@ -81,12 +81,6 @@ def end(socket: Path) -> None:
     listed = server.cmd("list-sessions", "-F", "#{session_id}")
     for session_id in listed.stdout:
         server.cmd("kill-session", "-t", session_id)
-
-
-def screens(socket: Path, window: str, lines: int = 20) -> list[str]:
-    """The last lines that a window shows, without attaching to it."""
-    shown = _server(socket).cmd("capture-pane", "-p", "-t", f":{window}").stdout
-    return shown[-lines:]
 
 
 def attach_command(socket: Path, name: str) -> list[str]:

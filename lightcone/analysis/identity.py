@@ -1,0 +1,97 @@
+"""What determines an output, and what of it has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from lightcone.analysis.manifest import Manifest, Parts, Source
+from lightcone.analysis.output import Output
+from lightcone.analysis.sources import Sources
+
+__all__ = ["changes", "identify"]
+
+
+def identify(
+    output: Output,
+    versions: Mapping[str, str],
+    recorded: Manifest | None,
+    sources: Sources | None = None,
+) -> Parts:
+    """What determines ``output``: its command, container, decisions, files and inputs.
+
+    Args:
+        output: the output.
+        versions: the data version of each input that an output makes, by input id.
+        recorded: what it was last made from; files that look as they did then are not read again.
+        sources: what is known of the project's files, for a plan of many outputs.
+
+    Raises:
+        SpecError: where a file it depends on cannot be read.
+    """
+    if sources is None:
+        sources = Sources(output.root)
+        if recorded is not None:
+            sources.learn(recorded.parts)
+    inputs = {}
+    for given in output.inputs:
+        if given.producer is None:
+            data = sources.given(given, output)
+            inputs[given.id] = Source(given.text, data.version, data.files)
+        else:
+            inputs[given.id] = Source(given.text, versions[given.id])
+    files = sources.named(output)
+    if output.container is not None and output.container not in files:
+        stamp = sources.file(output.container, output)
+        if stamp is not None:
+            files[output.container] = stamp
+    return Parts(
+        command=output.command,
+        template=output.template,
+        container=output.container,
+        files=files,
+        inputs=inputs,
+        decisions=dict(output.decisions),
+    )
+
+
+def changes(before: Parts, now: Parts, produced: Iterable[str]) -> list[str]:
+    """What has changed, one phrase for each; empty where the identity is the same.
+
+    ``produced`` are the inputs that outputs make.
+    """
+    found = []
+    rewritten = before.template != now.template
+    if before.command != now.command and rewritten:
+        found.append("recipe changed")
+    if before.container != now.container:
+        found.append(f"container: {before.container or 'none'} → {now.container or 'none'}")
+    if before.decisions != now.decisions:
+        for name in dict.fromkeys([*before.decisions, *now.decisions]):
+            old, new = before.decisions.get(name), now.decisions.get(name)
+            if old != new:
+                found.append(f"decision {name}: {old or 'none'} → {new or 'none'}")
+    for name in dict.fromkeys([*before.files, *now.files]):
+        then, stamp = before.files.get(name), now.files.get(name)
+        if stamp is None:
+            found.append(f"{name} is gone" if not rewritten else f"{name} is no longer used")
+        elif then is None:
+            found.append(f"{name} is new")
+        elif then.sha256 != stamp.sha256:
+            found.append(f"{name} changed")
+    made = set(produced)
+    for name in dict.fromkeys([*before.inputs, *now.inputs]):
+        source, current = before.inputs.get(name), now.inputs.get(name)
+        if current is None:
+            found.append(f"input {name} was removed")
+        elif source is None:
+            found.append(f"input {name} was added")
+        elif source.version != current.version:
+            if name in made:
+                found.append(f"input {name} was remade")
+            elif source.text != current.text:
+                found.append(f"input {name}: {source.text} → {current.text}")
+            else:
+                found.append(f"input {name} changed ({current.text})")
+    if before.command != now.command and not found:
+        found.append("command changed")
+    return found

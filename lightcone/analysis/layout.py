@@ -1,0 +1,149 @@
+"""Where outputs lie.
+
+Two layouts are in use. As a *file*, an output is ``results/<universe>/<id>.<format>``, and the
+recipe makes it. As a *directory*, it is ``results/<universe>/<id>/``, made before the recipe runs.
+Either way a recipe may put the other there, and that is taken.
+
+A sub-analysis in a directory of its own has ``results`` there. One declared inline has them with
+the analysis around it: as files under its qualified id (``sub.id``); as directories under its own
+id, as the older tool has it, unless another output has that one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from lightcone.analysis.manifest import MANIFEST
+from lightcone.analysis.tree import Scope, Tree
+from lightcone.errors import SpecError
+
+__all__ = ["RESULTS", "STATE", "Layout", "Places", "find_layout"]
+
+RESULTS = "results"
+STATE = ".lightcone"
+OLD_MANIFEST = ".lightcone-manifest.json"
+
+_OLD_SETTINGS = Path(".lightcone", "lightcone.yaml")
+_FORMAT = re.compile(r"\w[\w.+-]*", re.ASCII)
+
+
+class Layout(StrEnum):
+    """How a project's outputs lie in its results."""
+
+    FILE = "file"
+    DIRECTORY = "directory"
+
+
+def find_layout(tree: Tree, setting: str, universes: Iterable[str]) -> Layout:
+    """The layout of a project.
+
+    What the settings say; else what the older tool's settings or the results that are there show,
+    so that nothing moves when an output is added; else files if every output says its format.
+    """
+    if setting != "auto":
+        return Layout(setting)
+    if (tree.root / _OLD_SETTINGS).exists():
+        return Layout.DIRECTORY
+    declared = list(_declared(tree))
+    for universe in universes:
+        for home, directory in tree.directories.items():
+            found = _shown(tree, home, directory / RESULTS / universe, declared)
+            if found is not None:
+                return found
+    if declared and all(extension for _, _, extension in declared):
+        return Layout.FILE
+    return Layout.DIRECTORY
+
+
+@dataclass(frozen=True)
+class Places:
+    """The path of every output of a project."""
+
+    tree: Tree
+    layout: Layout
+    names: dict[tuple[Scope, str], str]
+    bases: dict[Scope, str]
+
+    @classmethod
+    def of(cls, tree: Tree, layout: Layout) -> Places:
+        """The places that a layout gives the outputs of an analysis.
+
+        Raises:
+            SpecError: where a format cannot be part of a file's name.
+        """
+        names: dict[tuple[Scope, str], str] = {}
+        taken: dict[str, str] = {}
+        inside: Counter[tuple[Scope, str]] = Counter()
+        for scope, name, _ in _declared(tree):
+            inside[(tree.home(scope), name)] += 1
+        for scope, name, extension in _declared(tree):
+            home = tree.home(scope)
+            qualified = ".".join((*scope[len(home) :], name))
+            if layout is Layout.FILE:
+                stem = f"{qualified}.{extension}" if extension else qualified
+            else:
+                stem = name if inside[(home, name)] == 1 or scope == home else qualified
+            names[(scope, name)] = stem
+            path = str(tree.directories[home] / RESULTS / "…" / stem)
+            other = taken.setdefault(path, ".".join((*scope, name)))
+            if other != ".".join((*scope, name)):
+                raise SpecError(
+                    f"Outputs '{other}' and '{'.'.join((*scope, name))}' would both lie at {path}: "
+                    "rename one, or give the sub-analyses directories of their own."
+                )
+        bases = {scope: str(directory / RESULTS) for scope, directory in tree.directories.items()}
+        return cls(tree, layout, names, bases)
+
+    def find(self, universe: str, scope: Scope, name: str) -> tuple[str, str]:
+        """The absolute paths of an output and of the directory with its manifest and log."""
+        directory = f"{self.bases[self.tree.home(scope)]}/{universe}"
+        place = self.names[(scope, name)]
+        stem = place
+        if self.layout is Layout.FILE:
+            stem = ".".join((*scope[len(self.tree.home(scope)) :], name))
+        return f"{directory}/{place}", f"{directory}/{STATE}/{stem}"
+
+
+def _declared(tree: Tree) -> Iterator[tuple[Scope, str, str]]:
+    """Every output that is not a re-export: its scope, its id, and its format or ""."""
+    for scope, node in tree.nodes.items():
+        for output in node["outputs"]:
+            if output.get("from"):
+                continue
+            extension = (output.get("format") or "").strip().lstrip(".")
+            if extension and not _FORMAT.fullmatch(extension):
+                raise SpecError(
+                    f"Output '{output['id']}' in {tree.file(scope)} has the format "
+                    f"'{extension}', which cannot end a file's name: write one such as 'csv'."
+                )
+            yield scope, output["id"], extension
+
+
+def _shown(
+    tree: Tree, home: Scope, results: Path, declared: list[tuple[Scope, str, str]]
+) -> Layout | None:
+    """The layout of the results in a directory, by the first output that either tool made."""
+    try:
+        with os.scandir(results) as entries:
+            present = {entry.name: entry.is_dir() for entry in entries}
+    except OSError:
+        return None
+    for scope, name, extension in declared:
+        if tree.home(scope) != home:
+            continue
+        qualified = ".".join((*scope[len(home) :], name))
+        for stem in {name, qualified}:
+            made = (results / STATE / stem / MANIFEST).exists
+            if present.get(stem) and ((results / stem / OLD_MANIFEST).exists() or made()):
+                return Layout.DIRECTORY
+        if extension and f"{qualified}.{extension}" in present:
+            made = (results / STATE / qualified / MANIFEST).exists
+            if f".{qualified}.manifest.json" in present or made():
+                return Layout.FILE
+    return None

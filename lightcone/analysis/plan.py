@@ -1,0 +1,204 @@
+"""Which outputs are good, and why the others are not."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from lightcone.analysis.identity import changes, identify
+from lightcone.analysis.manifest import Manifest, Parts, Unusable, difference, inspect
+from lightcone.analysis.output import Key, Output
+from lightcone.analysis.sources import Sources
+
+__all__ = ["FAILURE", "Assessment", "State", "assess", "plan"]
+
+FAILURE = "failure.json"
+_SHOWN = 3
+
+
+class State(StrEnum):
+    """What an output is, at a glance."""
+
+    OK = "ok"
+    STALE = "stale"
+    MISSING = "missing"
+    RUNNING = "running"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """What is known of one output.
+
+    Attributes:
+        output: the output.
+        state: never ``RUNNING``, which claims know.
+        why: what is wrong, in words; "" where nothing is.
+        parts: what it would be made from; None where an input is to be made first.
+        manifest: the record of the result that is there, good or not, if it can be read.
+    """
+
+    output: Output
+    state: State
+    why: str
+    parts: Parts | None
+    manifest: Manifest | None
+
+
+def plan(outputs: Sequence[Output], force: Set[Key] = frozenset()) -> dict[Key, Assessment]:
+    """Assess every output of ``outputs``, which are in dependency order.
+
+    Those in ``force`` are not good, whatever there is, nor are any that need them, unless it then
+    turns out that they came out the same.
+
+    Raises:
+        SpecError: where a file that an output depends on cannot be read.
+    """
+    collecting = gc.isenabled()
+    gc.disable()  # Tens of thousands of records that all stay: looking for garbage only costs.
+    try:
+        return _plan(outputs, force)
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def assess(output: Output, versions: Mapping[str, str | None]) -> Assessment:
+    """Assess one output, given the data version of each input that an output makes.
+
+    A version is None where that input is not good.
+
+    Raises:
+        SpecError: where a file that the output depends on cannot be read.
+    """
+    found = inspect(output.state_dir)
+    sources = Sources(output.root)
+    if isinstance(found, Manifest):
+        sources.learn(found.parts)
+    return _assess(output, versions, found, sources)
+
+
+def _plan(outputs: Sequence[Output], force: Set[Key]) -> dict[Key, Assessment]:
+    if not outputs:
+        return {}
+    sources = Sources(outputs[0].root)
+    recorded = []
+    for output in outputs:
+        found = inspect(output.state_dir)
+        recorded.append(found)
+        if isinstance(found, Manifest):
+            sources.learn(found.parts)
+    assessed: dict[Key, Assessment] = {}
+    good: dict[Key, str] = {}
+    for output, found in zip(outputs, recorded, strict=True):
+        versions = {
+            given.id: good.get((output.universe, given.producer))
+            for given in output.inputs
+            if given.producer is not None
+        }
+        key = output.key
+        assessment = _assess(output, versions, found, sources)
+        if key in force:
+            if assessment.state is State.OK:
+                assessment = Assessment(
+                    output, State.STALE, "to be made again", assessment.parts, assessment.manifest
+                )
+        elif assessment.state is State.OK and assessment.manifest is not None:
+            good[key] = assessment.manifest.data.version
+        assessed[key] = assessment
+    return assessed
+
+
+def _assess(
+    output: Output,
+    versions: Mapping[str, str | None],
+    found: Manifest | Unusable | None,
+    sources: Sources,
+) -> Assessment:
+    manifest = found if isinstance(found, Manifest) else None
+    waiting = [name for name, version in versions.items() if version is None]
+    known = {name: version or "" for name, version in versions.items()}
+    if waiting and manifest is not None:
+        # As if they came out the same, to see what else there is to say.
+        for name in waiting:
+            source = manifest.parts.inputs.get(name)
+            known[name] = source.version if source is not None else ""
+    parts = identify(output, known, manifest, sources)
+    reasons, gone = _reasons(output, found, parts, versions)
+    if waiting and not gone:
+        reasons += _to_be_remade(waiting)
+    if not reasons:
+        return Assessment(output, State.OK, "", parts, manifest)
+    state = State.MISSING if gone else State.STALE
+    why = "; ".join(reasons[:_SHOWN])
+    if len(reasons) > _SHOWN:
+        why += f"; and {len(reasons) - _SHOWN} more"
+    if waiting:
+        return Assessment(output, state, why, None, manifest)
+    failure = _read_failure(output.state_dir)
+    if failure is not None and failure.get("identity") == parts.identity:
+        state, why = _describe_failure(failure)
+    return Assessment(output, state, why, parts, manifest)
+
+
+def _reasons(
+    output: Output,
+    found: Manifest | Unusable | None,
+    parts: Parts,
+    produced: Mapping[str, str | None],
+) -> tuple[list[str], bool]:
+    """Why what lies at the output's path is not its good result; and whether nothing lies there."""
+    shown = output.path
+    if shown.is_relative_to(output.root):
+        shown = shown.relative_to(output.root)
+    if found is None:
+        if not os.path.exists(output.path):
+            return ["never made"], True
+        return [f"{shown} is there, but not known to be finished"], True
+    if isinstance(found, Unusable):
+        return [f"its manifest {found.reason}"], not os.path.exists(output.path)
+    if (found.universe, found.output) != output.key:
+        return [f"its manifest is that of {found.universe}/{found.output}"], False
+    reasons = changes(found.parts, parts, produced)
+    differs = difference(output.path, found.data)
+    if differs:
+        reasons.insert(0, f"{shown} {differs}")
+    return reasons, differs == "is missing"
+
+
+def _to_be_remade(names: list[str]) -> list[str]:
+    if len(names) == 1:
+        return [f"input {names[0]} is to be remade"]
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return [f"inputs {', '.join(names[:_SHOWN])}{more} are to be remade"]
+
+
+def _read_failure(state_dir: Path) -> dict[str, Any] | None:
+    try:
+        with open(os.path.join(state_dir, FAILURE), "rb") as file:
+            record = json.loads(file.read())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _describe_failure(record: dict[str, Any]) -> tuple[State, str]:
+    reason, code = record.get("reason"), record.get("exit_code")
+    if record.get("interrupted") is True:
+        return State.INTERRUPTED, reason if isinstance(reason, str) and reason else "interrupted"
+    if isinstance(code, int) and not isinstance(code, bool) and code != 0:
+        if code > 0:
+            return State.FAILED, f"recipe failed with exit code {code}"
+        try:
+            return State.FAILED, f"recipe was ended by {signal.Signals(-code).name}"
+        except ValueError:
+            return State.FAILED, f"recipe was ended by signal {-code}"
+    return State.FAILED, f"recipe failed: {reason}" if isinstance(reason, str) else "recipe failed"

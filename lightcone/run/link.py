@@ -1,0 +1,115 @@
+"""The line between a command here and its tasks on the cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from queue import SimpleQueue
+from typing import Any
+
+from distributed import Future
+
+from lightcone.cluster.commands import KEY_PREFIX
+from lightcone.run import environment
+from lightcone.session.client import Connection
+
+__all__ = ["Link"]
+
+_CALL_TIMEOUT = 10.0
+
+
+class Link:
+    """What a run or a single command says to the cluster and hears from it.
+
+    Everything that happens is an event in :attr:`events`, a name and a value, for one thread:
+
+    - ``("message", mapping)``: from a task, in the order sent.
+    - ``("lost", (key, reason))``: a task ended without having said so.
+    - ``("end", reason)``: the session ended.
+    - ``("interrupt", None)``: this process was asked to end, by SIGINT, SIGTERM or SIGHUP.
+    """
+
+    def __init__(self, connection: Connection, name: str) -> None:
+        self.client = connection.client
+        self.events: SimpleQueue[tuple[str, Any]] = SimpleQueue()
+        self.run = secrets.token_hex(6)
+        self.topic = self.client.id
+        self.name = f"{name}, pid {os.getpid()}"
+        self._hold = connection.hold
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[None]:
+        """Let the cluster know of this caller, and take its messages and this process's signals."""
+        told = environment.caller() | {"name": self.name, "pid": os.getpid()}
+        self._call("lightcone_begin", run=self.run, client=self.client.id, description=told)
+        self.client.subscribe_topic(self.topic, self._on_event)
+        if self._hold is not None:
+            threading.Thread(target=self._watch_session, daemon=True).start()
+        asked = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        before = [
+            signal.signal(signum, lambda *_: self.events.put(("interrupt", None)))
+            for signum in asked
+        ]
+        try:
+            yield
+        finally:
+            for signum, handler in zip(asked, before, strict=True):
+                signal.signal(signum, handler)
+
+    def key(self, name: str) -> str:
+        """The key of a task of this caller."""
+        return f"{KEY_PREFIX}{self.run}-{name}"
+
+    def submit(
+        self,
+        function: Callable[[Any], None],
+        order: object,
+        key: str,
+        resources: dict[str, float] | None,
+        priority: int = 0,
+    ) -> Future[None]:
+        """Have ``function(order)`` run on a worker that has the resources."""
+        future: Future[None] = self.client.submit(
+            function,
+            order,
+            key=key,
+            pure=False,
+            retries=0,
+            resources=resources,
+            priority=priority,
+        )
+        future.add_done_callback(lambda ended: self._on_future(key, ended))
+        return future
+
+    def interrupt(self, *, kill: bool) -> None:
+        """End this caller's commands on every worker: politely, or at once."""
+        # A cluster that is gone has ended them already.
+        with contextlib.suppress(OSError, TimeoutError):
+            self._call("lightcone_interrupt", run=self.run, kill=kill)
+
+    def _call(self, operation: str, **arguments: Any) -> None:
+        call = getattr(self.client.scheduler, operation)
+        self.client.sync(call, callback_timeout=_CALL_TIMEOUT, **arguments)
+
+    def _on_event(self, event: tuple[float, Any]) -> None:
+        # The engine says things of its own on this topic.
+        if isinstance(event[1], dict) and "event" in event[1]:
+            self.events.put(("message", event[1]))
+
+    def _on_future(self, key: str, future: Future[None]) -> None:
+        if future.status == "finished":
+            return
+        reason = "its worker was lost"
+        with contextlib.suppress(Exception):
+            error = future.exception(timeout=1)
+            if error is not None and type(error).__name__ != "KilledWorker":
+                reason = f"{type(error).__name__}: {error}"
+        self.events.put(("lost", (key, reason)))
+
+    def _watch_session(self) -> None:
+        assert self._hold is not None
+        self.events.put(("end", self._hold.wait_for_end()))
