@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from difflib import get_close_matches
 
 from lightcone.analysis.shape import Node
 from lightcone.analysis.tree import Scope, Tree
@@ -20,6 +19,8 @@ __all__ = ["check_choices", "check_conditions", "explain", "hint"]
 
 def hint(name: str, known: list[str], otherwise: str) -> str:
     """What to do about an unknown name: the one that may have been meant, or ``otherwise``."""
+    from difflib import get_close_matches
+
     guess = get_close_matches(name, known, 1)
     return f"did you mean '{guess[0]}'?" if guess else otherwise
 

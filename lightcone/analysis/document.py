@@ -61,7 +61,9 @@ def read_document(path: Path, name: str) -> Any:
         finally:
             loader.dispose()
     except OSError as error:
-        raise SpecError(f"{name} cannot be read: {error.strerror}.") from error
+        raise SpecError(
+            f"{name} cannot be read ({error.strerror}): check that it is a readable file."
+        ) from error
     except _Twice as error:
         key, line = error.args
         raise SpecError(

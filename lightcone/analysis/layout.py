@@ -20,7 +20,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from lightcone.analysis.manifest import MANIFEST
-from lightcone.analysis.tree import Scope, Tree
+from lightcone.analysis.tree import Scope, Tree, describe
 from lightcone.errors import SpecError
 
 __all__ = ["RESULTS", "STATE", "Layout", "Places", "find_layout"]
@@ -90,7 +90,7 @@ class Places:
             else:
                 stem = name if inside[(home, name)] == 1 or scope == home else qualified
             names[(scope, name)] = stem
-            path = str(tree.directories[home] / RESULTS / "…" / stem)
+            path = describe(tree.directories[home] / RESULTS / "<universe>" / stem, tree.root)
             other = taken.setdefault(path, ".".join((*scope, name)))
             if other != ".".join((*scope, name)):
                 raise SpecError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import signal
@@ -12,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from lightcone.analysis.garbage import no_garbage
 from lightcone.analysis.identity import changes, identify
 from lightcone.analysis.manifest import Manifest, Parts, Unusable, difference, inspect
 from lightcone.analysis.output import Key, Output
@@ -62,13 +62,8 @@ def plan(outputs: Sequence[Output], force: Set[Key] = frozenset()) -> dict[Key, 
     Raises:
         SpecError: where a file that an output depends on cannot be read.
     """
-    collecting = gc.isenabled()
-    gc.disable()  # Tens of thousands of records that all stay: looking for garbage only costs.
-    try:
+    with no_garbage():
         return _plan(outputs, force)
-    finally:
-        if collecting:
-            gc.enable()
 
 
 def assess(output: Output, versions: Mapping[str, str | None]) -> Assessment:
@@ -156,13 +151,10 @@ def _reasons(
     produced: Mapping[str, str | None],
 ) -> tuple[list[str], bool]:
     """Why what lies at the output's path is not its good result; and whether nothing lies there."""
-    shown = output.path
-    if shown.is_relative_to(output.root):
-        shown = shown.relative_to(output.root)
     if found is None:
         if not os.path.exists(output.path):
             return ["never made"], True
-        return [f"{shown} is there, but not known to be finished"], True
+        return [f"{_shown(output)} is there, but not known to be finished"], True
     if isinstance(found, Unusable):
         return [f"its manifest {found.reason}"], not os.path.exists(output.path)
     if (found.universe, found.output) != output.key:
@@ -170,8 +162,14 @@ def _reasons(
     reasons = changes(found.parts, parts, produced)
     differs = difference(output.path, found.data)
     if differs:
-        reasons.insert(0, f"{shown} {differs}")
+        reasons.insert(0, f"{_shown(output)} {differs}")
     return reasons, differs == "is missing"
+
+
+def _shown(output: Output) -> str:
+    """The output's path as one would type it in the project's directory."""
+    inside = output.path.is_relative_to(output.root)
+    return str(output.path.relative_to(output.root) if inside else output.path)
 
 
 def _to_be_remade(names: list[str]) -> list[str]:

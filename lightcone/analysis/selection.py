@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 
 from lightcone.analysis.output import Key, Output
 from lightcone.errors import UsageError
@@ -61,6 +60,8 @@ def select(outputs: Sequence[Output], names: Sequence[str]) -> list[Output]:
 
 
 def _unknown(name: str, outputs: Sequence[Output], by_id: dict[str, list[Output]]) -> str:
+    from difflib import get_close_matches
+
     universe, slash, identifier = name.rpartition("/")
     universes = list(dict.fromkeys(output.universe for output in outputs))
     if slash and universe not in universes:

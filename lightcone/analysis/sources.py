@@ -23,6 +23,7 @@ from lightcone.errors import SpecError
 __all__ = ["Sources"]
 
 _WORD = re.compile(r"[^\s;|&<>()'\"`]+")
+_QUOTING = re.compile(r"['\"\\]")
 _PIECES = re.compile(r"[=,:]")
 _CD = re.compile(r"\bcd\s+([^\s;|&<>()'\"`]+)")
 _WITH_SPACES = re.compile(
@@ -128,7 +129,9 @@ class Sources:
 
     def _split(self, command: str) -> list[str]:
         words: list[str] = _WORD.findall(command)
-        for quoted in _WITH_SPACES.findall(command) if " " in command else ():
+        if _QUOTING.search(command) is None:
+            return words
+        for quoted in _WITH_SPACES.findall(command):
             words.append(re.sub(r"\\(.)", r"\1", quoted.strip("'\"")))
         return words
 

@@ -16,12 +16,13 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from lightcone.errors import SpecError
 
 __all__ = ["Template", "Value", "compile_template"]
 
-_SAFE = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
+_SAFE = re.compile(r"[\w@%+=:,./-]+", re.ASCII).fullmatch
 _EXPANDED = re.compile(r"~?(?:[\w@%+=:,./*?-]|\$\w+|\$\{\w+\})+", re.ASCII)
 _MARK = "\0"
 # What ends the parts of a command in which nothing else has a meaning.
@@ -34,8 +35,7 @@ class _Place(Enum):
     SINGLE = "within single quotes"
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(NamedTuple):
     """What takes a placeholder's place; ``expands`` where the shell may expand it."""
 
     text: str
@@ -58,8 +58,9 @@ class Template:
         """The command with each placeholder replaced by its value."""
         pieces = [self.literals[0]]
         for (name, place), literal in zip(self.slots, self.literals[1:], strict=True):
-            pieces.append(_quote(values[name], place))
-            pieces.append(literal)
+            value = values[name]
+            text = value.text
+            pieces += (text if _SAFE(text) else _quote(value, place), literal)
         return "".join(pieces).strip()
 
 
@@ -99,8 +100,6 @@ def compile_template(
 
 def _quote(value: Value, place: _Place) -> str:
     text = value.text
-    if _SAFE.fullmatch(text):
-        return text
     if value.expands and place is not _Place.SINGLE and _EXPANDED.fullmatch(text):
         return text
     if place is _Place.BARE:

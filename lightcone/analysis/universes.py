@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +72,8 @@ def load_universes(tree: Tree, only: str | None = None) -> list[Universe]:
     names = list_universes(tree.root)
     if only is not None:
         if only not in names:
+            from difflib import get_close_matches
+
             guess = get_close_matches(only, names, 1)
             hint = f"did you mean '{guess[0]}'? There are" if guess else "there are"
             raise UsageError(f"There is no universe '{only}': {hint} {', '.join(names)}.")

@@ -5,11 +5,13 @@ Imported by the engine's own worker program (``--preload``) before it looks for 
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+from types import FrameType
 
 from dask.system import CPU_COUNT
-from distributed import Worker
+from distributed import Status, Worker
 from distributed.system import MEMORY_LIMIT
 
 from lightcone.cluster.commands import COMMANDS_PLUGIN, Commands
@@ -33,8 +35,30 @@ async def dask_setup(worker: Worker) -> None:
         worker.state.total_resources.update(offered)
         worker.state.available_resources.update(offered)
         await worker.plugin_add(Commands(_told["grace_s"]), name=COMMANDS_PLUGIN)
+        _close_in_order(worker)
         # To the guard: a worker that dies from now on is worth starting again.
         os.kill(os.getppid(), signal.SIGUSR1)
     except Exception:  # noqa: BLE001 (whatever it is, the worker cannot serve)
         fail("the session's worker could not be set up")
 
+
+def _close_in_order(worker: Worker) -> None:
+    """Have SIGTERM close the worker, its commands first.
+
+    The engine's own program would cancel everything, a close that is under way too, and then wait
+    for that one for ever.
+    """
+    loop = asyncio.get_running_loop()
+    before_registered = signal.getsignal(signal.SIGTERM)
+    closing: list[asyncio.Task[str | None]] = []
+
+    def close() -> None:
+        closing.append(loop.create_task(worker.close(reason="asked to end")))
+
+    def on_term(signum: int, frame: FrameType | None) -> None:
+        if worker.status is not Status.init:
+            loop.call_soon_threadsafe(close)
+        elif callable(before_registered):
+            before_registered(signum, frame)
+
+    signal.signal(signal.SIGTERM, on_term)

@@ -7,6 +7,7 @@ it would make a finished output again when a worker dies, beside the dead worker
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import threading
 import time
@@ -83,6 +84,7 @@ class Driver:
         self.running: set[str] = set()
         self.tasks: dict[str, tuple[Key, Future[None]]] = {}
         self.attempts: dict[Key, int] = {}
+        self.serial = itertools.count(1)
         self.interrupts = 0
 
     def run(self) -> bool:
@@ -145,7 +147,8 @@ class Driver:
             grace=self.context.settings.grace,
             force=key in self.force,
         )
-        task = self.link.key(f"{output.name}-{self.attempts[key]}")
+        # A key that is used again would be given the old task's end.
+        task = self.link.key(f"{output.name}-{next(self.serial)}")
         self.tasks[task] = (key, self.link.submit(make, order, task, given.resources))
 
     def _versions_for(self, output: Output) -> dict[str, str | None]:

@@ -1,0 +1,200 @@
+"""Manifests: written last and whole, read with suspicion."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lightcone.analysis import manifest as manifests
+from lightcone.analysis.manifest import Data, Manifest, Parts, Source, Stamp, Unusable
+
+FIXTURE = Path(__file__).parent / "fixtures/manifest-1.json"
+SHA = "ab" * 32
+PARTS = Parts(
+    command="python src/fit.py data/raw.csv results/u/clean -o results/u/fit",
+    template="python src/fit.py {inputs} -o {output}",
+    container="python:3.12",
+    files={"src/fit.py": Stamp(10, 1_700_000_000_000_000_000, 7, SHA)},
+    inputs={
+        "raw": Source("data/raw.csv", SHA, {"": Stamp(5, -1, 8, SHA)}),
+        "clean": Source("results/u/clean", "cd" * 32),
+        "archive": Source("https://example.org", "text:https://example.org"),
+    },
+    decisions={"cut": "strict", "größe": "200m"},
+)
+MANIFEST = Manifest(
+    output="sub.fit",
+    universe="u",
+    identity=PARTS.identity,
+    parts=PARTS,
+    data=Data("ef" * 32, {"a/b.csv": Stamp(3, 4, 5, SHA), "\udcff": Stamp(0, 0, 0, SHA)}),
+    made={"started": "2026-11-22T10:00:00+00:00", "seconds": 1.5, "host": "h", "exit_code": 0},
+)
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    state = tmp_path / "results/u/.lightcone/sub.fit"
+    assert manifests.read(state) is None
+    assert manifests.inspect(state) is None
+    manifests.write(state, MANIFEST)
+    assert manifests.read(state) == MANIFEST
+    assert os.listdir(state) == ["manifest.json"]
+    manifests.write(state, replace(MANIFEST, output="other"))
+    assert manifests.read(state) == replace(MANIFEST, output="other")
+    assert os.listdir(state) == ["manifest.json"]
+
+
+def test_the_format_stays(tmp_path: Path) -> None:
+    """What version 1 looks like on disk; a change needs another version and reads this one."""
+    (tmp_path / "manifest.json").write_bytes(FIXTURE.read_bytes())
+    assert manifests.read(tmp_path) == MANIFEST
+    manifests.write(tmp_path, MANIFEST)
+    assert (tmp_path / "manifest.json").read_bytes() == FIXTURE.read_bytes()
+    assert MANIFEST.version == 1
+
+
+def test_the_identity_stays() -> None:
+    assert PARTS.identity == "f1f9b9197ed71f97b5a7069b893feefa56b60aa321f97aa85033acc282668d4c"
+    plain = Parts("echo", "echo")
+    determines = json.dumps(["echo", None, [], [], []])
+    assert plain.identity == hashlib.sha256(determines.encode()).hexdigest()
+
+
+def test_what_is_part_of_the_identity() -> None:
+    changed = [
+        replace(PARTS, command="other"),
+        replace(PARTS, container=None),
+        replace(PARTS, files={}),
+        replace(PARTS, files={"src/fit.py": Stamp(10, 0, 7, "00")}),
+        replace(PARTS, inputs={}),
+        replace(PARTS, inputs=PARTS.inputs | {"raw": Source("data/raw.csv", "00")}),
+        replace(PARTS, decisions={}),
+        replace(PARTS, decisions={"cut": "loose"}),
+    ]
+    same = [
+        replace(PARTS, template="other"),
+        replace(PARTS, files={"src/fit.py": Stamp(1, 2, 3, SHA)}),
+        replace(PARTS, inputs=dict(reversed(PARTS.inputs.items()))),
+        replace(PARTS, decisions=dict(reversed(PARTS.decisions.items()))),
+        replace(PARTS, inputs=PARTS.inputs | {"raw": Source("data/raw.csv", SHA)}),
+    ]
+    assert len({parts.identity for parts in [PARTS, *changed]}) == 1 + len(changed)
+    assert {parts.identity for parts in same} == {PARTS.identity}
+
+
+def test_permissions_are_as_the_umask_says(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        manifests.write(tmp_path, MANIFEST)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "manifest.json").stat().st_mode) == 0o640
+
+
+def test_a_write_that_fails_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifests.write(tmp_path, MANIFEST)
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        manifests.write(tmp_path, replace(MANIFEST, output="other"))
+    assert manifests.read(tmp_path) == MANIFEST
+    assert os.listdir(tmp_path) == ["manifest.json"]
+
+
+def table() -> Any:
+    return json.loads(FIXTURE.read_bytes())
+
+
+def without(*path: str) -> Any:
+    content = table()
+    place = content
+    for name in path[:-1]:
+        place = place[name]
+    del place[path[-1]]
+    return content
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "is damaged"),
+        (b"{", "is damaged"),
+        (b"\xff\xff", "is damaged"),
+        (b"[]", "is damaged"),
+        (b"null", "is damaged"),
+        (b"{}", "is damaged"),
+        (b"[" * 100_000, "is damaged"),
+        (FIXTURE.read_bytes()[:-200], "is damaged"),
+        (table() | {"version": 2}, "was written by a newer lc"),
+        (table() | {"version": 0}, "is damaged"),
+        (table() | {"version": "1"}, "is damaged"),
+        (table() | {"identity": 5}, "is damaged"),
+        (table() | {"output": None}, "is damaged"),
+        (table() | {"parts": []}, "is damaged"),
+        (table() | {"made": "yesterday"}, "is damaged"),
+        (table() | {"data": {"version": "x", "files": {"a": {}}}}, "is damaged"),
+        (table() | {"data": {"version": "x", "files": {"a": [1, 2, 3, "x"]}}}, "is damaged"),
+        (without("data"), "is damaged"),
+        (without("parts", "inputs"), "is damaged"),
+        (without("parts", "inputs", "raw", "version"), "is damaged"),
+        (without("parts", "files", "src/fit.py", "size"), "is damaged"),
+    ],
+)
+def test_what_cannot_be_used(tmp_path: Path, content: Any, reason: str) -> None:
+    text = content if isinstance(content, bytes) else json.dumps(content).encode()
+    (tmp_path / "manifest.json").write_bytes(text)
+    assert manifests.inspect(tmp_path) == Unusable(reason)
+    assert manifests.read(tmp_path) is None
+
+
+def test_what_cannot_be_opened(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").mkdir()
+    assert manifests.inspect(tmp_path) == Unusable("cannot be read (Is a directory)")
+    (tmp_path / "file").touch()
+    assert manifests.inspect(tmp_path / "file") is None
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_damage_is_found_or_harmless(tmp_path: Path, data: st.DataObject) -> None:
+    content = table()
+    place: Any = content
+    while isinstance(place, dict) and place:
+        key = data.draw(st.sampled_from(sorted(place)))
+        if not isinstance(place[key], dict) or data.draw(st.booleans()):
+            place[key] = data.draw(JSON)
+            break
+        place = place[key]
+    (tmp_path / "manifest.json").write_text(json.dumps(content))
+    found = manifests.inspect(tmp_path)
+    assert isinstance(found, Manifest | Unusable)
+    if isinstance(found, Manifest):
+        assert isinstance(found.parts.identity, str)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=st.binary())
+def test_any_bytes(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "manifest.json").write_bytes(content)
+    assert isinstance(manifests.inspect(tmp_path), Unusable)

@@ -1,0 +1,279 @@
+"""A sandbox in which tests start real sessions, and the proof that nothing of it is left."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+__all__ = ["FOREIGN", "Sandbox", "clean_environment", "end", "is_alive", "wait_until"]
+
+_MARK = "LIGHTCONE_TEST_SANDBOX"
+_TICK = 0.02
+# What a shell, a batch system or another session may have put into this process's environment.
+FOREIGN = ("DASK_", "LIGHTCONE_", "SLURM_", "TMUX", "PYTHON", "OMP_", "CUDA_")
+# The least that is a valid project.
+SPEC = """\
+version: "0.0.14"
+name: sandbox
+inputs: []
+outputs:
+  - id: greeting
+    type: data
+    format: txt
+    recipe:
+      command: echo hello > {output}
+"""
+
+
+def clean_environment() -> dict[str, str]:
+    """This process's environment without what could change how a program of ours behaves."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN)}
+
+
+def wait_until(condition: Callable[[], object], what: str, deadline: float = 30.0) -> None:
+    """Return once ``condition()`` is true; fail, naming ``what``, after ``deadline`` seconds."""
+    end_at = time.monotonic() + deadline
+    while not condition():
+        assert time.monotonic() < end_at, f"not within {deadline:g} s: {what}"
+        time.sleep(_TICK)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process is there; a zombie is dead."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def end(pids: Sequence[int]) -> None:
+    """Kill processes of a test's own, by id."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+
+
+class Sandbox:
+    """A home, a project, sockets and scratch of a test's own, in one directory.
+
+    Attributes:
+        base: the directory; its path is short, as sockets are in it.
+        project: a project with one output.
+        env: the environment of every program started through the sandbox.
+    """
+
+    def __init__(self) -> None:
+        self.base = Path(tempfile.mkdtemp(prefix="lc-", dir="/tmp")).resolve()
+        for name in ("home", "tmp", "run", "scratch"):
+            (self.base / name).mkdir()
+        self.home = self.base / "home"
+        self.runtime = self.base / "run"
+        self.scratch = self.base / "scratch"
+        self.projects: list[Path] = []
+        self.env = {
+            **clean_environment(),
+            _MARK: str(self.base),
+            "HOME": str(self.home),
+            "LANG": "C.UTF-8",
+            "LIGHTCONE_RUNTIME_DIR": str(self.runtime),
+            "LIGHTCONE_SCRATCH": str(self.scratch),
+            "TERM": "xterm-256color",
+            "TMPDIR": str(self.base / "tmp"),
+            "TMUX_TMPDIR": str(self.base / "tmp"),
+        }
+        self._programs: list[subprocess.Popen[bytes]] = []
+        self.project = self.new_project("project")
+
+    def new_project(self, name: str, spec: str = SPEC) -> Path:
+        """Another project directory, whose session is stopped at the end too."""
+        root = self.base / name
+        root.mkdir(parents=True)
+        (root / "astra.yaml").write_text(spec)
+        self.projects.append(root)
+        return root
+
+    def lc(
+        self,
+        *arguments: str,
+        check: int | None = 0,
+        timeout: float = 90.0,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run ``lc`` to its end; its exit code has to be ``check`` unless that is None."""
+        result = subprocess.run(
+            self._command(arguments),
+            cwd=cwd or self.project,
+            env={**self.env, **(env or {})},
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            stdin=subprocess.DEVNULL,
+            timeout=timeout,
+            check=False,
+        )
+        shown = f"lc {' '.join(arguments)}: {result.returncode}\n{result.stdout}\n{result.stderr}"
+        assert check is None or result.returncode == check, shown
+        assert "Traceback" not in result.stderr, shown
+        return result
+
+    def popen(
+        self,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        **options: Any,
+    ) -> subprocess.Popen[bytes]:
+        """Start ``lc`` with pipes for its output, or as ``options`` say otherwise."""
+        settings: dict[str, Any] = {
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+        }
+        program = subprocess.Popen(
+            self._command(arguments),
+            cwd=cwd or self.project,
+            env={**self.env, **(env or {})},
+            **(settings | options),
+        )
+        self._programs.append(program)
+        return program
+
+    def python(self, code: str, *arguments: str, **options: Any) -> str:
+        """What a Python program prints that is run in the project; it has to end well."""
+        result = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            cwd=self.project,
+            env=self.env | options.pop("env", {}),
+            capture_output=True,
+            text=True,
+            timeout=90.0,
+            check=False,
+            **options,
+        )
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    def start(self, **options: Any) -> dict[str, Any]:
+        """Start the project's session and return its description."""
+        self.lc("session", "start", **options)
+        return self.status()
+
+    def status(self, cwd: Path | None = None) -> dict[str, Any]:
+        """What ``lc session status --json`` says."""
+        told: dict[str, Any] = json.loads(self.lc("session", "status", "--json", cwd=cwd).stdout)
+        return told
+
+    def state(self) -> Path:
+        """The state directory of the project's session."""
+        (found,) = (self.scratch / ".lightcone" / "sessions").glob(f"{self.status()['key']}-*")
+        return found
+
+    def processes(self) -> list[psutil.Process]:
+        """Every living process of this sandbox: by its mark, its command line or its directory."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.pid != os.getpid() and self._is_ours(process):
+                    found.append(process)
+        return found
+
+    def programs(self) -> dict[str, int]:
+        """The process ids of a session's programs, by their part in it.
+
+        The parts are ``scheduler``, ``scheduler guard``, ``worker``, ``worker guard`` (the outer
+        one), ``inner guard`` and ``tmux``. A part that is there twice fails the test.
+        """
+        parts: dict[str, int] = {}
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                part = _part(process)
+                assert part is None or part not in parts, f"two of {part}: {self.describe()}"
+                if part is not None:
+                    parts[part] = process.pid
+        return parts
+
+    def describe(self) -> list[str]:
+        """The living processes, for people."""
+        lines = []
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                line = " ".join(process.cmdline())[:300]
+                lines.append(f"{process.pid} (parent {process.ppid()}): {line}")
+        return lines
+
+    def remains(self) -> list[str]:
+        """What is left of sessions: processes, sockets and keys."""
+        files = [
+            str(path)
+            for path in self.base.rglob("*")
+            if path.suffix == ".pem" or stat.S_ISSOCK(path.lstat().st_mode)
+        ]
+        return self.describe() + files
+
+    def close(self) -> None:
+        """Stop every session; raise AssertionError if anything is left, and end it then."""
+        for program in self._programs:
+            program.kill()
+            program.wait()
+            for stream in (program.stdout, program.stderr):
+                if stream is not None:
+                    stream.close()
+        failures = []
+        try:
+            if (self.scratch / ".lightcone").is_dir():
+                for project in self.projects:
+                    result = self.lc("session", "stop", check=None, cwd=project)
+                    if result.returncode != 0:
+                        failures.append(f"stop in {project}: {result.stdout}{result.stderr}")
+            with contextlib.suppress(AssertionError):
+                wait_until(lambda: not self.remains(), "nothing is left", 5.0)
+            failures += self.remains()
+        finally:
+            while self.processes():
+                end([process.pid for process in self.processes()])
+            shutil.rmtree(self.base, ignore_errors=True)
+        assert not failures, "left behind by this test:\n" + "\n".join(failures)
+
+    def _command(self, arguments: Sequence[str]) -> list[str]:
+        return [sys.executable, "-m", "lightcone", *arguments]
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        base = str(self.base)
+        if any(base in argument for argument in process.cmdline()):
+            return True
+        with contextlib.suppress(psutil.AccessDenied):
+            if process.environ().get(_MARK) == base:
+                return True
+        with contextlib.suppress(psutil.AccessDenied):
+            return Path(base) in (Path(process.cwd()), *Path(process.cwd()).parents)
+        return False
+
+
+def _part(process: psutil.Process) -> str | None:
+    line = process.cmdline()
+    if process.name().startswith("tmux"):
+        return "tmux" if "new-session" in line else None
+    program = next((word for word in line if word.startswith("distributed.cli.dask_")), None)
+    if program is None:
+        return None
+    part = program.rpartition("_")[2]
+    if not any(word.endswith("guard.py") for word in line):
+        return part
+    outer = any(word.startswith("--members=") for word in line)
+    return f"{part} guard" if outer else "inner guard"

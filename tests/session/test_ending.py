@@ -1,0 +1,73 @@
+"""However a session is ended, everything of it ends, in order and soon."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.helpers import Sandbox, wait_until
+
+# Longer than a test may take: what ends sooner was not killed at the end of its grace.
+_GRACE = 40.0
+_SOON = 20.0
+_SLOW_TO_END = """\
+trap 'sleep 1; echo ended > "$1/ended"; exit 0' TERM
+: > "$1/running"
+while :; do sleep 0.1; done
+"""
+
+
+def _tmux(sandbox: Sandbox, *arguments: str) -> None:
+    socket = sandbox.runtime / sandbox.status()["key"] / "tmux"
+    subprocess.run(["tmux", "-S", str(socket), *arguments], check=True, timeout=30)
+
+
+def _stop(sandbox: Sandbox) -> None:
+    sandbox.lc("session", "stop")
+
+
+def _kill_session(sandbox: Sandbox) -> None:
+    _tmux(sandbox, "kill-session")
+
+
+def _kill_server(sandbox: Sandbox) -> None:
+    _tmux(sandbox, "kill-server")
+
+
+def _term_scheduler(sandbox: Sandbox) -> None:
+    os.kill(sandbox.programs()["scheduler"], signal.SIGTERM)
+
+
+def _interrupt_scheduler(sandbox: Sandbox) -> None:
+    os.kill(sandbox.programs()["scheduler"], signal.SIGINT)
+
+
+def _hang_up_guard(sandbox: Sandbox) -> None:
+    os.kill(sandbox.programs()["worker guard"], signal.SIGHUP)
+
+
+ENDINGS = [_stop, _kill_session, _kill_server, _term_scheduler, _interrupt_scheduler, _hang_up_guard]
+
+
+@pytest.mark.parametrize("ending", ENDINGS, ids=lambda ending: str(ending.__name__).strip("_"))
+def test_commands_end_as_they_wish_and_then_everything(
+    sandbox: Sandbox, ending: Callable[[Sandbox], None]
+) -> None:
+    (sandbox.project / "lightcone.toml").write_text(f"[run]\ngrace = {_GRACE}\n")
+    sandbox.start()
+    caller = sandbox.popen("exec", "--", "sh", "-c", _SLOW_TO_END, "sh", str(sandbox.base))
+    wait_until((sandbox.base / "running").exists, "the command runs")
+    begun = time.monotonic()
+    ending(sandbox)
+    _, errors = caller.communicate(timeout=60)
+    assert caller.returncode == 125
+    assert b"Traceback" not in errors
+    wait_until(lambda: not sandbox.processes(), "every process has ended")
+    assert time.monotonic() - begun < _SOON
+    assert (sandbox.base / "ended").read_text() == "ended\n"
+    assert sandbox.status()["state"] == "dead"
