@@ -93,5 +93,9 @@ def changes(before: Parts, now: Parts, produced: Iterable[str]) -> list[str]:
             else:
                 found.append(f"input {name} changed ({current.text})")
     if before.command != now.command and not found:
-        found.append("command changed")
+        found += [
+            f"input {name}: {before.inputs[name].text} → {current.text}"
+            for name, current in now.inputs.items()
+            if before.inputs[name].text != current.text
+        ] or ["command changed"]
     return found

@@ -199,4 +199,4 @@ def _describe_failure(record: dict[str, Any]) -> tuple[State, str]:
             return State.FAILED, f"recipe was ended by {signal.Signals(-code).name}"
         except ValueError:
             return State.FAILED, f"recipe was ended by signal {-code}"
-    return State.FAILED, f"recipe failed: {reason}" if isinstance(reason, str) else "recipe failed"
+    return State.FAILED, f"recipe failed: {reason}" if reason else "recipe failed"

@@ -59,7 +59,7 @@ class Task:
         self.commands = commands
         self.key = key
         self.run = ""
-        self.group = CommandGroup()
+        self.group = CommandGroup(f"LIGHTCONE_TASK={key}")
         self.cause = Cause.ITSELF
         self.started = False
 

@@ -35,7 +35,12 @@ class CommandGroup:
     none goes to a stranger's process that got the same id, and no command starts once ended.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, mark: str) -> None:
+        """A group whose processes are known, wherever they detach to, by ``mark``.
+
+        ``mark`` is an assignment, ``NAME=value``, that they find in their environment.
+        """
+        self._mark = mark
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._reaped = False
@@ -68,9 +73,10 @@ class CommandGroup:
         with self._lock:
             if self._refused:
                 return False
+            name, _, value = self._mark.partition("=")
             self._process = subprocess.Popen(  # noqa: S603 (an argument list, as the user wrote it)
                 argv,
-                env=dict(environment),
+                env={**environment, name: value},
                 cwd=directory,
                 umask=umask,
                 stdin=subprocess.DEVNULL,
@@ -89,13 +95,13 @@ class CommandGroup:
             self._refused = True
 
     def end(self, signum: signal.Signals) -> None:
-        """Signal the whole group and every other descendant; nothing starts from now on."""
+        """Signal the group, every descendant and all that carry the mark; none starts any more."""
         with self._lock:
             self._refused = True
             if self._process is None or self._reaped:
                 return
             leader = self._process.pid
-            for pid in descendants(leader):
+            for pid in {*descendants(leader), *_marked(self._mark)}:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     if os.getpgid(pid) != leader:
                         os.kill(pid, signum)
@@ -152,6 +158,18 @@ class CommandGroup:
                 late = time.monotonic() > deadline
                 os.killpg(process.pid, signal.SIGKILL if late else 0)
         return process.returncode
+
+
+def _marked(mark: str) -> list[int]:
+    """The processes of this user with ``mark`` in their environment, where the system tells."""
+    found, entry = [], b"\0" + mark.encode() + b"\0"
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir("/proc"):
+            if name.isdigit():
+                with contextlib.suppress(OSError), open(f"/proc/{name}/environ", "rb") as file:
+                    if entry in b"\0" + file.read():
+                        found.append(int(name))
+    return found
 
 
 def _exit_descriptor(pid: int) -> int:

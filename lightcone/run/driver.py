@@ -100,7 +100,7 @@ class Driver:
                 while self.ready:
                     self._consider(self.ready.popleft())
                 if not self.open:
-                    return True
+                    return not self.interrupts
                 if self.interrupts and (not self.running or time.monotonic() > deadline):
                     return False
                 what, value = self.events.get()

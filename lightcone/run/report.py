@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -99,11 +100,11 @@ class PlainReporter(Reporter):
 
     def failed(self, output: Output, told: Mapping[str, Any]) -> None:
         super().failed(output, told)
-        lines = [f"{output.name}: FAILED, {told['reason']}"]
-        lines += [f"{output.name} | {line}" for line in told.get("tail", ())]
+        self.say(f"{output.name}: FAILED, {told['reason']}")
+        if told.get("tail"):
+            self.say("\n".join(["  its last lines:", *(f"    {line}" for line in told["tail"])]))
         if told.get("log"):
-            lines.append(f"{output.name}: its whole log is {told['log']}")
-        self.say("\n".join(lines))
+            self.say(f"  its whole log: {os.path.relpath(told['log'])}")
 
     def blocked(self, output: Output, by: Output) -> None:
         super().blocked(output, by)

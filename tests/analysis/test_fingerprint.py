@@ -79,7 +79,7 @@ def test_the_version_of_a_tree(tree: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     (other / "deep/er").mkdir(parents=True)
     (other / "empty").mkdir()
-    for name in reversed(sorted(data.files)):
+    for name in sorted(data.files, reverse=True):
         (other / name).write_text((tree / name).read_text())
     (other / "a.txt").chmod(0o755)
     assert fingerprint(other).version == data.version
