@@ -80,7 +80,9 @@ class Builder:
         resolved = resolve_outputs(self.tree.data, universe.data)
         self.universe = universe
         self.settled = None
-        self.made = {each.id: each for each in resolved if each.command and not each.reexports}
+        self.made = {
+            each.id: each for each in resolved if not each.reexports and _is_made(each.definition)
+        }
         self.paths = {name: self._place(each.scope, name) for name, each in self.made.items()}
         aliases: dict[str, list[str]] = {}
         for each in resolved:
@@ -142,7 +144,7 @@ class Builder:
         if producer is not None:
             *above, local = producer.split(".")
             definition = _find(self.tree, tuple(above), local)
-            if definition is not None and not (definition.get("recipe") or {}).get("command"):
+            if definition is not None and not _is_made(definition):
                 path = self._place(tuple(above), producer)[0]
                 return Input(given.id, self._shown(path), path, None)
         elif given.source:
@@ -247,6 +249,12 @@ def _find(tree: Tree, scope: Scope, name: str) -> Node | None:
     node = tree.nodes.get(scope)
     outputs: list[Node] = node["outputs"] if node is not None else []
     return next((entry for entry in outputs if entry["id"] == name), None)
+
+
+def _is_made(definition: Node) -> bool:
+    """Whether an output has a recipe; one without is put there by hand."""
+    command: str = (definition.get("recipe") or {}).get("command") or ""
+    return bool(command.strip())
 
 
 def _in_order(made: Mapping[str, ResolvedOutput]) -> list[str]:

@@ -37,11 +37,14 @@ from lightcone.analysis import manifest as manifests
 from lightcone.analysis.manifest import MANIFEST, Manifest
 from lightcone.analysis.output import Output
 from lightcone.context import boot_id
-from lightcone.files import Lock, fsync_directory, write_atomically
+from lightcone.errors import SessionError
+from lightcone.files import Lock, fsync_directory, private_directory, write_atomically
 
-__all__ = ["Busy", "Claim", "holder", "is_interrupted", "lock_path", "read_inputs"]
+__all__ = ["Busy", "Claim", "discard_partial", "holder", "is_interrupted", "lock_path", "read_inputs"]
 
 JOURNAL = "journal.json"
+PARTIAL = "partial"
+_MADE_FOR = ".identity"
 VERSION = 1
 
 
@@ -116,6 +119,7 @@ class Claim:
         Raises:
             OSError: where the results cannot be read or written.
         """
+        private_directory(claims, "set LIGHTCONE_SCRATCH to a directory that is yours")
         lock = Lock(lock_path(claims, output.path))
         if not lock.acquire():
             journal = _read_journal(output.state_dir)
@@ -134,10 +138,14 @@ class Claim:
             raise
         return claim
 
-    def set_aside(self, run: str, umask: int) -> None:
+    def set_aside(self, run: str, umask: int, identity: str, *, resume: bool = False) -> None:
         """Move the result there is out of the way; from here on the path belongs to the recipe.
 
-        ``run`` is what the claim's journal calls its holder; ``umask`` is the recipe's.
+        Args:
+            run: what the claim's journal calls its holder.
+            umask: the recipe's file mode creation mask.
+            identity: what is about to be made.
+            resume: whether partial work of the same identity is put in place for the recipe.
 
         Raises:
             OSError: where that cannot be done; nothing has then been moved.
@@ -157,6 +165,7 @@ class Claim:
             "boot_id": boot_id(),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "had_output": had_output,
+            "identity": identity,
         }
         write_atomically(
             self._journal, json.dumps(journal).encode(), mode=0o666, durable=had_output
@@ -170,7 +179,10 @@ class Claim:
                 fsync_directory(directory)
         else:
             self._manifest.unlink(missing_ok=True)  # of a result that is not there
-        if self.output.is_directory:
+        partial = state / PARTIAL / path.name
+        if resume and os.path.lexists(partial) and _made_for(state) == identity:
+            os.rename(partial, path)
+        elif self.output.is_directory:
             path.mkdir()
             path.chmod(0o777 & ~umask)
 
@@ -182,7 +194,7 @@ class Claim:
         manifests.flush(self.output.path)
         manifests.write(self.output.state_dir, manifest)
         self._forget()
-        _remove(self.output.state_dir / "partial")
+        _remove(self.output.state_dir / PARTIAL)
 
     def put_back(self) -> None:
         """Undo :meth:`set_aside`, keeping apart what the recipe had written."""
@@ -198,19 +210,20 @@ class Claim:
         recorded = manifests.read(self.output.state_dir)
         committed = recorded is not None and recorded.made.get("attempt") == journal.get("attempt")
         if not committed and not os.path.lexists(self._manifest):
-            self._restore(bool(journal.get("had_output")))
+            self._restore(bool(journal.get("had_output")), str(journal.get("identity")))
         self._forget()
 
-    def _restore(self, had_output: bool) -> None:
+    def _restore(self, had_output: bool, identity: str) -> None:
         state, path = self.output.state_dir, self.output.path
         kept = self._previous / "output"
         if os.path.lexists(path) and (not had_output or os.path.lexists(kept)):
-            partial = state / "partial"
-            _remove(partial)
             if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
                 path.rmdir()
             else:
+                partial = state / PARTIAL
+                _remove(partial)
                 partial.mkdir()
+                write_atomically(partial / _MADE_FOR, identity.encode(), mode=0o666, durable=False)
                 os.rename(path, partial / path.name)
         if os.path.lexists(kept):
             os.rename(kept, path)
@@ -222,6 +235,25 @@ class Claim:
     def _forget(self) -> None:
         self._journal.unlink(missing_ok=True)
         _remove(self._previous)
+
+
+def discard_partial(output: Output) -> int:
+    """Remove what an interrupted or failed recipe had written; the bytes that it took."""
+    partial = output.state_dir / PARTIAL
+    size = 0
+    for directory, _, names in os.walk(partial):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                size += os.lstat(os.path.join(directory, name)).st_size
+    _remove(partial)
+    return size
+
+
+def _made_for(state: Path) -> str | None:
+    try:
+        return (state / PARTIAL / _MADE_FOR).read_text(encoding="ascii")
+    except (OSError, ValueError):
+        return None
 
 
 def _read_journal(state: Path) -> dict[str, Any] | None:
@@ -245,7 +277,10 @@ def _is_over(journal: dict[str, Any]) -> bool:
     if journal.get("boot_id") != boot_id():
         # Another host's, unless it is this one before it was started anew.
         return bool(journal.get("host") == socket.gethostname())
-    return Lock.is_free(Path(lock), of_all=True)
+    try:
+        return Lock.is_free(Path(lock), of_all=True)
+    except (OSError, SessionError):
+        return False  # another user's, say: it cannot be asked, so it is not known to be gone
 
 
 def _who(journal: dict[str, Any]) -> str:

@@ -79,10 +79,9 @@ class Places:
         """
         names: dict[tuple[Scope, str], str] = {}
         taken: dict[str, str] = {}
-        inside: Counter[tuple[Scope, str]] = Counter()
-        for scope, name, _ in _declared(tree):
-            inside[(tree.home(scope), name)] += 1
-        for scope, name, extension in _declared(tree):
+        declared = list(_declared(tree))
+        inside = Counter((tree.home(scope), name) for scope, name, _ in declared)
+        for scope, name, extension in declared:
             home = tree.home(scope)
             qualified = ".".join((*scope[len(home) :], name))
             if layout is Layout.FILE:
@@ -112,9 +111,12 @@ class Places:
 
 def _declared(tree: Tree) -> Iterator[tuple[Scope, str, str]]:
     """Every output that is not a re-export: its scope, its id, and its format or ""."""
+    from astra.helpers import parse_from_path
+
     for scope, node in tree.nodes.items():
         for output in node["outputs"]:
-            if output.get("from"):
+            reference = parse_from_path(output.get("from") or "")
+            if reference and not reference[0] and len(reference[1]) > 1:
                 continue
             extension = (output.get("format") or "").strip().lstrip(".")
             if extension and not _FORMAT.fullmatch(extension):

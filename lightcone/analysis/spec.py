@@ -6,6 +6,8 @@ like with its placeholders filled in, and which mistakes stop the work.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from lightcone.analysis.builder import Builder
@@ -29,8 +31,7 @@ def load_outputs(root: Path, settings: Settings, universe: str | None = None) ->
         SpecError: where the spec or a universe cannot be used.
         UsageError: where there is no such universe.
     """
-    _quieten()
-    with no_garbage():
+    with no_garbage(), _quiet():
         tree = load_tree(root)
         check_conditions(tree)
         universes = load_universes(tree, universe)
@@ -39,9 +40,15 @@ def load_outputs(root: Path, settings: Settings, universe: str | None = None) ->
         return [output for each in universes for output in builder.outputs(each)]
 
 
-def _quieten() -> None:
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
     """Keep what ``astra`` logs off the terminal: what matters of it is said in our own words."""
     import logging
 
-    logging.getLogger("astra").addHandler(logging.NullHandler())
-    logging.getLogger("astra").propagate = False
+    logger = logging.getLogger("astra")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -19,6 +19,9 @@ _VERBS = {
     "run": "Bring the project's outputs up to date.",
     "exec": "Run one command on the cluster.",
     "status": "Show the state of every output, and why.",
+    "log": "Show what a recipe printed.",
+    "verify": "Recompute the recorded hashes of every result.",
+    "clean": "Remove the partial work of failed and interrupted recipes.",
     "session": "The cluster that stays up between runs.",
 }
 _INTERRUPTED = 130

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 
@@ -11,8 +12,8 @@ from lightcone.analysis.output import Key, Output
 from lightcone.analysis.plan import State, plan
 from lightcone.analysis.selection import named, select
 from lightcone.analysis.spec import load_outputs
-from lightcone.context import Context, here
-from lightcone.errors import SessionError, UsageError
+from lightcone.context import here
+from lightcone.errors import UsageError
 from lightcone.run.environment import RECIPE_VARIABLE
 from lightcone.run.report import JsonReporter, PlainReporter, Reporter
 
@@ -24,9 +25,22 @@ _INTERRUPTED = 130
 @click.command("run", short_help="Bring the project's outputs up to date.")
 @click.argument("outputs", nargs=-1, metavar="[OUTPUT]...")
 @click.option("-u", "--universe", help="Only this universe; all of them without it.")
+@click.option("-n", "--dry-run", is_flag=True, help="Say what would be made, and why; make nothing.")
 @click.option("-f", "--force", is_flag=True, help="Make the named outputs again (or all).")
+@click.option("-j", "--jobs", type=click.IntRange(min=1), help="At most this many recipes at once.")
+@click.option("--fail-fast", is_flag=True, help="Begin nothing more once a recipe has failed.")
+@click.option("--resume", is_flag=True, help="Give recipes what they had written when interrupted.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, the last a summary.")
-def command(outputs: tuple[str, ...], universe: str | None, force: bool, as_json: bool) -> int:
+def command(
+    outputs: tuple[str, ...],
+    universe: str | None,
+    dry_run: bool,
+    force: bool,
+    jobs: int | None,
+    fail_fast: bool,
+    resume: bool,
+    as_json: bool,
+) -> int:
     """Bring the project's outputs up to date.
 
     Makes what is missing or stale among the OUTPUTs (default: all of them) and everything they
@@ -39,31 +53,34 @@ def command(outputs: tuple[str, ...], universe: str | None, force: bool, as_json
             f"'lc run' was called inside the recipe of {recipe}, which it might wait for: declare "
             "what it needs as inputs in astra.yaml instead."
         )
+    reporter = _reporter(as_json)
     context = here()
     declared = load_outputs(context.root, context.settings, universe)
     wanted = select(declared, outputs) if outputs else declared
     again = named(declared, outputs) if outputs else {output.key for output in wanted}
     forced = frozenset(again) if force else frozenset[Key]()
-    reporter = _reporter(as_json)
     assessed = plan(wanted, forced)
-    if all(assessed[output.key].state is State.OK for output in wanted) and not forced:
+    if all(assessment.state is State.OK for assessment in assessed.values()):
         for output in wanted:
             reporter.up_to_date(output)
         reporter.finish()
         return 0
+    if dry_run:
+        for output in wanted:
+            reporter.would_make(output, assessed[output.key].why)
+        reporter.finish()
+        return 0
     _check_writable([o for o in wanted if assessed[o.key].state is not State.OK])
-    return _make(context, wanted, assessed, forced, reporter)
 
-
-def _make(context, wanted, assessed, forced, reporter) -> int:  # type: ignore[no-untyped-def]
-    from lightcone.run.driver import Driver
+    from lightcone.run.driver import Driver, Wishes
     from lightcone.session.client import join
 
+    wishes = Wishes(jobs or math.inf, fail_fast, resume)
     finished = False
     with join(context, reporter.note) as connection:
         reporter.begin(len(wanted), connection.how)
         try:
-            driver = Driver(context, wanted, assessed, forced, connection, reporter)
+            driver = Driver(context, wanted, assessed, forced, connection, reporter, wishes)
             finished = driver.run()
         finally:
             reporter.finish()

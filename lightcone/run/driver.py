@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import os
 import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from distributed import Future
@@ -30,11 +32,26 @@ from lightcone.run.report import Reporter
 from lightcone.run.share import Refused, share
 from lightcone.session.client import Connection
 
-__all__ = ["Driver"]
+__all__ = ["Driver", "Wishes"]
 
 _ATTEMPTS = 3
 _RETRY_ELSEWHERE = 2.0
 _MARGIN = 10.0
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """How a run is to be done.
+
+    Attributes:
+        jobs: how many recipes may be with the cluster at once.
+        fail_fast: whether nothing more is begun once a recipe has failed.
+        resume: whether a recipe finds what it had written when it was last interrupted or failed.
+    """
+
+    jobs: float = math.inf
+    fail_fast: bool = False
+    resume: bool = False
 
 
 class Driver:
@@ -47,6 +64,7 @@ class Driver:
         force: what is made again though good.
         connection: the cluster.
         reporter: is told everything that happens.
+        wishes: how it is to be done.
     """
 
     def __init__(
@@ -57,6 +75,7 @@ class Driver:
         force: frozenset[Key],
         connection: Connection,
         reporter: Reporter,
+        wishes: Wishes,
     ) -> None:
         self.context = context
         self.outputs = {output.key: output for output in outputs}
@@ -64,6 +83,7 @@ class Driver:
         self.force = set(force)
         self.connection = connection
         self.reporter = reporter
+        self.wishes = wishes
         self.link = Link(connection, "lc run")
         self.events = self.link.events
         self.producers = {
@@ -97,9 +117,9 @@ class Driver:
             self.ready.extend(key for key in self.outputs if not self.producers[key])
             deadline = float("inf")
             while True:
-                while self.ready:
+                while self.ready and self._has_room():
                     self._consider(self.ready.popleft())
-                if not self.open:
+                if not self.open or (self._is_failing() and not self.tasks):
                     return not self.interrupts
                 if self.interrupts and (not self.running or time.monotonic() > deadline):
                     return False
@@ -109,6 +129,13 @@ class Driver:
                     deadline = time.monotonic() + self.context.settings.grace + _MARGIN
                 else:
                     getattr(self, f"_on_{what}")(value)
+
+    def _has_room(self) -> bool:
+        """Whether one more task may be given to the cluster."""
+        return not self._is_failing() and len(self.tasks) < self.wishes.jobs
+
+    def _is_failing(self) -> bool:
+        return self.wishes.fail_fast and bool(self.reporter.counts["failed"])
 
     def _consider(self, key: Key) -> None:
         """All inputs of the output are good: make it, unless it is good too."""
@@ -146,6 +173,7 @@ class Driver:
             cpus=given.cpus,
             grace=self.context.settings.grace,
             force=key in self.force,
+            resume=self.wishes.resume,
         )
         # A key that is used again would be given the old task's end.
         task = self.link.key(f"{output.name}-{next(self.serial)}")

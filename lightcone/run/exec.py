@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
 from lightcone.analysis.output import Resources
@@ -22,6 +24,7 @@ _AHEAD_OF_RECIPES = 100
 _NOT_FOUND = 127
 _NOT_EXECUTABLE = 126
 _INTERRUPTED = 130
+_MARGIN = 10.0
 
 
 def execute(order: ExecOrder) -> None:
@@ -30,6 +33,7 @@ def execute(order: ExecOrder) -> None:
         told: dict[str, Any]
         try:
             run = task.describe_run(order.run)
+            task.emit(order.topic, {"event": "start", "key": task.key})
             ended = task.execute(
                 order.argv,
                 environment=environment.for_command(run, order.cpus, None),
@@ -54,7 +58,7 @@ def run_command(
 ) -> int:
     """Run ``argv`` on the cluster, its output live, and return its exit code, 128 + N for signal N.
 
-    An interrupt asks it to end, a second one ends it; the exit code is then 130.
+    An interrupt asks it to end and waits for that, a second one ends it; the exit code is then 130.
 
     Raises:
         UsageError: where no worker has what is asked for.
@@ -64,23 +68,32 @@ def run_command(
     if isinstance(given, Refused):
         raise UsageError(f"The command cannot run: {given.why}.")
     link = Link(connection, "lc exec")
-    interrupts = 0
+    interrupts, started = 0, False
+    deadline: float | None = None
     with link.open():
         order = ExecOrder(link.run, link.topic, argv, given.cpus, context.settings.grace)
         future = link.submit(
             execute, order, link.key("exec"), given.resources, priority=_AHEAD_OF_RECIPES
         )
         while True:
-            what, value = link.events.get()
+            try:
+                left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+                what, value = link.events.get(timeout=left)
+            except Empty:
+                return _INTERRUPTED
             if what == "interrupt":
                 interrupts += 1
+                if not started:
+                    future.cancel()
                 link.interrupt(kill=interrupts > 1)
-                future.cancel()
+                deadline = time.monotonic() + context.settings.grace + _MARGIN
             elif what == "lost" and interrupts:
                 return _INTERRUPTED
             elif what in ("end", "lost"):
                 reason = value[1] if what == "lost" else value or "its session ended"
                 raise SessionError(f"The cluster lost the command ({reason}): run it again.")
+            elif value["event"] == "start":
+                started = True
             elif value["event"] == "data":
                 stream = sys.stdout if value["stream"] == "out" else sys.stderr
                 stream.buffer.write(value["data"])
@@ -91,4 +104,6 @@ def run_command(
                 code = int(value["code"])
                 if interrupts:
                     return _INTERRUPTED
+                if value.get("unwanted"):
+                    raise SessionError("The command was ended with its worker: run it again.")
                 return 128 - code if code < 0 else code

@@ -41,6 +41,7 @@ class Order:
         cpus: the processors it was given.
         grace: seconds between asking it to end and ending it.
         force: whether a good result is made again.
+        resume: whether the recipe finds what it had written before.
     """
 
     run: str
@@ -52,6 +53,7 @@ class Order:
     cpus: float
     grace: float
     force: bool
+    resume: bool
 
 
 @dataclass(frozen=True, slots=True)

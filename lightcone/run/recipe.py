@@ -22,7 +22,7 @@ from lightcone.files import write_atomically
 from lightcone.run import environment
 from lightcone.run.order import Order, Result
 from lightcone.run.stream import LineStream
-from lightcone.units import format_seconds
+from lightcone.units import format_bytes, format_seconds
 
 __all__ = ["LOG", "make"]
 
@@ -91,7 +91,9 @@ class _Making:
             return {"result": Result.INTERRUPTED}
         umask = int(run["umask"])
         started = datetime.now(UTC)
-        claim.set_aside(str(run["name"]), umask)
+        claim.set_aside(
+            str(run["name"]), umask, self.order.parts.identity, resume=self.order.resume
+        )
         try:
             self.task.emit(self.order.topic, {"event": "start", "key": self.task.key})
             ended, tail = self._execute(run, umask, hold)
@@ -117,7 +119,7 @@ class _Making:
 
         variables = environment.for_command(run, self.order.cpus, self.output.name)
         with open(self.state / LOG, "wb", buffering=0) as log:
-            log.write(f"$ {self.output.command}\n".encode())
+            log.write(self._heading().encode())
             stream = LineStream(tell, tail)
 
             def sink(_: str, data: bytes) -> None:
@@ -135,7 +137,15 @@ class _Making:
                 hold=hold,
             )
             stream.finish()
+            log.write(_ending(ended).encode())
         return ended, list(tail)
+
+    def _heading(self) -> str:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        return (
+            f"# {self.output.name}, {now}, on {socket.gethostname()} with {self.order.cpus:g} cpus\n"
+            f"# in {self.output.root}\n$ {self.output.command}\n"
+        )
 
     def _verdict(self, ended: Ended, tail: list[str]) -> dict[str, Any] | None:
         """What to tell of a recipe that made nothing good; None where it did."""
@@ -196,6 +206,15 @@ class _Making:
         path: Path = self.state / FAILURE
         with contextlib.suppress(OSError):
             write_atomically(path, json.dumps(record).encode(), mode=0o666, durable=False)
+
+
+def _ending(ended: Ended) -> str:
+    how = f"exit code {ended.code}" if ended.code >= 0 else f"signal {-ended.code}"
+    return (
+        f"# {how} after {format_seconds(ended.seconds)}, "
+        f"{format_seconds(ended.usage.cpu_seconds)} of processor time, "
+        f"at most {format_bytes(ended.usage.peak_memory)}\n"
+    )
 
 
 def _busy(busy: Busy) -> dict[str, Any]:

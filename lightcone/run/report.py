@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
@@ -15,12 +16,15 @@ from lightcone.units import format_seconds
 __all__ = ["JsonReporter", "PlainReporter", "Reporter"]
 
 
+_COUNTED = ("made", "up_to_date", "failed", "blocked", "interrupted")
+
+
 class Reporter:
     """Counts what happens; its children show it. Methods are called from one thread."""
 
     def __init__(self) -> None:
         self.begun = time.monotonic()
-        self.counts = {"made": 0, "up_to_date": 0, "failed": 0, "blocked": 0, "interrupted": 0}
+        self.counts = Counter(dict.fromkeys(_COUNTED, 0))
         self.session = "none"
 
     def begin(self, total: int, session: str) -> None:
@@ -29,6 +33,10 @@ class Reporter:
 
     def note(self, text: str) -> None:
         """Something worth a line."""
+
+    def would_make(self, output: Output, why: str) -> None:
+        """The output would be made, for a reason; or, where that is "", is up to date."""
+        self.counts["would_make" if why else "up_to_date"] += 1
 
     def started(self, output: Output) -> None:
         """A recipe began."""
@@ -85,6 +93,11 @@ class PlainReporter(Reporter):
     def note(self, text: str) -> None:
         self.say(f"lc: {text}")
 
+    def would_make(self, output: Output, why: str) -> None:
+        super().would_make(output, why)
+        if why:
+            self.say(f"{output.name}: would be made: {why}")
+
     def started(self, output: Output) -> None:
         self.say(f"{output.name}: started")
 
@@ -126,7 +139,7 @@ class PlainReporter(Reporter):
 
     def words(self) -> str:
         """The summary for people, ending with what to do next where something is left."""
-        names = {"up_to_date": "up to date"}
+        names = {"up_to_date": "up to date", "would_make": "to be made"}
         parts = [
             f"{count} {names.get(name, name)}" for name, count in self.counts.items() if count
         ]
@@ -154,6 +167,11 @@ class JsonReporter(Reporter):
 
     def note(self, text: str) -> None:
         self._put("note", text=text)
+
+    def would_make(self, output: Output, why: str) -> None:
+        super().would_make(output, why)
+        if why:
+            self._put("would_make", output, why=why)
 
     def started(self, output: Output) -> None:
         self._put("started", output)

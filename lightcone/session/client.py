@@ -71,32 +71,49 @@ def join(context: Context, say: Say) -> Iterator[Connection]:
     """
     address = external_address()
     if address is not None:
+        _quieten()
         with _client(address) as client:
             yield _prepare(client, context)
         return
     ensured = ensure(context, say, meanwhile=_import_engine)
     description = ensured.description
-    try:
-        with control.hold(context.control_socket, use=True) as hold:
-            with _client_of(description) as client:
-                resources = [
-                    {
-                        "CPU": float(worker["cpus"]),
-                        "MEMORY": float(worker["memory"]),
-                        "GPU": float(worker["gpus"]),
-                    }
-                    for worker in description["workers"]
-                ]
-                how = "spawned" if ensured.spawned else "reused"
-                yield Connection(client, how, hold, resources)
-    except ConnectionError as error:
-        raise SessionError(
-            f"The session {context.name} ended as it was about to be used: run again."
-        ) from error
+    resources = [
+        {
+            "CPU": float(worker["cpus"]),
+            "MEMORY": float(worker["memory"]),
+            "GPU": float(worker["gpus"]),
+        }
+        for worker in description["workers"]
+    ]
+    how = "spawned" if ensured.spawned else "reused"
+    with contextlib.ExitStack() as stack:
+        try:
+            hold = stack.enter_context(control.hold(context.control_socket, use=True))
+        except OSError as error:
+            raise SessionError(
+                f"The session {context.name} ended as it was about to be used: run again."
+            ) from error
+        client = stack.enter_context(_client_of(description))
+        yield Connection(client, how, hold, resources)
 
 
 def _import_engine() -> None:
     import distributed  # noqa: F401
+
+
+def _quieten() -> None:
+    """Keep the engine from saying what the caller says better, of a lost connection above all."""
+    import distributed  # noqa: F401
+
+    for name in ("distributed", "distributed.client", "distributed.core", "tornado.application"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _use_settings_of(description: dict[str, Any]) -> None:
+    """Use the session's engine settings here too, and not those of this user's other programs."""
+    import dask
+
+    dask.config.refresh(paths=[str(Path(description["state_dir"]) / "engine.json")], env={})
 
 
 def _client_of(description: dict[str, Any]) -> Client:
@@ -112,9 +129,6 @@ def _client_of(description: dict[str, Any]) -> Client:
 def _client(address: str, **options: Any) -> Client:
     from distributed import Client
 
-    for name in ("distributed", "distributed.client", "distributed.core", "tornado.application"):
-        # What it would say of a lost connection, the caller says better.
-        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         return Client(address, timeout=_CONNECT_TIMEOUT, set_as_default=False, **options)
     except (OSError, ValueError, TypeError) as error:

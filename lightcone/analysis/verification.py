@@ -1,0 +1,80 @@
+"""Whether results are what their manifests say: every byte read again, every link followed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from lightcone.analysis.manifest import Manifest, Unusable, fingerprint, inspect
+from lightcone.analysis.output import Key, Output
+
+__all__ = ["Finding", "Trouble", "verify"]
+
+
+class Trouble(StrEnum):
+    """What can be wrong with a result."""
+
+    TAMPERED = "tampered"
+    MISSING = "missing"
+    BROKEN = "broken chain"
+    DAMAGED = "damaged record"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong with one output's result; ``what`` says it in words."""
+
+    output: Output
+    trouble: Trouble
+    what: str
+
+
+def verify(outputs: Sequence[Output]) -> tuple[int, list[Finding]]:
+    """How many results were looked at, and what is wrong with them.
+
+    An output without a manifest claims nothing, so there is nothing to verify. One that was made
+    from another version of an input than is there now is a broken chain.
+    """
+    found = {output.key: inspect(output.state_dir) for output in outputs}
+    findings: list[Finding] = []
+    for output in outputs:
+        manifest = found[output.key]
+        if isinstance(manifest, Unusable):
+            what = f"its manifest {manifest.reason}"
+            findings.append(Finding(output, Trouble.DAMAGED, what))
+        elif manifest is not None:
+            findings += _check(output, manifest, found)
+    return sum(manifest is not None for manifest in found.values()), findings
+
+
+def _check(
+    output: Output, manifest: Manifest, others: Mapping[Key, Manifest | Unusable | None]
+) -> list[Finding]:
+    findings = []
+    if manifest.parts.identity != manifest.identity:
+        what = "its manifest was changed by hand"
+        findings.append(Finding(output, Trouble.DAMAGED, what))
+    try:
+        data = fingerprint(output.path)
+    except FileNotFoundError:
+        findings.append(Finding(output, Trouble.MISSING, "what it describes is gone"))
+    except OSError as error:
+        what = f"it cannot be read ({error.strerror})"
+        findings.append(Finding(output, Trouble.MISSING, what))
+    else:
+        if data.version != manifest.data.version:
+            what = "its bytes are not those that were made"
+            findings.append(Finding(output, Trouble.TAMPERED, what))
+    for given in output.inputs:
+        source = manifest.parts.inputs.get(given.id)
+        if given.producer is None or source is None:
+            continue
+        producer = others.get((output.universe, given.producer))
+        if not isinstance(producer, Manifest):
+            what = f"the input {given.id} that it was made from has no record"
+            findings.append(Finding(output, Trouble.BROKEN, what))
+        elif producer.data.version != source.version:
+            what = f"it was made from another {given.id} than is there now"
+            findings.append(Finding(output, Trouble.BROKEN, what))
+    return findings

@@ -1,0 +1,26 @@
+"""``lc clean``."""
+
+from __future__ import annotations
+
+import click
+
+from lightcone.analysis.claims import discard_partial, holder
+from lightcone.analysis.spec import load_outputs
+from lightcone.context import here
+from lightcone.units import format_bytes
+
+__all__ = ["command"]
+
+
+@click.command("clean", short_help="Remove the partial work of failed and interrupted recipes.")
+def command() -> None:
+    """Remove what failed and interrupted recipes had written, which 'lc run --resume' would use.
+
+    Good results are never touched, nor is what a recipe is writing now.
+    """
+    context = here()
+    freed = 0
+    for output in load_outputs(context.root, context.settings):
+        if holder(output) is None:
+            freed += discard_partial(output)
+    click.echo(f"freed {format_bytes(freed)}")

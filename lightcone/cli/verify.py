@@ -1,0 +1,43 @@
+"""``lc verify``."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from lightcone.analysis.spec import load_outputs
+from lightcone.analysis.verification import verify
+from lightcone.context import here
+
+__all__ = ["command"]
+
+
+@click.command("verify", short_help="Recompute the recorded hashes of every result.")
+@click.option("-u", "--universe", help="Only this universe; all of them without it.")
+@click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
+def command(universe: str | None, as_json: bool) -> int:
+    """Read every result again and compare it with its record; exit with 1 if anything differs.
+
+    Says tampered (other bytes than were made), missing (a record without its result), broken
+    chain (made from another input than is there now) or damaged record.
+    """
+    context = here()
+    looked_at, findings = verify(load_outputs(context.root, context.settings, universe))
+    if as_json:
+        rows = [
+            {
+                "id": finding.output.id,
+                "universe": finding.output.universe,
+                "trouble": finding.trouble.value,
+                "what": finding.what,
+            }
+            for finding in findings
+        ]
+        click.echo(json.dumps({"verified": looked_at, "findings": rows}))
+        return int(bool(findings))
+    for finding in findings:
+        click.echo(f"{finding.output.name}: {finding.trouble.value}: {finding.what}")
+    todo = "; 'lc run' makes them again" if findings else ""
+    click.echo(f"{looked_at} results verified, {len(findings)} findings{todo}")
+    return int(bool(findings))
