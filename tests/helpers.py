@@ -22,6 +22,7 @@ __all__ = ["FOREIGN", "Sandbox", "clean_environment", "end", "is_alive", "wait_u
 
 _MARK = "LIGHTCONE_TEST_SANDBOX"
 _TICK = 0.02
+_LC = ("-m", "lightcone")
 # What a shell, a batch system or another session may have put into this process's environment.
 FOREIGN = ("DASK_", "LIGHTCONE_", "SLURM_", "TMUX", "PYTHON", "OMP_", "CUDA_")
 # The least that is a valid project.
@@ -114,21 +115,7 @@ class Sandbox:
         cwd: Path | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run ``lc`` to its end; its exit code has to be ``check`` unless that is None."""
-        result = subprocess.run(
-            self._command(arguments),
-            cwd=cwd or self.project,
-            env={**self.env, **(env or {})},
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            stdin=subprocess.DEVNULL,
-            timeout=timeout,
-            check=False,
-        )
-        shown = f"lc {' '.join(arguments)}: {result.returncode}\n{result.stdout}\n{result.stderr}"
-        assert check is None or result.returncode == check, shown
-        assert "Traceback" not in result.stderr, shown
-        return result
+        return self.python(*_LC, *arguments, check=check, timeout=timeout, env=env, cwd=cwd)
 
     def popen(
         self,
@@ -144,7 +131,7 @@ class Sandbox:
             "stderr": subprocess.PIPE,
         }
         program = subprocess.Popen(
-            self._command(arguments),
+            [sys.executable, *_LC, *arguments],
             cwd=cwd or self.project,
             env={**self.env, **(env or {})},
             **(settings | options),
@@ -152,20 +139,30 @@ class Sandbox:
         self._programs.append(program)
         return program
 
-    def python(self, code: str, *arguments: str, **options: Any) -> str:
-        """What a Python program prints that is run in the project; it has to end well."""
+    def python(
+        self,
+        *arguments: str,
+        check: int | None = 0,
+        timeout: float = 90.0,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """The same for a program run by this Python, which may not show a traceback either."""
         result = subprocess.run(
-            [sys.executable, "-c", code, *arguments],
-            cwd=self.project,
-            env=self.env | options.pop("env", {}),
+            [sys.executable, *arguments],
+            cwd=cwd or self.project,
+            env={**self.env, **(env or {})},
             capture_output=True,
-            text=True,
-            timeout=90.0,
+            encoding="utf-8",
+            errors="replace",
+            stdin=subprocess.DEVNULL,
+            timeout=timeout,
             check=False,
-            **options,
         )
-        assert result.returncode == 0, result.stderr
-        return result.stdout
+        shown = f"{arguments}: {result.returncode}\n{result.stdout}\n{result.stderr}"
+        assert check is None or result.returncode == check, shown
+        assert "Traceback" not in result.stderr, shown
+        return result
 
     def start(self, **options: Any) -> dict[str, Any]:
         """Start the project's session and return its description."""
@@ -247,9 +244,6 @@ class Sandbox:
                 end([process.pid for process in self.processes()])
             shutil.rmtree(self.base, ignore_errors=True)
         assert not failures, "left behind by this test:\n" + "\n".join(failures)
-
-    def _command(self, arguments: Sequence[str]) -> list[str]:
-        return [sys.executable, "-m", "lightcone", *arguments]
 
     def _is_ours(self, process: psutil.Process) -> bool:
         if process.status() == psutil.STATUS_ZOMBIE:

@@ -86,6 +86,8 @@ def join(context: Context, say: Say) -> Iterator[Connection]:
         for worker in description["workers"]
     ]
     how = "spawned" if ensured.spawned else "reused"
+    _quieten()
+    _use_settings_of(description)
     with contextlib.ExitStack() as stack:
         try:
             hold = stack.enter_context(control.hold(context.control_socket, use=True))

@@ -261,7 +261,7 @@ outputs:
   - {id: x, recipe: {command: "  python src/x.py\\n"}}
   - {id: none}
   - {id: empty, recipe: {}}
-  - {id: blank, recipe: {command: ""}}
+  - {id: blank, recipe: {command: " "}}
 """
     )
     (output,) = project.outputs()
@@ -480,6 +480,10 @@ outputs:
     decisions: [cut]
     recipe: {command: "echo {decisions.cut} > {output}/x", resources: {queue: long}}
   - {id: dangling, from: nowhere.x}
+  - {id: crooked, from: x}
+  - {id: upward, from: ../x}
+  - {id: two, from: sub.y, recipe: {command: "touch {output}"}}
+  - {id: user, inputs: [crooked, upward, two], recipe: {command: "ls {inputs} > {output}/x"}}
 decisions:
   cut:
     default: absent
@@ -496,7 +500,11 @@ analyses: {sub: {outputs: [{id: y, recipe: {command: "touch {output}/y"}}]}}
 """,
         {"u": "decisions: {cut: strict, more: ignored}", "v": "decisions: {cut: bare}"},
     )
-    assert [each.name for each in project.outputs()] == ["u/x", "u/sub.y", "v/x", "v/sub.y"]
+    names = ["u/x", "u/sub.y", "u/user", "v/x", "v/sub.y", "v/user"]
+    assert [each.name for each in project.outputs()] == names
+    assert project.output("u/user").command == (
+        "ls results/u/crooked results/u/upward results/u/y > results/u/user/x"
+    )
     assert capfd.readouterr() == ("", "")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -46,10 +47,10 @@ def project(project: Project) -> Project:
     return project
 
 
-def replaced(project: Project, old: str, new: str) -> None:
+def replaced(project: Project, old: str, new: str) -> Path:
     text = (project.root / "astra.yaml").read_text()
     assert old in text
-    project.write("astra.yaml", text.replace(old, new))
+    return project.write("astra.yaml", text.replace(old, new))
 
 
 OK = {"u/clean": "ok", "u/fit": "ok", "u/plot": "ok"}

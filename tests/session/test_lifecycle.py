@@ -182,7 +182,7 @@ def test_versions_that_cannot_talk_are_told(sandbox: Sandbox) -> None:
             print(error)
     """
     sandbox.start()
-    assert "run 'lc session stop', and run again" in sandbox.python(code)
+    assert "run 'lc session stop', and run again" in sandbox.python("-c", code).stdout
 
 
 def test_record_is_private_and_whole(sandbox: Sandbox) -> None:
