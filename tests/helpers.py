@@ -229,6 +229,9 @@ class Sandbox:
             for stream in (program.stdout, program.stderr):
                 if stream is not None:
                     stream.close()
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                process.resume()  # what a failed test has left stopped could not be stopped
         failures = []
         try:
             if (self.scratch / ".lightcone").is_dir():

@@ -114,6 +114,9 @@ class Builder:
             elif recipe.mentions(f"decisions.{decision}"):
                 option = self._inactive(resolved.scope, decision, recipe)
             values[f"decisions.{decision}"] = Value(option or "")
+        command = recipe.template(tuple(each.id for each in inputs)).render(values)
+        if "\0" in command:
+            raise SpecError(f"{recipe.what}: the command has a NUL character: remove it.")
         return Output(
             universe=self.universe.name,
             id=name,
@@ -121,7 +124,7 @@ class Builder:
             path=path,
             state_dir=state_dir,
             is_directory=self.places.layout is Layout.DIRECTORY,
-            command=recipe.template(tuple(each.id for each in inputs)).render(values),
+            command=command,
             template=recipe.command,
             inputs=inputs,
             decisions=tuple(decisions),

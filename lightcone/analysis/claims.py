@@ -40,7 +40,15 @@ from lightcone.context import boot_id
 from lightcone.errors import SessionError
 from lightcone.files import Lock, fsync_directory, private_directory, write_atomically
 
-__all__ = ["Busy", "Claim", "discard_partial", "holder", "is_interrupted", "lock_path", "read_inputs"]
+__all__ = [
+    "Busy",
+    "Claim",
+    "discard_partial",
+    "holder",
+    "is_interrupted",
+    "lock_path",
+    "read_inputs",
+]
 
 JOURNAL = "journal.json"
 PARTIAL = "partial"

@@ -227,7 +227,11 @@ def _hash_files(
         if stamp is None or not stamp.stands(found):
             digest = _hash(full, found)
             after = os.lstat(full) if name else os.stat(full)
-            trusted = found.st_mtime_ns == after.st_mtime_ns < settled
+            trusted = (
+                found.st_mtime_ns == after.st_mtime_ns < settled
+                and found.st_size == after.st_size
+                and found.st_ino == after.st_ino
+            )
             mtime_ns = found.st_mtime_ns if trusted else UNTRUSTED
             stamp = Stamp(after.st_size, mtime_ns, after.st_ino, digest)
         stamps[name] = stamp

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -184,7 +185,8 @@ def _wait_ready(context: Context, seconds: float | None) -> bool:
 
 def _wait_idle(context: Context, seconds: float | None) -> bool:
     try:
-        control.ask(context.control_socket, "idle", seconds)
+        limit = None if seconds is None else max(seconds, 0.1)
+        control.ask(context.control_socket, "idle", limit)
     except TimeoutError:
         return False
     except OSError:
@@ -193,11 +195,19 @@ def _wait_idle(context: Context, seconds: float | None) -> bool:
 
 
 def _wait_end(context: Context, seconds: float | None) -> bool:
-    try:
-        with control.hold(context.control_socket, use=False) as hold:
-            return hold.wait_for_end(seconds) is not None
-    except OSError:
-        return True
+    deadline = None if seconds is None else time.monotonic() + seconds
+    while True:
+        found = probe(context)
+        if found.life is Life.DEAD and not found.remains:
+            return True
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            return False
+        if found.life is Life.ALIVE:
+            with contextlib.suppress(OSError), control.hold(context.control_socket, use=False) as hold:
+                hold.wait_for_end(left)
+        else:
+            time.sleep(0.1)
 
 
 def _describe(context: Context, found: Liveness) -> dict[str, Any]:

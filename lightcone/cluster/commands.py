@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -17,6 +18,7 @@ from dask.context import thread_state
 from distributed import Worker, WorkerPlugin, get_worker, secede
 from distributed.utils import sync
 
+from lightcone.cluster.node import gpus
 from lightcone.cluster.processes import CommandGroup, Usage
 
 __all__ = ["COMMANDS_PLUGIN", "KEY_PREFIX", "Cause", "Commands", "Ended", "Task", "current_task"]
@@ -151,6 +153,7 @@ class Commands(WorkerPlugin):
         self.worker = worker
         self.tasks: dict[str, Task] = {}
         self._runs: dict[str, Mapping[str, Any]] = {}
+        self._free_gpus = gpus()
         worker.handlers["lightcone_interrupt"] = self.interrupt
 
     def transition(self, key: Any, start: str, finish: str, **kwargs: Any) -> None:
@@ -201,6 +204,16 @@ class Commands(WorkerPlugin):
             # Its resources stay held: commands are bounded by what they ask for.
             secede()
         return task
+
+    @contextlib.contextmanager
+    def devices(self, count: int) -> Iterator[list[str]]:
+        """Devices for one command alone; the engine has seen to it that there are enough."""
+        # Removing from a list and adding to it are each atomic.
+        taken = [self._free_gpus.pop(0) for _ in range(min(count, len(self._free_gpus)))]
+        try:
+            yield taken
+        finally:
+            self._free_gpus += taken
 
     def finish(self, task: Task) -> None:
         """The task's thread is done."""

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import re
 
-__all__ = ["gpu_count"]
+__all__ = ["gpus"]
 
 
-def gpu_count() -> int:
-    """The number of GPUs that this process may use."""
+def gpus() -> list[str]:
+    """The GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        return len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
+        named = [device.strip() for device in visible.split(",")]
+        return [device for device in named if device not in ("", "-1")]
     try:
-        return sum(bool(re.fullmatch(r"nvidia\d+", name)) for name in os.listdir("/dev"))
+        found = [re.fullmatch(r"nvidia(\d+)", name) for name in os.listdir("/dev")]
     except OSError:
-        return 0
+        return []
+    return sorted((match[1] for match in found if match), key=int)

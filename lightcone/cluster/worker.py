@@ -16,7 +16,7 @@ from distributed.system import MEMORY_LIMIT
 
 from lightcone.cluster.commands import COMMANDS_PLUGIN, Commands
 from lightcone.cluster.engine import fail, instructions, use_our_settings
-from lightcone.cluster.node import gpu_count
+from lightcone.cluster.node import gpus
 
 __all__ = ["dask_setup"]
 
@@ -31,7 +31,7 @@ async def dask_setup(worker: Worker) -> None:
     try:
         worker.http_server.stop()  # it has no routes; it need not listen either
         offered = {"CPU": float(CPU_COUNT), "MEMORY": float(MEMORY_LIMIT)}
-        offered["GPU"] = float(gpu_count())
+        offered["GPU"] = float(len(gpus()))
         worker.state.total_resources.update(offered)
         worker.state.available_resources.update(offered)
         await worker.plugin_add(Commands(_told["grace_s"]), name=COMMANDS_PLUGIN)

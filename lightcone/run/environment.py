@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 __all__ = ["RECIPE_VARIABLE", "caller", "for_command", "shell"]
@@ -29,12 +29,20 @@ def caller() -> dict[str, Any]:
     return {"environment": dict(os.environ), "umask": umask, "directory": os.getcwd()}
 
 
-def for_command(told: Mapping[str, Any], cpus: float, name: str | None) -> dict[str, str]:
-    """The environment of a command that was given ``cpus``, for the run described by ``told``.
+def for_command(
+    told: Mapping[str, Any], cpus: float, gpus: Sequence[str], name: str | None
+) -> dict[str, str]:
+    """The environment of a command, for the run described by ``told``.
 
-    ``name`` is the output's, for a recipe. What the caller has set wins over what is set here.
+    Args:
+        told: what the caller has said of itself.
+        cpus: the processors it was given; what the caller has set of its libraries' threads wins.
+        gpus: the devices it was given, which win over the caller's.
+        name: the output's, for a recipe.
     """
     environment: dict[str, str] = dict(told["environment"])
+    if gpus:
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
     threads = str(max(1, int(cpus)))
     for variable in _THREAD_CAPS:
         environment.setdefault(variable, threads)

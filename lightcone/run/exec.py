@@ -34,17 +34,19 @@ def execute(order: ExecOrder) -> None:
         try:
             run = task.describe_run(order.run)
             task.emit(order.topic, {"event": "start", "key": task.key})
-            ended = task.execute(
-                order.argv,
-                environment=environment.for_command(run, order.cpus, None),
-                directory=Path(str(run["directory"])),
-                umask=int(run["umask"]),
-                grace=order.grace,
-                sink=lambda name, data: task.emit(
-                    order.topic, {"event": "data", "key": task.key, "stream": name, "data": data}
-                ),
-                merge=False,
-            )
+            with task.commands.devices(order.gpus) as gpus:
+                ended = task.execute(
+                    order.argv,
+                    environment=environment.for_command(run, order.cpus, gpus, None),
+                    directory=Path(str(run["directory"])),
+                    umask=int(run["umask"]),
+                    grace=order.grace,
+                    sink=lambda name, data: task.emit(
+                        order.topic,
+                        {"event": "data", "key": task.key, "stream": name, "data": data},
+                    ),
+                    merge=False,
+                )
             told = {"code": ended.code, "unwanted": ended.cause is Cause.UNWANTED}
         except FileNotFoundError as error:
             told = {"code": _NOT_FOUND, "error": f"{error.strerror}: {error.filename}"}
@@ -71,7 +73,7 @@ def run_command(
     interrupts, started = 0, False
     deadline: float | None = None
     with link.open():
-        order = ExecOrder(link.run, link.topic, argv, given.cpus, context.settings.grace)
+        order = ExecOrder(link.run, link.topic, argv, given.cpus, asked.gpus, context.settings.grace)
         future = link.submit(
             execute, order, link.key("exec"), given.resources, priority=_AHEAD_OF_RECIPES
         )

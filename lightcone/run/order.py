@@ -64,4 +64,5 @@ class ExecOrder:
     topic: str
     argv: tuple[str, ...]
     cpus: float
+    gpus: int
     grace: float

@@ -96,7 +96,11 @@ class _Making:
         )
         try:
             self.task.emit(self.order.topic, {"event": "start", "key": self.task.key})
-            ended, tail = self._execute(run, umask, hold)
+            with self.task.commands.devices(self.output.resources.gpus) as gpus:
+                variables = environment.for_command(
+                    run, self.order.cpus, gpus, self.output.name
+                )
+                ended, tail = self._execute(variables, umask, hold)
             told = self._verdict(ended, tail)
             if told is None:
                 claim.commit(self._manifest(claim, started, ended))
@@ -109,7 +113,9 @@ class _Making:
         self._record_failure(told)
         return told
 
-    def _execute(self, run: Any, umask: int, hold: list[int]) -> tuple[Ended, list[str]]:
+    def _execute(
+        self, variables: dict[str, str], umask: int, hold: list[int]
+    ) -> tuple[Ended, list[str]]:
         tail: deque[str] = deque(maxlen=_TAIL)
 
         def tell(lines: list[str]) -> None:
@@ -117,7 +123,6 @@ class _Making:
                 self.order.topic, {"event": "lines", "key": self.task.key, "lines": lines}
             )
 
-        variables = environment.for_command(run, self.order.cpus, self.output.name)
         with open(self.state / LOG, "wb", buffering=0) as log:
             log.write(self._heading().encode())
             stream = LineStream(tell, tail)

@@ -15,7 +15,7 @@ from lightcone.cluster.control import PROTOCOL
 from lightcone.context import Context
 from lightcone.errors import SessionError
 from lightcone.session import control, spawn, tmux
-from lightcone.session.liveness import Life, probe, recorded_end
+from lightcone.session.liveness import Life, Liveness, probe, recorded_end
 from lightcone.units import format_seconds
 
 __all__ = ["Ensured", "ensure", "stop"]
@@ -89,7 +89,7 @@ def stop(context: Context, reason: str = "stopped by 'lc session stop'") -> bool
     if not context.state.is_dir():
         return False
     with _held(_spawn_lock(context)):
-        found = probe(context)
+        found = _settled(context)
         if found.life is Life.UNKNOWN:
             raise _unknown(context, found.why)
         if found.life is Life.ALIVE:
@@ -106,14 +106,23 @@ def _ready(context: Context) -> dict[str, Any] | None:
     """What the session says of itself once it has a worker, or None where nobody answers."""
     try:
         description = control.ask(context.control_socket, "describe")
-        if description.get("key") != context.key:
-            return None
-        _check_versions(description)
-        if not description["ready"]:
-            description = control.ask(context.control_socket, "ready", _START_DEADLINE)
     except OSError:
         return None
-    return description
+    if description.get("key") != context.key:
+        return None
+    _check_versions(description)
+    if description["ready"]:
+        return description
+    try:
+        return control.ask(context.control_socket, "ready", _START_DEADLINE)
+    except TimeoutError as error:
+        raise SessionError(
+            f"The session {context.name} has no worker and got none within "
+            f"{_START_DEADLINE:.0f} s: look at 'lc session logs worker', or end it with "
+            "'lc session stop'."
+        ) from error
+    except OSError:
+        return None
 
 
 def _check_versions(description: dict[str, Any]) -> None:
@@ -165,7 +174,7 @@ def _await(context: Context, patience: float) -> dict[str, Any] | None:
         if time.monotonic() > next_look:
             # Looking starts a process, so less often.
             next_look = time.monotonic() + 0.2
-            if not tmux.is_up(context.tmux_socket) and _is_dead(context):
+            if _is_dead(context) and not tmux.is_up(context.tmux_socket):
                 spawn.wait_for_remains(context)
                 return None
         time.sleep(_TICK)
@@ -174,6 +183,16 @@ def _await(context: Context, patience: float) -> dict[str, Any] | None:
     tmux.end(context.tmux_socket)
     spawn.wait_for_remains(context)
     return None
+
+
+def _settled(context: Context) -> Liveness:
+    """Whether the session lives; one that is starting or ending is given time to show it."""
+    deadline = time.monotonic() + _LEFTOVER_DEADLINE
+    while True:
+        found = probe(context)
+        if found.life is not Life.UNKNOWN or time.monotonic() > deadline:
+            return found
+        time.sleep(_TICK)
 
 
 def _is_dead(context: Context) -> bool:

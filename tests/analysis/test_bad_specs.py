@@ -219,6 +219,12 @@ BAD: dict[str, tuple[str, dict[str, str], str]] = {
         {},
         "Output 'x' in astra.yaml: command placeholder '{output}' takes no format spec.",
     ),
+    "a NUL": (
+        'outputs: [{id: x, decisions: [d], recipe: {command: "echo {decisions.d}"}}]\n'
+        'decisions: {d: {default: "\\0", options: {"\\0": {}}}}',
+        {},
+        "Output 'x' in astra.yaml: the command has a NUL character: remove it.",
+    ),
     "cycle": (
         "outputs:\n"
         "- {id: a, inputs: [c], recipe: {command: y}}\n"
