@@ -195,11 +195,10 @@ class Claim:
             path.chmod(0o777 & ~umask)
 
     def commit(self, manifest: Manifest) -> None:
-        """Make what lies at the path the output's good result, durably.
+        """Make what lies at the path, flushed already, the output's good result, durably.
 
         ``manifest.made["attempt"]`` must be this claim's attempt.
         """
-        manifests.flush(self.output.path)
         manifests.write(self.output.state_dir, manifest)
         self._forget()
         _remove(self.output.state_dir / PARTIAL)

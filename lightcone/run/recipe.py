@@ -103,6 +103,7 @@ class _Making:
                 ended, tail = self._execute(variables, umask, hold)
             told = self._verdict(ended, tail)
             if told is None:
+                manifests.flush(self.output.path)
                 claim.commit(self._manifest(claim, started, ended))
                 (self.state / FAILURE).unlink(missing_ok=True)
                 return {"result": Result.MADE, "seconds": ended.seconds}
