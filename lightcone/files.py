@@ -35,6 +35,8 @@ def private_directory(path: Path, remedy: str) -> Path:
         raise SessionError(f"{path} is not a directory of its own but a link or a file: {remedy}.")
     if status.st_uid != os.getuid():
         raise SessionError(f"The directory {path} belongs to another user: {remedy}.")
+    if status.st_mode & stat.S_ISVTX:
+        raise SessionError(f"The directory {path} is one that all users share: {remedy}.")
     if stat.S_IMODE(status.st_mode) & 0o077:
         os.chmod(path, 0o700)
     return path

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from distributed import Scheduler, SchedulerPlugin
+from distributed import Scheduler, SchedulerPlugin, Status
 from tornado.ioloop import PeriodicCallback
 
 import lightcone
@@ -71,6 +71,8 @@ class _Keeper(SchedulerPlugin):
                 "gpus": int(worker.resources.get("GPU", 0)),
             }
             for worker in self.scheduler.workers.values()
+            # One that is closing takes nothing any more.
+            if worker.status in (Status.running, Status.paused)
         ]
         return {
             **self.told,

@@ -26,7 +26,9 @@ def caller() -> dict[str, Any]:
     """What a command has to know of this process: its environment, umask, and directory."""
     umask = os.umask(0o077)
     os.umask(umask)
-    return {"environment": dict(os.environ), "umask": umask, "directory": os.getcwd()}
+    # As bytes, which they are: not everything in them need be text.
+    variables = [name + b"=" + value for name, value in os.environb.items()]
+    return {"environment": variables, "umask": umask, "directory": os.getcwdb()}
 
 
 def for_command(
@@ -40,7 +42,8 @@ def for_command(
         gpus: the devices it was given, which win over the caller's.
         name: the output's, for a recipe.
     """
-    environment: dict[str, str] = dict(told["environment"])
+    assignments = (os.fsdecode(each).partition("=") for each in told["environment"])
+    environment = {variable: value for variable, _, value in assignments}
     if gpus:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
     threads = str(max(1, int(cpus)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -38,7 +39,7 @@ def execute(order: ExecOrder) -> None:
                 ended = task.execute(
                     order.argv,
                     environment=environment.for_command(run, order.cpus, gpus, None),
-                    directory=Path(str(run["directory"])),
+                    directory=Path(os.fsdecode(run["directory"])),
                     umask=int(run["umask"]),
                     grace=order.grace,
                     sink=lambda name, data: task.emit(

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import os
 import socket
+import struct
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,10 +63,21 @@ def _connect(path: Path, timeout: float | None) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(timeout)
         connection.connect(str(path))
+        if _peer(connection) != os.getuid():
+            raise PermissionError(errno.EACCES, "another user answers on the socket", str(path))
         yield connection
         # Another thread may be blocked reading from it; closing alone would not wake that one.
         with contextlib.suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)
+
+
+def _peer(connection: socket.socket) -> int:
+    """The user at the other end: whoever made the directory of a socket first may be another."""
+    if sys.platform == "darwin":
+        # struct xucred, for SOL_LOCAL and LOCAL_PEERCRED, of <sys/un.h> and <sys/ucred.h>.
+        return int(struct.unpack_from("=II", connection.getsockopt(0, 1, 76))[1])
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    return int(struct.unpack("=iII", credentials)[1])
 
 
 def _exchange(connection: socket.socket, request: dict[str, Any]) -> dict[str, Any]:
@@ -73,10 +88,11 @@ def _exchange(connection: socket.socket, request: dict[str, Any]) -> dict[str, A
 def _read(connection: socket.socket) -> dict[str, Any]:
     data = b""
     while not data.endswith(b"\n"):
-        part = connection.recv(65536)
-        if not part:
+        # No further than this line: what follows is another answer.
+        seen = connection.recv(65536, socket.MSG_PEEK)
+        if not seen:
             raise ConnectionResetError("the session ended the connection")
-        data += part
+        data += connection.recv(seen.find(b"\n") + 1 or len(seen))
     try:
         answer = json.loads(data)
     except ValueError as error:

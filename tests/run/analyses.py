@@ -65,6 +65,7 @@ class Analysis:
                     shutil.rmtree(path)
                 else:
                     path.unlink()
+        self.spec()
 
     def close(self) -> None:
         """End what the test began, and wait until no recipe is left."""

@@ -1,0 +1,239 @@
+"""A recipe ends when no run wants it any more, and what was there before is there again."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.helpers import Sandbox, is_alive, wait_until
+from tests.run.analyses import Analysis, interrupt, output
+
+# Longer than a test may take: what ends sooner was not killed at the end of its grace.
+_GRACE = 60.0
+_SOON = 15.0
+# Three processes that a recipe may leave: its own, one in its group, one that left the group.
+_PROCESSES = """\
+echo $$ >> "$PLACE/pids"
+setsid sh -c 'echo $$ >> "$PLACE/pids"; while :; do sleep 0.1; done' &
+sh -c 'echo $$ >> "$PLACE/pids"; while :; do sleep 0.1; done' &
+while [ $(wc -l < "$PLACE/pids") != 3 ]; do sleep 0.02; done
+"""
+_ENDLESS = _PROCESSES + "echo half > {output}; touch $PLACE/begun; while :; do sleep 0.1; done"
+_DEAF = 'trap "echo heard" TERM; echo half > {output}; touch $PLACE/begun\n' + (
+    'echo $$ > "$PLACE/pids"; while :; do sleep 0.1; done'
+)
+_GOOD_FIRST = 'if [ -n "$GOOD" ]; then echo good > {output}; exit; fi; '
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Sandbox]:
+    """A session with a grace that no test outlasts."""
+    box = Sandbox()
+    try:
+        (box.project / "lightcone.toml").write_text(f"[run]\ngrace = {_GRACE}\n")
+        box.start()
+        yield box
+    finally:
+        box.close()
+
+
+@pytest.fixture
+def patient(analysis: Analysis) -> Analysis:
+    """An analysis with the grace of its session."""
+    analysis.write("lightcone.toml", f"[run]\ngrace = {_GRACE}\n")
+    return analysis
+
+
+def _begin(analysis: Analysis, *arguments: str) -> tuple[subprocess.Popen[bytes], list[int]]:
+    """A run whose recipe has begun, and the processes of the recipe."""
+    program = analysis.begin(*arguments)
+    analysis.began("begun")
+    return program, analysis.pids("pids")
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupt_ends_every_process_of_a_recipe(patient: Analysis, signum: int) -> None:
+    patient.spec(
+        output("x", _GOOD_FIRST + _ENDLESS), output("after", "cat {inputs.x} > {output}", ("x",))
+    )
+    patient.run("x", env={"GOOD": "1"})
+    program, pids = _begin(patient, "-f", "x")
+    assert len(pids) == 3
+    assert patient.states()["x"] == "running"
+    begun = time.monotonic()
+    program.send_signal(signum)
+    wait_until(lambda: not any(map(is_alive, pids)), "the recipe has ended")
+    assert time.monotonic() - begun < _SOON
+    out, errors = program.communicate(timeout=30)
+    assert (program.returncode, errors) == (130, b"")
+    assert b"lc: asked 1 recipe to end; interrupt again to end at once\n" in out
+    assert b"baseline/x: interrupted\n" in out
+    assert out.endswith(b"run again to go on\n")
+    assert patient.text("x") == "good\n"
+    assert patient.states() == {"x": "ok", "after": "missing"}
+    assert (patient.state("x") / "partial" / "x.txt").read_text() == "half\n"
+    assert patient.leftovers() == []
+    patient.run()
+    assert patient.text("after") == "good\n"
+
+
+def test_interrupted_recipe_that_was_never_made(patient: Analysis) -> None:
+    patient.spec(output("x", _ENDLESS))
+    program, _ = _begin(patient)
+    interrupt(program)
+    program.communicate(timeout=30)
+    assert not patient.path("x").exists()
+    assert patient.states() == {"x": "interrupted"}
+    assert patient.why("x") == "it was interrupted"
+
+
+def test_previous_result_of_a_changed_recipe_is_back_after_an_interrupt(patient: Analysis) -> None:
+    patient.spec(output("x", "echo good > {output}"))
+    patient.run()
+    patient.spec(output("x", _ENDLESS))
+    program, _ = _begin(patient)
+    interrupt(program)
+    program.communicate(timeout=30)
+    assert patient.text("x") == "good\n"
+    assert patient.states() == {"x": "interrupted"}
+    patient.spec(output("x", "echo good > {output}"))
+    assert patient.states() == {"x": "ok"}
+
+
+def test_recipe_ends_as_it_wishes(patient: Analysis) -> None:
+    trap = "trap 'echo saved > $PLACE/saved; exit 0' TERM; "
+    patient.spec(output("x", trap + _ENDLESS))
+    program, pids = _begin(patient)
+    interrupt(program)
+    out, _ = program.communicate(timeout=30)
+    assert program.returncode == 130
+    assert (patient.place / "saved").read_text() == "saved\n"
+    assert not any(map(is_alive, pids))
+    assert b"interrupted" in out
+
+
+def test_second_interrupt_ends_a_recipe_at_once(patient: Analysis) -> None:
+    patient.spec(output("x", _DEAF))
+    program, pids = _begin(patient)
+    begun = time.monotonic()
+    interrupt(program)
+    assert program.stdout is not None
+    heard = iter(program.stdout.readline, b"")
+    assert any(line == b"baseline/x | heard\n" for line in heard)
+    assert is_alive(pids[0])
+    interrupt(program)
+    out, errors = program.communicate(timeout=30)
+    assert (program.returncode, errors) == (130, b"")
+    assert b"lc: ending 1 recipe at once\n" in out
+    assert not any(map(is_alive, pids))
+    assert time.monotonic() - begun < _SOON
+
+
+def test_recipe_that_ignores_the_interrupt_is_killed_after_its_grace(alone: Analysis) -> None:
+    alone.write("lightcone.toml", "[run]\ngrace = 1\n")
+    alone.spec(output("x", _DEAF))
+    program, pids = _begin(alone)
+    interrupt(program)
+    out, errors = program.communicate(timeout=30)
+    assert (program.returncode, errors) == (130, b"")
+    assert b"baseline/x | heard\n" in out
+    assert not is_alive(pids[0])
+    assert alone.box.status()["state"] == "alive"
+
+
+def test_killed_run_takes_every_process_of_its_recipe_with_it(patient: Analysis) -> None:
+    patient.spec(output("x", _GOOD_FIRST + _ENDLESS))
+    patient.run(env={"GOOD": "1"})
+    program, pids = _begin(patient, "-f")
+    begun = time.monotonic()
+    program.kill()
+    wait_until(lambda: not any(map(is_alive, pids)), "the recipe has ended")
+    assert time.monotonic() - begun < _SOON
+    wait_until(lambda: patient.states() == {"x": "ok"}, "the previous result is back")
+    assert patient.text("x") == "good\n"
+    assert patient.summary()["up_to_date"] == 1
+    patient.run("-f", env={"GOOD": "1"})
+
+
+def test_killed_run_takes_a_recipe_with_it_that_ignores_being_asked(alone: Analysis) -> None:
+    alone.write("lightcone.toml", "[run]\ngrace = 1\n")
+    alone.spec(output("x", _DEAF))
+    program, pids = _begin(alone)
+    program.kill()
+    wait_until(lambda: not any(map(is_alive, pids)), "the recipe has ended")
+    wait_until(lambda: alone.states() == {"x": "interrupted"}, "that is recorded")
+
+
+def test_interrupt_of_what_waits_for_its_turn(patient: Analysis) -> None:
+    cpus = patient.box.status()["workers"][0]["cpus"]
+    patient.spec(
+        output("first", _ENDLESS, resources={"cpus": cpus}),
+        output("second", "echo 1 > {output}", resources={"cpus": cpus}),
+    )
+    program, _ = _begin(patient)
+    interrupt(program)
+    out, errors = program.communicate(timeout=30)
+    assert (program.returncode, errors) == (130, b"")
+    assert patient.made() == ["first"]
+    assert b"1 interrupted in" in out
+    assert patient.states() == {"first": "interrupted", "second": "missing"}
+
+
+def test_interrupt_of_a_run_that_waits_for_another_one(patient: Analysis) -> None:
+    patient.spec(output("x", _ENDLESS))
+    first, pids = _begin(patient)
+    second = patient.begin("--json")
+    assert second.stdout is not None
+    events = (json.loads(line)["event"] for line in iter(second.stdout.readline, b""))
+    assert any(event == "waiting" for event in events)
+    interrupt(second)
+    out, errors = second.communicate(timeout=30)
+    assert (second.returncode, errors) == (130, b"")
+    assert json.loads(out.splitlines()[-1])["event"] == "summary"
+    assert all(map(is_alive, pids))
+    assert first.poll() is None
+
+
+def test_interrupt_leaves_the_recipes_of_others_alone(patient: Analysis) -> None:
+    waits = 'touch "$PLACE/other"; until [ -e "$PLACE/gate" ]; do sleep 0.05; done; '
+    patient.spec(output("x", _ENDLESS), output("y", waits + "echo 1 > {output}"))
+    other = patient.begin("y")
+    patient.began("other")
+    program, _ = _begin(patient, "x")
+    interrupt(program)
+    assert program.wait(timeout=30) == 130
+    patient.open("gate")
+    assert other.wait(timeout=30) == 0
+    assert patient.states() == {"x": "interrupted", "y": "ok"}
+
+
+def test_interrupt_while_the_session_starts(alone: Analysis) -> None:
+    alone.spec(output("x", "echo 1 > {output}"))
+    program = alone.begin()
+    sessions = alone.box.scratch / ".lightcone" / "sessions"
+    wait_until(lambda: list(sessions.glob("*/spawn.json")), "it is starting")
+    interrupt(program)
+    _, errors = program.communicate(timeout=60)
+    assert (program.returncode, errors) == (130, b"lc: interrupted\n")
+    alone.run()
+    assert alone.states() == {"x": "ok"}
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)], ids=["plain", "json"])
+def test_reader_that_leaves_ends_the_run(patient: Analysis, options: tuple[str, ...]) -> None:
+    talks = _PROCESSES + "while :; do echo something; sleep 0.02; done"
+    patient.spec(output("x", talks))
+    program = patient.begin(*options)
+    assert program.stdout is not None
+    program.stdout.readline()
+    program.stdout.close()
+    assert program.stderr is not None
+    errors = program.stderr.read()
+    assert (program.wait(timeout=30), errors) == (130, b"")
+    program.stdout = None
+    wait_until(lambda: not patient.recipes(), "the recipe has ended")
