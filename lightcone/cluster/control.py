@@ -1,6 +1,6 @@
 """The control socket: what a living session says of itself, and how it is asked.
 
-Protocol 1: a Unix socket on which the client sends one JSON object on a line and gets one back.
+Protocol 1, in whose every version ``describe`` stays as it is here: a Unix socket on which the client sends one JSON object on a line and gets one back.
 
 - ``{"op": "describe"}``: what the session is, at once.
 - ``{"op": "ready"}``: the same, as soon as a worker is there.
@@ -16,13 +16,15 @@ import asyncio
 import contextlib
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["PROTOCOL", "ControlServer"]
+__all__ = ["PROTOCOL", "PYTHON", "ControlServer"]
 
 PROTOCOL = 1
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 _LINE_LIMIT = 65536
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import platform
 import socket
 import time
 from datetime import UTC, datetime
@@ -19,7 +18,7 @@ from distributed import Scheduler, SchedulerPlugin, Status
 from tornado.ioloop import PeriodicCallback
 
 import lightcone
-from lightcone.cluster.control import PROTOCOL, ControlServer
+from lightcone.cluster.control import PROTOCOL, PYTHON, ControlServer
 from lightcone.cluster.engine import fail, instructions, use_our_settings
 from lightcone.cluster.runs import Runs
 from lightcone.context import boot_id
@@ -77,7 +76,7 @@ class _Keeper(SchedulerPlugin):
         return {
             **self.told,
             "protocol": PROTOCOL,
-            "python": ".".join(platform.python_version_tuple()[:2]),
+            "python": PYTHON,
             "version": lightcone.__version__,
             "pid": os.getpid(),
             "host": socket.gethostname(),

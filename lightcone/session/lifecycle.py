@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from lightcone.cluster.control import PROTOCOL
+from lightcone.cluster.control import PROTOCOL, PYTHON
 from lightcone.context import Context
 from lightcone.errors import SessionError
 from lightcone.session import control, spawn, tmux
@@ -108,9 +108,8 @@ def _ready(context: Context) -> dict[str, Any] | None:
         description = control.ask(context.control_socket, "describe")
     except OSError:
         return None
-    if description.get("key") != context.key:
+    if description.get("key") != context.key or _is_outdated(description):
         return None
-    _check_versions(description)
     if description["ready"]:
         return description
     try:
@@ -125,13 +124,22 @@ def _ready(context: Context) -> dict[str, Any] | None:
         return None
 
 
-def _check_versions(description: dict[str, Any]) -> None:
-    if description["protocol"] != PROTOCOL:
-        raise SessionError(
-            f"The session {description['name']} was started by lightcone "
-            f"{description['version']}, which this version cannot talk to: "
-            "run 'lc session stop', and run again."
-        )
+def _is_outdated(description: dict[str, Any]) -> bool:
+    """Whether this version cannot talk to the session, which is then to be replaced.
+
+    Raises:
+        SessionError: where it can neither be used nor, being in use, be replaced.
+    """
+    if (description["protocol"], description["python"]) == (PROTOCOL, PYTHON):
+        return False
+    if description["idle"]:
+        return True
+    users = ", ".join(run["name"] for run in description["runs"]) or "a program that holds results"
+    raise SessionError(
+        f"The session {description['name']} was started by lightcone {description['version']} with "
+        f"Python {description['python']}, which this one cannot use, and replacing it would end "
+        f"{users}: wait for that, or run 'lc session stop'."
+    )
 
 
 def _ensure_locked(context: Context, say: Say, meanwhile: Callable[[], None]) -> Ensured:
@@ -139,7 +147,13 @@ def _ensure_locked(context: Context, say: Say, meanwhile: Callable[[], None]) ->
     if description is not None:
         return Ensured(description, spawned=False)
     found = probe(context)
-    if found.life is Life.UNKNOWN or found.remains or tmux.is_up(context.tmux_socket):
+    if found.life is Life.ALIVE:
+        say("replacing a session of another version")
+        with contextlib.suppress(OSError):
+            control.ask(context.control_socket, "reason", reason="replaced by another version")
+        tmux.end(context.tmux_socket)
+        spawn.wait_for_remains(context)
+    elif found.life is Life.UNKNOWN or found.remains or tmux.is_up(context.tmux_socket):
         # One that somebody began to start and left, or one that is about to be gone.
         say("waiting for a session that is starting or ending")
         description = _await(context, _LEFTOVER_DEADLINE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -64,9 +65,14 @@ def probe(context: Context, timeout: float = 2.0) -> Liveness:
 
 
 def recorded_end(context: Context) -> dict[str, str] | None:
-    """Why and when the last session ended (``reason``, ``at`` in ISO 8601), where it could say."""
+    """Why and when the last session ended (``reason``, ``at`` in ISO 8601), as far as is known."""
     try:
         ended = json.loads(context.record.read_bytes()).get("ended")
+        if ended is None:
+            # Its scheduler had no time to say; its log ends when it did.
+            last = (context.state / "logs" / "scheduler.log").stat().st_mtime
+            at = datetime.fromtimestamp(last, UTC).isoformat()
+            return {"reason": "its scheduler was killed", "at": at}
         return {"reason": str(ended["reason"]), "at": str(ended["at"])}
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None

@@ -1,0 +1,133 @@
+"""The server of the control socket, without an engine around it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lightcone.cluster.control import ControlServer
+
+_Test = Callable[[ControlServer, dict[str, Any]], Coroutine[Any, Any, None]]
+_Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+@pytest.fixture
+def path() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="lc-", dir="/tmp") as directory:
+        yield Path(directory) / "control"
+
+
+def _serve(path: Path, test: _Test) -> None:
+    async def run() -> None:
+        told: dict[str, Any] = {"key": "k", "ready": False, "idle": False}
+        server = ControlServer(path, lambda: told)
+        await server.start()
+        try:
+            await asyncio.wait_for(test(server, told), 30)
+        finally:
+            await server.close()
+
+    asyncio.run(run())
+
+
+async def _send(path: Path, line: bytes) -> _Ends:
+    reader, writer = await asyncio.open_unix_connection(str(path))
+    writer.write(line)
+    await writer.drain()
+    return reader, writer
+
+
+async def _ask(path: Path, **request: Any) -> _Ends:
+    return await _send(path, json.dumps(request).encode() + b"\n")
+
+
+async def _answer(ends: _Ends) -> Any:
+    return json.loads(await ends[0].readline())
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.01)
+
+
+def test_socket_is_private_and_replaces_a_dead_one(path: Path) -> None:
+    path.touch()
+
+    async def test(server: ControlServer, told: dict[str, Any]) -> None:
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert await _answer(await _ask(path, op="describe")) == told
+
+    _serve(path, test)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("line", [b"\n", b"{\n", b"[]\n", b"\xff\n", b"", b"x" * 200_000])
+def test_request_that_is_none_harms_nothing(path: Path, line: bytes) -> None:
+    async def test(server: ControlServer, told: dict[str, Any]) -> None:
+        _, writer = await _send(path, line)
+        writer.close()
+        assert await _answer(await _ask(path, op="describe")) == told
+
+    _serve(path, test)
+
+
+def test_unknown_request_is_answered_with_the_description(path: Path) -> None:
+    async def test(server: ControlServer, told: dict[str, Any]) -> None:
+        assert await _answer(await _ask(path, op="of a later version")) == told
+
+    _serve(path, test)
+
+
+@pytest.mark.parametrize("what", ["ready", "idle"])
+def test_wait_is_answered_when_it_is_so(path: Path, what: str) -> None:
+    async def test(server: ControlServer, told: dict[str, Any]) -> None:
+        waiting = [await _ask(path, op=what) for _ in range(3)]
+        answers = [asyncio.ensure_future(_answer(ends)) for ends in waiting]
+        server.changed()
+        assert await _answer(await _ask(path, op="describe")) == told
+        assert not any(answer.done() for answer in answers)
+        told[what] = True
+        server.changed()
+        assert await asyncio.gather(*answers) == [told] * 3
+
+    _serve(path, test)
+
+
+def test_wait_of_one_who_has_left_is_forgotten(path: Path) -> None:
+    async def test(server: ControlServer, told: dict[str, Any]) -> None:
+        before = len(asyncio.all_tasks())
+        _, writer = await _ask(path, op="ready")
+        await _until(lambda: len(asyncio.all_tasks()) > before)
+        writer.close()
+        await _until(lambda: len(asyncio.all_tasks()) <= before)
+
+    _serve(path, test)
+
+
+def test_holders_are_counted_while_they_hold(path: Path) -> None:
+    async def test(server: ControlServer, told: dict[str, Any]) -> None:
+        user = await _ask(path, op="hold", use=True)
+        watcher = await _ask(path, op="hold", use=False)
+        assert [await _answer(ends) for ends in (user, watcher)] == [told, told]
+        await _until(lambda: server.users == 1)
+        user[1].close()
+        await _until(lambda: server.users == 0)
+        server.reason = "a reason"
+        await server.close()
+        assert await _answer(watcher) == {"ended": "a reason"}
+
+    _serve(path, test)
+
+
+def test_reason_is_kept(path: Path) -> None:
+    async def test(server: ControlServer, told: dict[str, Any]) -> None:
+        await _answer(await _ask(path, op="reason", reason="stopped by hand"))
+        assert server.reason == "stopped by hand"
+
+    _serve(path, test)
