@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
-    "Interrupted",
     "InternalError",
+    "Interrupted",
     "LightconeError",
     "SessionError",
     "SettingsError",

@@ -25,7 +25,9 @@ _INTERRUPTED = 130
 @click.command("run", short_help="Bring the project's outputs up to date.")
 @click.argument("outputs", nargs=-1, metavar="[OUTPUT]...")
 @click.option("-u", "--universe", help="Only this universe; all of them without it.")
-@click.option("-n", "--dry-run", is_flag=True, help="Say what would be made, and why; make nothing.")
+@click.option(
+    "-n", "--dry-run", is_flag=True, help="Say what would be made, and why; make nothing."
+)
 @click.option("-f", "--force", is_flag=True, help="Make the named outputs again (or all).")
 @click.option("-j", "--jobs", type=click.IntRange(min=1), help="At most this many recipes at once.")
 @click.option("--fail-fast", is_flag=True, help="Begin nothing more once a recipe has failed.")

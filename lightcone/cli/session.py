@@ -92,7 +92,7 @@ def list_(as_json: bool) -> None:
         settings = here().settings
     except UsageError:
         raise
-    except Exception:  # noqa: BLE001 (outside a project, or in a broken one, the list is the same)
+    except Exception:
         settings = load_settings(Path("/"))
     found = []
     directory = runtime_directory(settings)
@@ -137,7 +137,7 @@ def logs(program: str | None, follow: bool, lines: int) -> None:
     if not files:
         raise SessionError("There are no logs, as no session was started here: use 'lc run'.")
     arguments = ["tail", "-n", str(lines), *(["-F"] if follow else []), *map(str, files)]
-    os.execvp("tail", arguments)  # noqa: S606, S607 (no shell; the system's own tail)
+    os.execvp("tail", arguments)  # noqa: S606 (no shell; the system's own tail)
 
 
 @command.command()
@@ -204,7 +204,10 @@ def _wait_end(context: Context, seconds: float | None) -> bool:
         if left is not None and left <= 0:
             return False
         if found.life is Life.ALIVE:
-            with contextlib.suppress(OSError), control.hold(context.control_socket, use=False) as hold:
+            with (
+                contextlib.suppress(OSError),
+                control.hold(context.control_socket, use=False) as hold,
+            ):
                 hold.wait_for_end(left)
         else:
             time.sleep(0.1)
@@ -238,7 +241,9 @@ def _alive(description: dict[str, Any]) -> dict[str, Any]:
 def _show(description: dict[str, Any]) -> None:
     limit = format_seconds(description["idle_timeout_s"])
     use = "idle" if description["idle"] else "in use"
-    click.echo(f"  {use}; ends by itself after {limit} without use; started {description['started']}")
+    click.echo(
+        f"  {use}; ends by itself after {limit} without use; started {description['started']}"
+    )
     for worker in description["workers"]:
         memory = format_bytes(worker["memory"])
         gpus = f", {worker['gpus']} gpus" if worker["gpus"] else ""

@@ -18,6 +18,7 @@ from dask.context import thread_state
 from distributed import Worker, WorkerPlugin, get_worker, secede
 from distributed.utils import sync
 
+from lightcone.cluster.keeper import Keeper
 from lightcone.cluster.node import gpus
 from lightcone.cluster.processes import CommandGroup, Usage
 
@@ -64,6 +65,7 @@ class Task:
         self.group = CommandGroup(f"LIGHTCONE_TASK={key}")
         self.cause = Cause.ITSELF
         self.started = False
+        self.keeper: Keeper | None = None
 
     def describe_run(self, run: str) -> Mapping[str, Any]:
         """What the run that wants this task has said of itself; asked of the scheduler once."""
@@ -109,6 +111,8 @@ class Task:
             merge=merge,
         ):
             return Ended(-signal.SIGTERM, self.cause, 0.0, Usage())
+        if self.keeper is not None:
+            self.keeper.started(self.group.pid)
         timer = None
         if time_limit is not None:
             timer = threading.Timer(time_limit, self.end, (Cause.TIME_LIMIT, grace))
@@ -127,6 +131,8 @@ class Task:
             self.group.end(signal.SIGKILL)
             return
         self.group.end(signal.SIGTERM)
+        if self.keeper is not None:
+            self.keeper.ask()
         timer = threading.Timer(grace, self.group.end, (signal.SIGKILL,))
         timer.daemon = True
         timer.start()
@@ -221,7 +227,7 @@ class Commands(WorkerPlugin):
             del self.tasks[task.key]
 
 
-class current_task:  # noqa: N801 (used as a function)
+class current_task:
     """Context manager giving the :class:`Task` in whose thread it is entered."""
 
     def __enter__(self) -> Task:
@@ -234,5 +240,3 @@ class current_task:  # noqa: N801 (used as a function)
 
     def __exit__(self, *_: object) -> None:
         self.task.commands.finish(self.task)
-
-

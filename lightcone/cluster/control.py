@@ -1,6 +1,7 @@
 """The control socket: what a living session says of itself, and how it is asked.
 
-Protocol 1, in whose every version ``describe`` stays as it is here: a Unix socket on which the client sends one JSON object on a line and gets one back.
+Protocol 1: a Unix socket on which the client sends one JSON object on a line and gets one back.
+In every version of the protocol ``describe`` is answered, with ``protocol`` and ``python``.
 
 - ``{"op": "describe"}``: what the session is, at once.
 - ``{"op": "ready"}``: the same, as soon as a worker is there.

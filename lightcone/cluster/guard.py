@@ -6,6 +6,7 @@ it stands beside every program of a session, so it has to be small and quick to 
 - It is a child subreaper (Linux, ``prctl(2)``), so every descendant of the program, however
   detached, becomes the guard's child when its parent dies, and is ended when the program is gone:
   TERM, and KILL after the grace. Elsewhere it ends the descendants it can find by parent.
+- A keeper (``keeper.py``) is left alone, with what it runs: it ends a container, and then itself.
 - SIGHUP, SIGTERM and SIGINT ask the program to end; one that has not ended after the grace and
   five seconds more is killed.
 - When the guard itself is killed, the kernel sends SIGTERM to the program (Linux).
@@ -29,6 +30,10 @@ import signal
 import sys
 import time
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # importing typing would double what the guard takes to start
+    from collections.abc import Callable
+
 __all__ = ["descendants", "end_all"]
 
 _PR_SET_PDEATHSIG = 1
@@ -39,6 +44,7 @@ _HANDLED = (*_ASK, signal.SIGCHLD, signal.SIGUSR1)
 _LOG_LIMIT = 16 * 1024 * 1024
 _MARGIN = 5.0
 _TICK = 0.02
+_KEEPER = b"lc-keeper\n"
 
 
 def descendants(root: int) -> list[int]:
@@ -55,10 +61,11 @@ def descendants(root: int) -> list[int]:
                     continue
                 children.setdefault(int(fields[1]), []).append((int(name), fields[0] == b"Z"))
     else:
-        with os.popen("/bin/ps -A -o pid=,ppid=,stat=") as lines:
+        with os.popen("/bin/ps -A -o pid=,ppid=,stat=") as lines:  # noqa: S605 (a constant)
             for line in lines:
-                pid, parent, state = line.split()[:3]
-                children.setdefault(int(parent), []).append((int(pid), state.startswith("Z")))
+                words = line.split()
+                row = (int(words[0]), words[2].startswith("Z"))
+                children.setdefault(int(words[1]), []).append(row)
     found, queue = [], [root]
     while queue:
         for pid, zombie in children.get(queue.pop(0), ()):
@@ -78,7 +85,8 @@ def end_all(root: int, grace: float) -> None:
         if not left:
             return
         late = time.monotonic() >= deadline
-        for pid in left:
+        kept = _kept(left)
+        for pid in (pid for pid in left if pid not in kept):
             if late or pid not in asked:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
@@ -86,8 +94,18 @@ def end_all(root: int, grace: float) -> None:
                         os.kill(pid, signal.SIGCONT)
                 asked.add(pid)
         if late and time.monotonic() >= deadline + _MARGIN:
-            return  # only processes of another user, or in the kernel's hands, are left
+            return  # only keepers, and processes of another user or in the kernel's hands
         time.sleep(_TICK)
+
+
+def _kept(pids: list[int]) -> set[int]:
+    """The keepers among ``pids``, and what they run."""
+    kept = set()
+    for pid in pids:
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/comm", "rb") as file:
+            if file.read() == _KEEPER:
+                kept |= {pid, *descendants(pid)}
+    return kept
 
 
 def _reap() -> dict[int, int]:
@@ -157,7 +175,6 @@ class _Guard:
         bad_ends: list[float] = []
         while True:
             status = self._run_once()
-            end_all(os.getpid(), self.grace)
             code = os.waitstatus_to_exitcode(status)
             how = f"signal {-code}" if code < 0 else f"exit status {code}"
             self._say(f"[guard] {os.path.basename(self.program[0])} ended: {how}")
@@ -202,6 +219,8 @@ class _Guard:
                         os.read(self.wakeup, 4096)
                     status = _reap().get(self.pid)
             self.pid = 0
+            # With the pipe still open: writing to it is how many of them begin their end.
+            end_all(os.getpid(), self.grace)
             while select.select([reader], [], [], 0)[0] and self._copy(reader):
                 pass
         finally:
@@ -210,7 +229,7 @@ class _Guard:
 
     def _become_program(self, parent: int, writer: int) -> None:
         try:
-            # A session of its own: the terminal's hangup reaches the guard alone, which passes it on.
+            # A session of its own: a hangup reaches the guard alone, which passes it on.
             os.setsid()
             if _LINUX:
                 self.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -225,7 +244,7 @@ class _Guard:
                 signal.signal(signum, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, set())
             os.execvpe(self.program[0], self.program, self.environment)  # noqa: S606 (no shell)
-        except BaseException as error:  # noqa: BLE001 (nothing may return into the guard's loop)
+        except BaseException as error:
             os.write(2, f"[guard] {self.program[0]}: {error}\n".encode())
         finally:
             os._exit(127)
@@ -254,10 +273,11 @@ class _Guard:
         return os.open(self.log_path, flags, 0o600)
 
 
-def _load_prctl():  # type: ignore[no-untyped-def]  # a foreign function has no useful type
+def _load_prctl() -> Callable[[int, int], int]:
     import ctypes
 
-    return ctypes.CDLL(None, use_errno=True).prctl
+    prctl: Callable[[int, int], int] = ctypes.CDLL(None, use_errno=True).prctl
+    return prctl
 
 
 def _main(arguments: list[str]) -> int:

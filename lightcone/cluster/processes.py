@@ -74,7 +74,7 @@ class CommandGroup:
             if self._refused:
                 return False
             name, _, value = self._mark.partition("=")
-            self._process = subprocess.Popen(  # noqa: S603 (an argument list, as the user wrote it)
+            self._process = subprocess.Popen(
                 argv,
                 env={**environment, name: value},
                 cwd=directory,
@@ -88,6 +88,11 @@ class CommandGroup:
                 restore_signals=True,
             )
             return True
+
+    @property
+    def pid(self) -> int:
+        """The command's process id; 0 before it has been started."""
+        return self._process.pid if self._process is not None else 0
 
     def refuse(self) -> None:
         """Never start, if not started yet."""

@@ -83,9 +83,7 @@ class _Keeper(SchedulerPlugin):
             "boot_id": boot_id(),
             "address": self.scheduler.address,
             "workers": workers,
-            "runs": [
-                {"name": run["name"], "pid": run["pid"]} for run in self.runs.runs.values()
-            ],
+            "runs": [{"name": run["name"], "pid": run["pid"]} for run in self.runs.runs.values()],
             "ready": bool(workers),
             "idle": not self.in_use(),
         }
@@ -138,7 +136,7 @@ async def dask_setup(scheduler: Scheduler) -> None:
     try:
         _keeper = _Keeper(scheduler, instructions(_state / "spawn.json"))
         await _keeper.begin()
-    except Exception:  # noqa: BLE001 (whatever it is, the session cannot serve)
+    except Exception:
         fail("the session's scheduler could not be set up")
 
 

@@ -38,7 +38,7 @@ async def dask_setup(worker: Worker) -> None:
         _close_in_order(worker)
         # To the guard: a worker that dies from now on is worth starting again.
         os.kill(os.getppid(), signal.SIGUSR1)
-    except Exception:  # noqa: BLE001 (whatever it is, the worker cannot serve)
+    except Exception:
         fail("the session's worker could not be set up")
 
 

@@ -74,7 +74,9 @@ def run_command(
     interrupts, started = 0, False
     deadline: float | None = None
     with link.open():
-        order = ExecOrder(link.run, link.topic, argv, given.cpus, asked.gpus, context.settings.grace)
+        order = ExecOrder(
+            link.run, link.topic, argv, given.cpus, asked.gpus, context.settings.grace
+        )
         future = link.submit(
             execute, order, link.key("exec"), given.resources, priority=_AHEAD_OF_RECIPES
         )

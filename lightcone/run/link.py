@@ -104,10 +104,12 @@ class Link:
         if future.status == "finished":
             return
         reason = "its worker was lost"
-        with contextlib.suppress(Exception):
-            error = future.exception(timeout=1)
-            if error is not None and type(error).__name__ != "KilledWorker":
-                reason = f"{type(error).__name__}: {error}"
+        # One that was cancelled has no error, and asking for it may outlast the client.
+        if future.status == "error":
+            with contextlib.suppress(Exception):
+                error = future.exception(timeout=1)
+                if error is not None and type(error).__name__ != "KilledWorker":
+                    reason = f"{type(error).__name__}: {error}"
         self.events.put(("lost", (key, reason)))
 
     def _watch_session(self) -> None:

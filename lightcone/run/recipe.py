@@ -97,9 +97,7 @@ class _Making:
         try:
             self.task.emit(self.order.topic, {"event": "start", "key": self.task.key})
             with self.task.commands.devices(self.output.resources.gpus) as gpus:
-                variables = environment.for_command(
-                    run, self.order.cpus, gpus, self.output.name
-                )
+                variables = environment.for_command(run, self.order.cpus, gpus, self.output.name)
                 ended, tail = self._execute(variables, umask, hold)
             told = self._verdict(ended, tail)
             if told is None:
@@ -149,7 +147,8 @@ class _Making:
     def _heading(self) -> str:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         return (
-            f"# {self.output.name}, {now}, on {socket.gethostname()} with {self.order.cpus:g} cpus\n"
+            f"# {self.output.name}, {now}, on {socket.gethostname()} with "
+            f"{self.order.cpus:g} cpus\n"
             f"# in {self.output.root}\n$ {self.output.command}\n"
         )
 

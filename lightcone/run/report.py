@@ -140,9 +140,7 @@ class PlainReporter(Reporter):
     def words(self) -> str:
         """The summary for people, ending with what to do next where something is left."""
         names = {"up_to_date": "up to date", "would_make": "to be made"}
-        parts = [
-            f"{count} {names.get(name, name)}" for name, count in self.counts.items() if count
-        ]
+        parts = [f"{count} {names.get(name, name)}" for name, count in self.counts.items() if count]
         text = f"{', '.join(parts) or 'nothing done'} in {format_seconds(self._seconds())}"
         if self.counts["failed"]:
             text += "; mend what failed, and run again"

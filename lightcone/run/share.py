@@ -27,9 +27,7 @@ class Refused:
     why: str
 
 
-def share(
-    output: Output, workers: Sequence[dict[str, float]], oversized: str
-) -> Share | Refused:
+def share(output: Output, workers: Sequence[dict[str, float]], oversized: str) -> Share | Refused:
     """The share of a worker that ``output``'s recipe gets.
 
     Args:
@@ -62,9 +60,7 @@ def _holds(worker: dict[str, float], wanted: dict[str, float]) -> bool:
     return all(worker.get(name, 0) >= amount for name, amount in wanted.items())
 
 
-def _with_devices(
-    asked: Resources, workers: Sequence[dict[str, float]]
-) -> list[dict[str, float]]:
+def _with_devices(asked: Resources, workers: Sequence[dict[str, float]]) -> list[dict[str, float]]:
     return [worker for worker in workers if worker.get("GPU", 0) >= asked.gpus]
 
 

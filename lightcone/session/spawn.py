@@ -89,8 +89,6 @@ def tidy(context: Context) -> None:
         (context.state / name).mkdir(mode=0o700, exist_ok=True)
 
 
-
-
 def failure(context: Context) -> str:
     """One sentence on why the session that was just started is gone, with its last lines."""
     lines: list[str] = []

@@ -31,7 +31,7 @@ def check() -> None:
         raise SessionError(f"A session needs tmux, which is not on the PATH: {remedy}.")
     try:
         found = get_version()
-    except LibTmuxException as error:
+    except (LibTmuxException, LookupError, ValueError) as error:
         raise SessionError(f"The version of tmux cannot be told ({error}): {remedy}.") from error
     # "3.3a" and "next-3.6" are versions too.
     numbers = tuple(map(int, re.findall(r"\d+", str(found))[:2]))
@@ -60,9 +60,10 @@ def start(socket: Path, name: str, windows: Mapping[str, Sequence[str]], directo
         command += ["new-session", "-d", "-s", name] if first else [";", "new-window", "-d"]
         command += ["-n", window, "-c", str(directory), *program]
     result = _server(socket).cmd(*command)
-    if result.returncode == 0:
-        return True
     message = " ".join(result.stderr)
+    # A socket that cannot be made is told and yet a success.
+    if result.returncode == 0 and "error creating" not in message:
+        return True
     if "duplicate session" in message:
         return False
     raise SessionError(f"tmux could not start the session: {message or 'no reason given'}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator
@@ -15,6 +16,7 @@ from lightcone.cluster.control import ControlServer
 
 _Test = Callable[[ControlServer, dict[str, Any]], Coroutine[Any, Any, None]]
 _Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+_opened: list[asyncio.StreamWriter] = []
 
 
 @pytest.fixture
@@ -32,12 +34,18 @@ def _serve(path: Path, test: _Test) -> None:
             await asyncio.wait_for(test(server, told), 30)
         finally:
             await server.close()
+            while _opened:
+                writer = _opened.pop()
+                writer.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
 
     asyncio.run(run())
 
 
 async def _send(path: Path, line: bytes) -> _Ends:
     reader, writer = await asyncio.open_unix_connection(str(path))
+    _opened.append(writer)
     writer.write(line)
     await writer.drain()
     return reader, writer

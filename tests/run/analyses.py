@@ -123,7 +123,13 @@ class Analysis:
 
     def began(self, name: str) -> None:
         """Wait until a recipe has made the file ``name`` outside the project."""
-        wait_until((self.place / name).exists, f"a recipe has written {name}")
+        path = self.place / name
+        ended = [program for program in self._programs if program.poll() is not None]
+        wait_until(
+            lambda: path.exists() or any(p.poll() is not None for p in self._programs if p not in ended),
+            f"a recipe has written {name}",
+        )
+        assert path.exists(), [p.communicate() for p in self._programs if p not in ended]
 
     def open(self, name: str) -> None:
         """Make the file ``name`` outside the project, which a recipe waits for."""
