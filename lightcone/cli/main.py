@@ -23,6 +23,7 @@ _VERBS = {
     "verify": "Recompute the recorded hashes of every result.",
     "clean": "Remove the partial work of failed and interrupted recipes.",
     "session": "The cluster that stays up between runs.",
+    "doctor": "Check whether this machine is fit for a session.",
 }
 _INTERRUPTED = 130
 

@@ -28,10 +28,14 @@ from lightcone.errors import LightconeError
 __all__ = ["Container", "ContainerError", "Launch", "Runtime", "mounts"]
 
 _IMAGES_OWN = ("PATH", "LD_LIBRARY_PATH", "LD_PRELOAD")
-_TRANSPORT = re.compile(r"(docker|oras|library|shub)://|(docker-archive|oci-archive|docker-daemon):")
+_TRANSPORT = re.compile(
+    r"(docker|oras|library|shub)://|(docker-archive|oci-archive|docker-daemon):"
+)
 _IMAGE_FILES = (".sif", ".sqsh", ".sqfs", ".img")
 _ARCHIVES = (".tar", ".tar.gz", ".tgz")
-_BUILD_FILE = re.compile(r"((container|docker)file([.-].*)?|.*\.((container|docker)file|def))", re.I)
+_BUILD_FILE = re.compile(
+    r"((container|docker)file([.-].*)?|.*\.((container|docker)file|def))", re.I
+)
 # What a path given to a runtime could be taken apart at.
 _UNMOUNTABLE = re.compile(r'[,:"\n]')
 _ENGINE_PATIENCE = 20.0
@@ -123,6 +127,10 @@ class Container:
             user = docker_user(_docker_security(declared, program, environment))
         return Container(runtime, program, image, tuple(user))
 
+    def describe(self) -> str:
+        """The container in words, for a recipe's log."""
+        return f"in container {self.image}, run by {self.runtime}"
+
     def launch(
         self, output: Output, environment: Mapping[str, str], umask: int, scratch: Path, task: str
     ) -> Launch:
@@ -195,7 +203,7 @@ def image_name(declared: str, root: Path, runtime: Runtime) -> str:
         return _with_transport(declared, transport.group(1) or transport.group(2), runtime)
     path = root / declared
     name = path.name.lower()
-    if _BUILD_FILE.fullmatch(name):
+    if _BUILD_FILE.fullmatch(name) and (path.is_file() or ":" not in name):
         build = "apptainer build IMAGE.sif" if name.endswith(".def") else "podman build -t NAME -f"
         raise ContainerError(
             f"its container {declared} says how to build an image, and none is built here: build "

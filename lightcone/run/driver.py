@@ -252,11 +252,12 @@ class Driver:
             ).start()
         elif result is Result.CHANGED:
             self._again(output, message["reason"])
-        elif result is Result.INTERRUPTED:
+        elif result is Result.INTERRUPTED and self.interrupts:
             self.reporter.interrupted(output)
             self.open.discard(key)
-            if not self.interrupts:
-                self._failed(output, message)
+        elif result is Result.INTERRUPTED:
+            # Not by this run: the worker is closing, and its session may be with it.
+            self._again(output, "its worker was asked to end")
         else:
             self._failed(output, message)
 

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 from collections import deque
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from lightcone.analysis.claims import Busy, Claim, read_inputs
 from lightcone.analysis.manifest import Manifest
 from lightcone.analysis.plan import FAILURE
 from lightcone.cluster.commands import Cause, Ended, Task, current_task
+from lightcone.cluster.keeper import Keeper
 from lightcone.errors import LightconeError
 from lightcone.files import write_atomically
 from lightcone.run import environment
+from lightcone.run.container import Container
 from lightcone.run.order import Order, Result
 from lightcone.run.stream import LineStream
 from lightcone.units import format_bytes, format_seconds
@@ -52,6 +55,7 @@ class _Making:
         self.order = order
         self.output = order.output
         self.state = order.output.state_dir
+        self.container: Container | None = None
 
     def run(self) -> dict[str, Any]:
         run = self.task.describe_run(self.order.run)
@@ -90,6 +94,9 @@ class _Making:
         if self.task.unwanted:
             return {"result": Result.INTERRUPTED}
         umask = int(run["umask"])
+        if self.output.container is not None:
+            variables = environment.for_command(run, self.order.cpus, (), self.output.name)
+            self.container = Container.choose(self.output, variables)
         started = datetime.now(UTC)
         claim.set_aside(
             str(run["name"]), umask, self.order.parts.identity, resume=self.order.resume
@@ -130,26 +137,46 @@ class _Making:
                 log.write(data)
                 stream.feed(data)
 
-            ended = self.task.execute(
-                environment.shell(self.output.command, variables),
-                environment=variables,
-                directory=self.output.root,
-                umask=umask,
-                grace=self.order.grace,
-                sink=sink,
-                time_limit=self.output.resources.time_limit,
-                hold=hold,
-            )
+            with self._launched(variables, umask, hold) as (argv, held):
+                ended = self.task.execute(
+                    argv,
+                    environment=variables,
+                    directory=self.output.root,
+                    umask=umask,
+                    grace=self.order.grace,
+                    sink=sink,
+                    time_limit=self.output.resources.time_limit,
+                    hold=held,
+                )
             stream.finish()
-            log.write(_ending(ended).encode())
+            log.write(_ending(ended, self._usage(ended)).encode())
         return ended, list(tail)
+
+    @contextlib.contextmanager
+    def _launched(
+        self, variables: dict[str, str], umask: int, hold: list[int]
+    ) -> Iterator[tuple[list[str], list[int]]]:
+        """The program that runs the recipe and what it holds; its container is gone afterwards."""
+        if self.container is None:
+            yield environment.shell(self.output.command, variables), hold
+            return
+        scratch = self.order.claims.parent.parent
+        launch = self.container.launch(self.output, variables, umask, scratch, self.task.key)
+        if launch.commands is None:
+            yield launch.argv, hold
+            return
+        keeper = self.task.keeper = Keeper(launch.commands, variables, self.order.grace)
+        with keeper.holding(hold):
+            # Held by the keeper alone: the runtime may leave programs of its own behind.
+            yield launch.argv, []
 
     def _heading(self) -> str:
         now = datetime.now(UTC).isoformat(timespec="seconds")
+        inside = "" if self.container is None else f"# {self.container.describe()}\n"
         return (
             f"# {self.output.name}, {now}, on {socket.gethostname()} with "
             f"{self.order.cpus:g} cpus\n"
-            f"# in {self.output.root}\n$ {self.output.command}\n"
+            f"# in {self.output.root}\n{inside}$ {self.output.command}\n"
         )
 
     def _verdict(self, ended: Ended, tail: list[str]) -> dict[str, Any] | None:
@@ -195,10 +222,18 @@ class _Making:
                 "host": socket.gethostname(),
                 "exit_code": ended.code,
                 "cpus": self.order.cpus,
-                "cpu_seconds": round(ended.usage.cpu_seconds, 3),
-                "peak_memory": ended.usage.peak_memory,
+                **self._usage(ended),
             },
         )
+
+    def _usage(self, ended: Ended) -> dict[str, Any]:
+        """What is recorded of it; nothing of a container that is no descendant of its program."""
+        if self.task.keeper is not None:
+            return {}
+        return {
+            "cpu_seconds": round(ended.usage.cpu_seconds, 3),
+            "peak_memory": ended.usage.peak_memory,
+        }
 
     def _record_failure(self, told: dict[str, Any]) -> None:
         record = {
@@ -213,13 +248,15 @@ class _Making:
             write_atomically(path, json.dumps(record).encode(), mode=0o666, durable=False)
 
 
-def _ending(ended: Ended) -> str:
+def _ending(ended: Ended, usage: dict[str, Any]) -> str:
     how = f"exit code {ended.code}" if ended.code >= 0 else f"signal {-ended.code}"
-    return (
-        f"# {how} after {format_seconds(ended.seconds)}, "
-        f"{format_seconds(ended.usage.cpu_seconds)} of processor time, "
-        f"at most {format_bytes(ended.usage.peak_memory)}\n"
-    )
+    used = ""
+    if usage:
+        used = (
+            f", {format_seconds(usage['cpu_seconds'])} of processor time, "
+            f"at most {format_bytes(usage['peak_memory'])}"
+        )
+    return f"# {how} after {format_seconds(ended.seconds)}{used}\n"
 
 
 def _busy(busy: Busy) -> dict[str, Any]:

@@ -21,8 +21,12 @@ _CONFIGURATION = Path(__file__).with_name("tmux.conf")
 _MINIMUM = "3.2"
 
 
-def check() -> None:
-    """Raise SessionError unless a tmux that can host a session is installed."""
+def check() -> str:
+    """The version of tmux.
+
+    Raises:
+        SessionError: where there is none that can host a session.
+    """
     from libtmux.common import get_version
     from libtmux.exc import LibTmuxException
 
@@ -37,6 +41,7 @@ def check() -> None:
     numbers = tuple(map(int, re.findall(r"\d+", str(found))[:2]))
     if numbers and numbers < tuple(map(int, _MINIMUM.split("."))):
         raise SessionError(f"A session needs tmux {_MINIMUM}, and {found} is installed: {remedy}.")
+    return str(found)
 
 
 def start(socket: Path, name: str, windows: Mapping[str, Sequence[str]], directory: Path) -> bool:
