@@ -18,7 +18,7 @@ SETTINGS_FILE = "lightcone.toml"
 _KNOWN = {
     "session": {"idle_timeout", "scratch"},
     "run": {"grace", "oversized"},
-    "results": {"layout"},
+    "results": {"depend_on", "layout"},
 }
 
 
@@ -34,6 +34,8 @@ class Settings:
         oversized: what happens to a recipe that asks for more than any worker has,
             ``"refuse"`` or ``"clamp"`` (run it with all that the largest worker has).
         layout: how outputs are laid out, ``"file"``, ``"directory"`` or ``"auto"``.
+        depend_on: patterns of the project's files that every output depends on besides those
+            that its command names; ``**`` stands for any directories.
     """
 
     idle_timeout: float = 1800.0
@@ -42,6 +44,7 @@ class Settings:
     grace: float = 10.0
     oversized: str = "refuse"
     layout: str = "auto"
+    depend_on: tuple[str, ...] = ()
 
 
 def load_settings(root: Path, environ: Mapping[str, str] | None = None) -> Settings:
@@ -68,6 +71,7 @@ def load_settings(root: Path, environ: Mapping[str, str] | None = None) -> Setti
         grace=_duration("grace", run.get("grace", default.grace), where),
         oversized=_choice(run, "oversized", ("refuse", "clamp"), where),
         layout=_choice(results, "layout", ("auto", "file", "directory"), where),
+        depend_on=_patterns(results.get("depend_on", []), where),
     )
 
 
@@ -108,6 +112,21 @@ def _choice(table: Mapping[str, Any], name: str, allowed: tuple[str, ...], where
     if value not in allowed:
         raise SettingsError(f"'{name}' {where} is {value!r}: use one of {', '.join(allowed)}.")
     return str(value)
+
+
+def _patterns(value: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(each, str) and each for each in value):
+        raise SettingsError(
+            f"'depend_on' {where} is {value!r}: give a list of patterns, as in "
+            '["config/*.yaml", "src/**/*.R"].'
+        )
+    for each in value:
+        if each.startswith(("/", "~")) or ".." in each.split("/"):
+            raise SettingsError(
+                f"'depend_on' {where} has {each!r}, which is outside the project: declare such "
+                "files as inputs in astra.yaml."
+            )
+    return tuple(value)
 
 
 def _directory(text: str | None, root: Path) -> Path | None:

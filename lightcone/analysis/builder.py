@@ -59,11 +59,12 @@ class _Recipe:
 
 
 class Builder:
-    """Makes outputs of what ``astra`` resolves."""
+    """Makes outputs of what ``astra`` resolves, all of which depend on ``depend_on``."""
 
-    def __init__(self, tree: Tree, places: Places) -> None:
+    def __init__(self, tree: Tree, places: Places, depend_on: tuple[str, ...] = ()) -> None:
         self.tree = tree
         self.places = places
+        self.depend_on = depend_on
         self.inside = f"{tree.root}/"
         self.recipes: dict[str, _Recipe] = {}
         self.sources: dict[tuple[Scope, str], tuple[str, Path | None]] = {}
@@ -131,6 +132,7 @@ class Builder:
             container=recipe.container,
             resources=recipe.resources,
             aliases=aliases,
+            depend_on=self.depend_on,
         )
 
     def _input(self, scope: Scope, given: ResolvedInput, recipe: _Recipe) -> Input | None:

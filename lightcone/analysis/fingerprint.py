@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 __all__ = [
+    "LARGE",
     "UNTRUSTED",
     "Data",
     "Stamp",
@@ -26,19 +27,19 @@ __all__ = [
     "fingerprint",
     "fingerprint_foreign",
     "flush",
-    "sync_directory",
     "unchanged",
 ]
 
 UNTRUSTED = -1
 """The modification time of a stamp that only says what the bytes were, not how to know them."""
 
+LARGE = 16 << 20
+"""Above this many bytes, waiting for a coarse tick costs less than reading at every plan."""
+
 # Longer than the coarsest clock of a file system in use (2 s on FAT, 1 s on Lustre).
 _COARSEST_TICK_NS = 2_100_000_000
 # Longer than the tick of a kernel's own file systems (10 ms with 100 Hz).
 _USUAL_TICK = 0.03
-# Above this many bytes, waiting for a coarse tick costs less than reading again at every plan.
-_LARGE = 16 << 20
 # What desktops and network file systems leave in any directory, and what lc itself did.
 _IGNORED = frozenset({".DS_Store", ".snakemake_timestamp"})
 _IGNORED_PREFIXES = (".nfs0", ".lightcone-")
@@ -92,27 +93,31 @@ def fingerprint(path: Path, known: Data | Mapping[str, Stamp] | None = None) -> 
     files = _files(path)
     fresh = [found for name, _, found in files if not _stands(stamps.get(name), found)]
     settled = _wait_for_tick(path, fresh) if fresh else 0
-    return _hash_files(files, stamps.get, settled)
+    return _hash_files(files, stamps, settled)
 
 
-def fingerprint_foreign(path: Path, known: Callable[[str], Stamp | None]) -> Data:
+def fingerprint_foreign(
+    path: Path, known: Callable[[str, os.stat_result], Stamp | None]
+) -> Data:
     """As :func:`fingerprint`, for files that are not ours: nothing is written beside them.
 
-    ``known`` gives the stamp of a file by its path within the tree, if there is one.
+    ``known`` gives a stamp that stands for a file, by its path within the tree and how it looks,
+    if there is one.
 
     Raises:
         FileNotFoundError: where there is nothing.
         OSError: where a file cannot be read.
     """
     files = _files(path)
-    fresh = [found for name, _, found in files if not _stands(known(name), found)]
+    stamps = {name: known(name, found) for name, _, found in files}
+    fresh = [found for name, _, found in files if stamps[name] is None]
     settled = time.time_ns() - _COARSEST_TICK_NS
-    if fresh and sum(found.st_size for found in fresh) > _LARGE:
+    if fresh and sum(found.st_size for found in fresh) > LARGE:
         newest = max(found.st_mtime_ns for found in fresh)
         if settled <= newest < settled + _COARSEST_TICK_NS:
             time.sleep((newest + 1 - settled) / 1e9)
             settled = time.time_ns() - _COARSEST_TICK_NS
-    return _hash_files(files, known, settled)
+    return _hash_files(files, stamps, settled)
 
 
 def unchanged(path: Path, data: Data) -> bool:
@@ -172,11 +177,6 @@ def flush(path: Path) -> None:
     _sync(os.path.dirname(os.path.realpath(path)))
 
 
-def sync_directory(path: str | Path) -> None:
-    """Bring a directory's entries to the disk, on file systems that can."""
-    _sync(os.fspath(path))
-
-
 def _files(path: Path) -> list[tuple[str, str, os.stat_result]]:
     top = os.stat(path)
     if stat.S_ISDIR(top.st_mode):
@@ -196,7 +196,7 @@ def _wait_for_tick(path: Path, fresh: list[os.stat_result]) -> int:
     if not os.path.isdir(directory):
         directory = os.path.dirname(directory)
     now = _clock(directory)
-    large = sum(found.st_size for found in fresh) > _LARGE
+    large = sum(found.st_size for found in fresh) > LARGE
     patience = _COARSEST_TICK_NS / 1e9 if large else _USUAL_TICK
     deadline = time.monotonic() + patience
     while now <= newest < now + _COARSEST_TICK_NS and time.monotonic() < deadline:
@@ -218,12 +218,12 @@ def _clock(directory: str) -> int:
 
 def _hash_files(
     files: list[tuple[str, str, os.stat_result]],
-    known: Callable[[str], Stamp | None],
+    known: Mapping[str, Stamp | None],
     settled: int,
 ) -> Data:
     stamps = {}
     for name, full, found in files:
-        stamp = known(name)
+        stamp = known.get(name)
         if stamp is None or not stamp.stands(found):
             digest = _hash(full, found)
             after = os.lstat(full) if name else os.stat(full)

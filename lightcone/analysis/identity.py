@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 
+from lightcone.analysis.imports import is_script
 from lightcone.analysis.manifest import Manifest, Parts, Source
 from lightcone.analysis.output import Output
 from lightcone.analysis.sources import Sources
@@ -39,7 +40,10 @@ def identify(
             inputs[given.id] = Source(given.text, data.version, data.files)
         else:
             inputs[given.id] = Source(given.text, versions[given.id])
-    files = sources.named(output)
+    files = sources.of(output)
+    if recorded is not None and recorded.parts.template == output.template:
+        for name in recorded.products:
+            files.pop(name, None)
     if output.container is not None and output.container not in files:
         stamp = sources.file(output.container, output)
         if stamp is not None:
@@ -54,11 +58,12 @@ def identify(
     )
 
 
-def changes(before: Parts, now: Parts, produced: Iterable[str]) -> list[str]:
+def changes(recorded: Manifest, now: Parts, produced: Collection[str]) -> list[str]:
     """What has changed, one phrase for each; empty where the identity is the same.
 
     ``produced`` are the inputs that outputs make.
     """
+    before = recorded.parts
     found = []
     rewritten = before.template != now.template
     if before.command != now.command and rewritten:
@@ -77,8 +82,7 @@ def changes(before: Parts, now: Parts, produced: Iterable[str]) -> list[str]:
         elif then is None:
             found.append(f"{name} is new")
         elif then.sha256 != stamp.sha256:
-            found.append(f"{name} changed")
-    made = set(produced)
+            found.append(_changed(name, recorded))
     for name in dict.fromkeys([*before.inputs, *now.inputs]):
         source, current = before.inputs.get(name), now.inputs.get(name)
         if current is None:
@@ -86,7 +90,7 @@ def changes(before: Parts, now: Parts, produced: Iterable[str]) -> list[str]:
         elif source is None:
             found.append(f"input {name} was added")
         elif source.version != current.version:
-            if name in made:
+            if name in produced:
                 found.append(f"input {name} was remade")
             elif source.text != current.text:
                 found.append(f"input {name}: {source.text} → {current.text}")
@@ -99,3 +103,11 @@ def changes(before: Parts, now: Parts, produced: Iterable[str]) -> list[str]:
             if before.inputs[name].text != current.text
         ] or ["command changed"]
     return found
+
+
+def _changed(name: str, recorded: Manifest) -> str:
+    if name not in recorded.disturbed:
+        return f"{name} changed"
+    if is_script(name):
+        return f"{name} changed while it was made"
+    return f"{name} changed while it was made; remove it if the recipe writes it"

@@ -1,11 +1,11 @@
 """The project's files that a script brings in, found without running it.
 
 - Python: ``import`` and ``from … import`` wherever a statement may begin. A module is looked for
-  beside the script that is run, in what the command has as ``PYTHONPATH``, in the project's
+  beside the script that is run, in what is set as ``PYTHONPATH`` on the way, in the project's
   directory and in its ``src``, in that order; a relative one in its package. The ``__init__`` of
   every package on the way counts. In the last two places a module of the standard library's name
   is taken to be that one.
-- Shell: what stands after ``source`` and ``.``, and every Python or shell script that is named,
+- Shell: every Python or shell script that is named, and what stands after ``source`` and ``.``,
   from the project's directory, from where ``cd`` goes, or beside the script; a variable or a
   substitution at the beginning of a path is taken to be one of these. ``python -m`` names a
   module.
@@ -21,10 +21,10 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-__all__ = ["Scripts", "is_script"]
+__all__ = ["Scripts", "Surroundings", "is_script"]
 
 _BEGINS = r"(?:^[ \t]*|[;:'\"][ \t]*)"
 _FROM = re.compile(
@@ -32,20 +32,25 @@ _FROM = re.compile(
     re.MULTILINE,
 )
 _IMPORT = re.compile(_BEGINS + r"import[ \t]+([^\n#;'\"]+)", re.MULTILINE)
-_SOURCED = re.compile(r"(?:^|[;&|({]|\bthen|\bdo|\belse)[ \t]*(?:source|\.)[ \t]+(\S+)", re.MULTILINE)
+_SOURCED = re.compile(
+    r"(?:^|[;&|({]|\b(?:then|do|else)[ \t])[ \t]*(?:source|\.)[ \t]+([^\n;&|]+)", re.MULTILINE
+)
 _MODULE = re.compile(r"(?<!\S)-m[ \t]*([A-Za-z_][\w.]*)")
 _COMMENT = re.compile(r"^[ \t]*#.*", re.MULTILINE)
-_CD = re.compile(r"\bcd\s+([^\s;|&<>()'\"`]+)")
+_CD = re.compile(r"\bcd\s+[\"']?([^\s;|&<>()'\"`]+)")
+_PYTHON_PATH = re.compile(r"\bPYTHONPATH=[\"']?([^\s;|&<>()'\"`]+)")
 _WORD = re.compile(r"[^\s;|&<>()'\"`=,:]+")
 # ``$HERE/``, ``${0%/*}/``, and what is left of ``$(dirname "$0")/``.
 _COMPUTED = re.compile(r"\$(?:\w+|\{[^}]*\})?/?|/")
 _PYTHON = (".py", ".pyw")
 _SHELL = (".sh", ".bash", ".zsh", ".ksh")
-_PYTHON_RUNS = re.compile(rb"#!.*\bpython")
-_SHELL_RUNS = re.compile(rb"#!.*\b(?:ba|z|k|da)?sh\b")
+_RUN_BY_PYTHON = re.compile(rb"#!.*\bpython")
+_RUN_BY_SHELL = re.compile(rb"#!.*\b(?:ba|z|k|da)?sh\b")
 _LARGEST = 4 << 20
-# Where a module may lie though nothing in the command says so: installed in place, as a rule.
+# Where a module may lie though nothing says so: such a project is installed in place.
 _INSTALLED = ("", "src")
+
+_Parts = tuple[str, ...]
 
 
 def is_script(name: str) -> bool:
@@ -53,13 +58,39 @@ def is_script(name: str) -> bool:
     return name.endswith((*_PYTHON, *_SHELL))
 
 
-class _Script(NamedTuple):
-    """What one script asks for: modules, with the dots before them, and paths."""
+class Surroundings(NamedTuple):
+    """Where a script runs: its possible working directories, and what ``PYTHONPATH`` holds."""
 
-    modules: tuple[tuple[int, tuple[str, ...]], ...] = ()
-    run: tuple[tuple[str, ...], ...] = ()
-    paths: tuple[str, ...] = ()
-    changes_into: tuple[str, ...] = ()
+    directories: tuple[str, ...] = ("",)
+    python_path: tuple[str, ...] = ()
+
+    def after(self, text: str) -> Surroundings:
+        """The surroundings that the commands of a text make of these."""
+        into = _CD.findall(text) if "cd " in text else ()
+        paths = _PYTHON_PATH.findall(text) if "PYTHONPATH=" in text else ()
+        if not into and not paths:
+            return self
+        added = [_relative(one) for path in paths for one in path.split(":") if one]
+        return Surroundings(
+            tuple(dict.fromkeys([*self.directories, *map(os.path.normpath, into)])),
+            tuple(dict.fromkeys([*added, *self.python_path])),
+        )
+
+
+class _Asks(NamedTuple):
+    """What one script asks for: modules with the dots before them, or what may be scripts."""
+
+    modules: tuple[tuple[int, _Parts], ...] = ()
+    words: tuple[str, ...] = ()
+    shell: str = ""
+
+
+class _Found(NamedTuple):
+    """A script to follow, and where the Python that runs it looks for modules first."""
+
+    name: str
+    places: tuple[str, ...]
+    around: Surroundings
 
 
 class Scripts:
@@ -71,85 +102,80 @@ class Scripts:
     def __init__(self, root: str, is_ours: Callable[[str], bool]) -> None:
         self._root = root
         self._is_ours = is_ours
-        self._read: dict[str, _Script] = {}
+        self._asks: dict[str, _Asks] = {}
         self._there: dict[str, bool] = {}
-        self._found: dict[tuple[str, tuple[str, ...]], tuple[str, ...]] = {}
+        self._brought: dict[tuple[str, Surroundings], tuple[str, ...]] = {}
 
-    def brought_in(self, script: str, python_path: tuple[str, ...] = ()) -> tuple[str, ...]:
+    def brought_in(self, script: str, around: Surroundings) -> tuple[str, ...]:
         """All that ``script``, a path from the root, brings in when it is run, sorted.
 
         Empty where it is no script or cannot be read.
         """
-        key = (script, python_path)
-        if key not in self._found:
-            self._found[key] = self._follow([(script, self._beside(script, python_path))])
-        return self._found[key]
+        key = (script, around)
+        if key not in self._brought:
+            found = self._follow([_run(script, around)])
+            self._brought[key] = tuple(sorted(found - {script}))
+        return self._brought[key]
 
-    def of_command(
-        self, command: str, directories: tuple[str, ...], python_path: tuple[str, ...]
-    ) -> tuple[str, ...]:
+    def of_command(self, command: str, around: Surroundings) -> tuple[str, ...]:
         """The modules that a command runs or imports itself, with all they bring in, sorted."""
-        places = (*directories, *python_path)
-        asked = [
-            *_run_modules(command),
-            *(parts for dots, parts in _imports(command) if not dots),
-        ]
-        found = [name for parts in asked for name in self._module(parts, places)]
-        return tuple(sorted({*found, *self._follow([(name, places) for name in found])}))
+        modules = [*_run_modules(command)]
+        modules += (parts for dots, parts in _imports(command) if not dots)
+        return tuple(sorted(self._follow([*self._modules_run(modules, around)])))
 
-    def _follow(self, queue: list[tuple[str, tuple[str, ...]]]) -> tuple[str, ...]:
-        start = {name for name, _ in queue}
-        seen = set(queue)
+    def _follow(self, queue: list[_Found]) -> set[str]:
+        seen = {(each.name, each.places) for each in queue}
         while queue:
-            script, places = queue.pop()
-            for following in self._direct(script, places):
-                if following not in seen:
-                    seen.add(following)
-                    queue.append(following)
-        return tuple(sorted({name for name, _ in seen} - start))
+            for found in self._direct(queue.pop()):
+                if (found.name, found.places) not in seen:
+                    seen.add((found.name, found.places))
+                    queue.append(found)
+        return {name for name, _ in seen}
 
-    def _direct(self, script: str, places: tuple[str, ...]) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """What a script asks for itself, each with the places where that looks for modules."""
-        if script not in self._read:
-            self._read[script] = _read(os.path.join(self._root, script))
-        asks = self._read[script]
-        beside = os.path.dirname(script)
+    def _direct(self, script: _Found) -> Iterator[_Found]:
+        if script.name not in self._asks:
+            self._asks[script.name] = _read(os.path.join(self._root, script.name))
+        asks = self._asks[script.name]
+        beside = os.path.dirname(script.name)
         for dots, parts in asks.modules:
             if not dots:
-                yield from ((name, places) for name in self._module(parts, places))
-                continue
-            package = beside
-            for _ in range(dots - 1):
-                package = os.path.dirname(package)
-            yield from ((name, places) for name in self._within(package, parts))
-        for path in asks.paths:
-            text = path.removeprefix(f"{self._root}/")
-            text = text[match.end() :] if (match := _COMPUTED.match(text)) else text
-            for base in (*asks.changes_into, "", beside):
-                name = os.path.normpath(os.path.join(base, text))
-                if text and self._is_file(name):
-                    yield name, self._beside(name, places[1:])
+                names = self._module(parts, script.places)
+            else:
+                package = beside
+                for _ in range(dots - 1):
+                    package = os.path.dirname(package)
+                names = [os.path.join(package, "__init__.py"), *self._within(package, parts)]
+            for name in filter(self._is_file, names):
+                yield script._replace(name=name)
+        around = script.around.after(asks.shell)
+        for word in asks.words:
+            path = _relative(word.removeprefix(f"{self._root}/"))
+            for base in (*around.directories, beside):
+                name = os.path.normpath(os.path.join(base, path))
+                if path and self._is_file(name):
+                    yield _run(name, around)
                     break
-        for parts in asks.run:
-            run_from = ("", *asks.changes_into, *places[1:])
-            yield from ((name, run_from) for name in self._module(parts, run_from))
+        yield from self._modules_run(_run_modules(asks.shell), around)
 
-    def _beside(self, script: str, python_path: tuple[str, ...]) -> tuple[str, ...]:
-        return (os.path.dirname(script), *python_path)
+    def _modules_run(self, modules: Iterable[_Parts], around: Surroundings) -> Iterator[_Found]:
+        """The files of modules that are imported or run from the working directory."""
+        places = (*around.directories, *around.python_path)
+        for parts in modules:
+            for name in self._module(parts, places):
+                yield _Found(name, places, around)
 
-    def _module(self, parts: tuple[str, ...], places: tuple[str, ...]) -> list[str]:
+    def _module(self, parts: _Parts, places: tuple[str, ...]) -> list[str]:
         """The files of a module, from its outermost package on."""
-        spaces = []
-        is_standard = parts[0] in sys.stdlib_module_names
-        for place in dict.fromkeys(places if is_standard else (*places, *_INSTALLED)):
+        if parts[0] not in sys.stdlib_module_names:
+            places = (*places, *_INSTALLED)
+        for place in places:
             top = os.path.join(place, parts[0])
             if self._is_file(f"{top}/__init__.py") or self._is_file(f"{top}.py"):
                 return self._within(place, parts)
-            spaces.append(place)
         # Packages without an __init__ are one, wherever their parts lie.
-        return [name for place in spaces for name in self._within(place, parts)]
+        return [name for place in dict.fromkeys(places) for name in self._within(place, parts)]
 
-    def _within(self, place: str, parts: tuple[str, ...]) -> list[str]:
+    def _within(self, place: str, parts: _Parts) -> list[str]:
         found = []
         for part in parts:
             place = os.path.join(place, part)
@@ -161,60 +187,64 @@ class Scripts:
 
     def _is_file(self, name: str) -> bool:
         if name not in self._there:
-            inside = not name.startswith(("..", "/"))
-            there = inside and os.path.isfile(os.path.join(self._root, name))
+            there = not name.startswith(("..", "/")) and os.path.isfile(f"{self._root}/{name}")
             self._there[name] = there and self._is_ours(name)
         return self._there[name]
 
 
-def _read(path: str) -> _Script:
+def _run(script: str, around: Surroundings) -> _Found:
+    return _Found(script, (os.path.dirname(script), *around.python_path), around)
+
+
+def _read(path: str) -> _Asks:
     try:
         with open(path, "rb") as file:
             head = file.read(256)
-            is_python = path.endswith(_PYTHON) or _PYTHON_RUNS.match(head) is not None
-            is_shell = path.endswith(_SHELL) or _SHELL_RUNS.match(head) is not None
-            if not (is_python or is_shell):
-                return _Script()
-            text = (head + file.read(_LARGEST)).decode(errors="replace").replace("\r\n", "\n")
+            is_python = path.endswith(_PYTHON) or _RUN_BY_PYTHON.match(head) is not None
+            is_shell = path.endswith(_SHELL) or _RUN_BY_SHELL.match(head) is not None
+            if not is_python and not is_shell:
+                return _Asks()
+            text = (head + file.read(_LARGEST)).decode(errors="replace")
     except OSError:
-        return _Script()
+        return _Asks()
+    text = text.replace("\r\n", "\n").replace("\\\n", " ")
     if is_python:
-        return _Script(modules=tuple(dict.fromkeys(_imports(text))))
-    text = _COMMENT.sub("", text.replace("\\\n", " "))
-    paths = [name.strip("'\"") for name in _SOURCED.findall(text)]
-    paths += [word for word in _WORD.findall(text) if is_script(word)]
-    return _Script(
-        run=tuple(_run_modules(text)),
-        paths=tuple(dict.fromkeys(paths)),
-        changes_into=tuple(dict.fromkeys(_CD.findall(text))),
-    )
+        return _Asks(modules=tuple(dict.fromkeys(_imports(text))))
+    text = _COMMENT.sub("", text)
+    words = [word for rest in _SOURCED.findall(text) for word in _WORD.findall(rest)]
+    words += [word for word in _WORD.findall(text) if is_script(word)]
+    return _Asks(words=tuple(dict.fromkeys(words)), shell=text)
 
 
-def _imports(text: str) -> Iterator[tuple[int, tuple[str, ...]]]:
+def _relative(path: str) -> str:
+    """What is known of a path, without the computed directory at its beginning."""
+    computed = _COMPUTED.match(path)
+    return path[computed.end() :] if computed else path
+
+
+def _imports(text: str) -> Iterator[tuple[int, _Parts]]:
     """Every module that a text imports, with the number of dots before it."""
     if "import" not in text:
         return
-    text = text.replace("\\\n", " ")
     for names in _IMPORT.findall(text):
         for one in names.split(","):
             yield from _parts(0, "", one)
     for dots, module, names in _FROM.findall(text):
-        listed = re.sub(r"#[^\n]*", "", names).strip("()").split(",")
-        for one in listed:
+        for one in re.sub(r"#[^\n]*", "", names).strip("()").split(","):
             yield from _parts(len(dots), module, one)
 
 
-def _parts(dots: int, module: str, name: str) -> Iterator[tuple[int, tuple[str, ...]]]:
+def _parts(dots: int, module: str, name: str) -> Iterator[tuple[int, _Parts]]:
     """``name`` may be a module of ``module`` or anything else in it, ``*`` for instance."""
-    inner = name.split(" as ")[0].strip()
-    parts = [part for part in f"{module}.{inner}".split(".") if part and part != "*"]
-    if (parts or dots) and all(part.isidentifier() for part in parts):
-        yield dots, tuple(parts)
+    words = name.split()
+    parts = [*module.split("."), *(words[0].split(".") if words else ())]
+    named = tuple(part for part in parts if part.isidentifier())
+    if named or dots:
+        yield dots, named
 
 
-def _run_modules(text: str) -> Iterator[tuple[str, ...]]:
-    if "-m" in text:
-        for name in _MODULE.findall(text):
-            parts = tuple(name.strip(".").split("."))
-            yield parts
-            yield (*parts, "__main__")
+def _run_modules(text: str) -> Iterator[_Parts]:
+    for name in _MODULE.findall(text) if "-m" in text else ():
+        parts = tuple(part for part in name.split(".") if part)
+        yield parts
+        yield (*parts, "__main__")

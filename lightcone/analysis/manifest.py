@@ -20,13 +20,13 @@ from lightcone.analysis.fingerprint import (
     difference,
     fingerprint,
     flush,
-    sync_directory,
     unchanged,
 )
-from lightcone.files import write_atomically
+from lightcone.files import fsync_directory, write_atomically
 
 __all__ = [
     "MANIFEST",
+    "OLDER",
     "VERSION",
     "Data",
     "Manifest",
@@ -45,6 +45,7 @@ __all__ = [
 
 MANIFEST = "manifest.json"
 VERSION = 1
+OLDER = 0
 _USUALLY_ENOUGH = 1 << 14
 
 
@@ -103,7 +104,10 @@ class Manifest:
         data: the bytes that were made.
         made: how it was made: ``started`` (ISO 8601, UTC), ``seconds``, ``host``, ``exit_code``
             and whatever else is worth recording; nothing in it decides anything.
-        version: of the format.
+        products: files that the command names and the recipe makes, and so no part of the
+            identity of what the same recipe makes.
+        disturbed: files of ``parts`` that changed while the recipe ran.
+        version: of the format; ``OLDER`` for a result of the older tool that is taken over.
     """
 
     output: str
@@ -112,6 +116,8 @@ class Manifest:
     parts: Parts
     data: Data
     made: Mapping[str, Any] = field(default_factory=dict)
+    products: tuple[str, ...] = ()
+    disturbed: tuple[str, ...] = ()
     version: int = VERSION
 
 
@@ -185,11 +191,12 @@ def _make_durably(directory: Path) -> None:
     except FileNotFoundError:
         _make_durably(directory.parent)
         os.makedirs(directory, exist_ok=True)
-    sync_directory(directory.parent)
+    fsync_directory(directory.parent)
 
 
 def _table(manifest: Manifest) -> dict[str, Any]:
     parts = manifest.parts
+    seldom = {"products": manifest.products, "disturbed": manifest.disturbed}
     return {
         "version": manifest.version,
         "output": manifest.output,
@@ -212,7 +219,7 @@ def _table(manifest: Manifest) -> dict[str, Any]:
         },
         "data": {"version": manifest.data.version, "files": _stamps_table(manifest.data.files)},
         "made": dict(manifest.made),
-    }
+    } | {name: list(files) for name, files in seldom.items() if files}
 
 
 def _stamps_table(stamps: Mapping[str, Stamp]) -> dict[str, dict[str, Any]]:
@@ -245,6 +252,8 @@ def _parse(table: dict[str, Any]) -> Manifest:
         ),
         data=Data(_text(data["version"]), _stamps(data["files"])),
         made=made,
+        products=_texts(table.get("products")),
+        disturbed=_texts(table.get("disturbed")),
     )
 
 
@@ -252,6 +261,14 @@ def _text(value: object) -> str:
     if type(value) is not str:
         raise ValueError(f"{value!r} is no text")
     return value
+
+
+def _texts(values: object) -> tuple[str, ...]:
+    if values is None:
+        return ()
+    if not isinstance(values, list):
+        raise ValueError(f"{values!r} is no list")
+    return tuple(_text(value) for value in values)
 
 
 def _stamps(table: dict[str, Any]) -> dict[str, Stamp]:

@@ -57,6 +57,7 @@ class Output:
         container: the image to run the recipe in, if any.
         resources: what the recipe asks for.
         aliases: the qualified ids of the re-exports that stand for it in this universe.
+        depend_on: patterns of the project's files that it depends on whatever its command names.
     """
 
     universe: str
@@ -72,6 +73,7 @@ class Output:
     container: str | None = None
     resources: Resources = Resources()
     aliases: tuple[str, ...] = ()
+    depend_on: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

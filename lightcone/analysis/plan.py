@@ -159,7 +159,7 @@ def _reasons(
         return [f"its manifest {found.reason}"], not os.path.exists(output.path)
     if (found.universe, found.output) != output.key:
         return [f"its manifest is that of {found.universe}/{found.output}"], False
-    reasons = changes(found.parts, parts, produced)
+    reasons = changes(found, parts, produced)
     differs = difference(output.path, found.data)
     if differs:
         reasons.insert(0, f"{_shown(output)} {differs}")

@@ -1,51 +1,42 @@
-"""The files of a project that a command names, and the files that inputs consist of.
-
-A command is not run to see what it reads. What counts is every word of it, and every part of a
-word after ``=`` or between ``,`` and ``:``, that is the path of a file in the project, from the
-project's directory or from one that the command changes into with ``cd``. Results do not count:
-they are inputs, or nobody's business.
-"""
+"""The bytes of what an output is made from: the project's files, and what inputs consist of."""
 
 from __future__ import annotations
 
 import glob
 import hashlib
 import os
-import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from lightcone.analysis.fingerprint import Data, Stamp, fingerprint_foreign
+from lightcone.analysis.hashes import Hashes
 from lightcone.analysis.manifest import Parts
+from lightcone.analysis.mentions import Mentions
 from lightcone.analysis.output import Input, Output
 from lightcone.errors import SpecError
 
 __all__ = ["Sources"]
-
-_WORD = re.compile(r"[^\s;|&<>()'\"`]+")
-_QUOTING = re.compile(r"['\"\\]")
-_PIECES = re.compile(r"[=,:]")
-_CD = re.compile(r"\bcd\s+([^\s;|&<>()'\"`]+)")
-_WITH_SPACES = re.compile(
-    r"""'[^'\n]* [^'\n]*'|"[^"\n]* [^"\n]*"|(?:[^\s\\'"]|\\.)*\\ (?:[^\s\\'"]|\\.)*"""
-)
-_SPEC = "astra.yaml"
 
 
 class Sources:
     """A project's files, each looked at once and read only where no known stamp stands.
 
     What it has seen it takes as unchanged, so one serves for one plan and no longer.
+
+    Args:
+        root: the project's directory.
+        hashes: where the stamps of large files are kept from one plan to the next.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, hashes: Hashes | None = None) -> None:
         self.root = root
+        self.mentions = Mentions(root)
+        self.tree_versions: dict[str, str] = {}
+        self._hashes = hashes or Hashes(None)
         self._inside = f"{root}/"
         self._known: dict[str, Stamp] = {}
         self._learned: dict[str, str] = {}
-        self._words: dict[str, tuple[str, ...]] = {}
         self._data: dict[str, Data | None] = {}
-        self._homes: dict[str, bool] = {}
+        self._always: dict[tuple[str, ...], tuple[str, ...]] = {}
 
     def learn(self, parts: Parts) -> None:
         """Take the stamps that were recorded for an output as known."""
@@ -60,23 +51,18 @@ class Sources:
                     key = self._place(name) if _is_pattern(source.text) else _join(path, name)
                     self._known[key] = stamp
 
-    def named(self, output: Output) -> dict[str, Stamp]:
-        """The project's files that an output's command names, by their path from the root."""
-        command = output.command
-        given = {each.text for each in output.inputs}
-        words = self._split(command)
-        names: list[str] = []
-        for word in words:
-            if word.startswith("results/"):
-                continue
-            found = self._words.get(word)
-            if found is None:
-                found = self._words[word] = tuple(self._files_in(word, ""))
-            names += found
-        for directory in _CD.findall(command) if "cd " in command else ():
-            for word in words:
-                names += self._files_in(word, directory)
-        stamps = {name: self.file(name, output) for name in names if name not in given}
+    def of(self, output: Output) -> dict[str, Stamp]:
+        """The project's files that an output depends on, by their path from the root.
+
+        Those that its command names, those that scripts among these bring in, and those that
+        every output of the project depends on.
+        """
+        names = self.mentions.all(output.command)
+        for given in output.inputs:
+            names.pop(given.text, None)
+        if output.depend_on:
+            names.update(dict.fromkeys(self._always_of(output.depend_on)))
+        stamps = {name: self.file(name, output) for name in names}
         return {name: stamp for name, stamp in stamps.items() if stamp is not None}
 
     def file(self, name: str, output: Output) -> Stamp | None:
@@ -92,6 +78,17 @@ class Sources:
         if data is None and _is_pattern(given.text):
             data = self._match(given.text, output)
         return data or Data(f"text:{given.text}")
+
+    def _always_of(self, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        if patterns not in self._always:
+            found = {
+                os.path.normpath(name)
+                for pattern in patterns
+                for name in glob.glob(pattern, root_dir=self.root, recursive=True)
+                if os.path.isfile(self._inside + name)
+            }
+            self._always[patterns] = tuple(sorted(filter(self.mentions.is_source, found)))
+        return self._always[patterns]
 
     def _match(self, pattern: str, output: Output) -> Data | None:
         """All that a pattern of the shell's matches, as one."""
@@ -111,9 +108,7 @@ class Sources:
     def _look(self, path: str, output: Output) -> Data | None:
         if path not in self._data:
             try:
-                self._data[path] = fingerprint_foreign(
-                    Path(path), lambda name: self._known.get(_join(path, name))
-                )
+                self._data[path] = self._fingerprint(path)
             except (FileNotFoundError, NotADirectoryError):
                 self._data[path] = None
             except OSError as error:
@@ -123,45 +118,26 @@ class Sources:
                 ) from error
         return self._data[path]
 
+    def _fingerprint(self, path: str) -> Data:
+        fresh = []
+
+        def known(name: str, found: os.stat_result) -> Stamp | None:
+            full = _join(path, name)
+            stamp = self._known.get(full)
+            if stamp is None or not stamp.stands(found):
+                stamp = self._hashes.find(full, found)
+            if stamp is None:
+                fresh.append(name)
+            return stamp
+
+        data = fingerprint_foreign(Path(path), known)
+        for name in fresh:
+            self._hashes.keep(_join(path, name), data.files[name])
+        return data
+
     def _place(self, text: str) -> str:
         expanded = os.path.expandvars(os.path.expanduser(text))
         return os.path.normpath(os.path.join(self.root, expanded))
-
-    def _split(self, command: str) -> list[str]:
-        words: list[str] = _WORD.findall(command)
-        if _QUOTING.search(command) is None:
-            return words
-        for quoted in _WITH_SPACES.findall(command):
-            words.append(re.sub(r"\\(.)", r"\1", quoted.strip("'\"")))
-        return words
-
-    def _files_in(self, word: str, directory: str) -> Iterator[str]:
-        pieces = _PIECES.split(word)
-        if len(pieces) > 1:
-            pieces.append(word)
-            pieces.append(word.partition("=")[2])
-        for piece in pieces:
-            if piece and len(piece) < 1024:
-                path = os.path.normpath(os.path.join(self.root, directory, piece))
-                if path.startswith(self._inside):
-                    name = path[len(self._inside) :]
-                    if not self._is_result(name) and os.path.isfile(path):
-                        yield name
-
-    def _is_result(self, name: str) -> bool:
-        """Whether a path lies in the results of the project or of one below it."""
-        start = 0
-        while (end := name.find("results/", start)) >= 0:
-            start = end + 1
-            above = name[:end]
-            if not above:
-                return True
-            if above.endswith("/"):
-                if above not in self._homes:
-                    self._homes[above] = os.path.exists(self._inside + above + _SPEC)
-                if self._homes[above]:
-                    return True
-        return False
 
 
 def _is_pattern(text: str) -> bool:

@@ -36,7 +36,7 @@ def load_outputs(root: Path, settings: Settings, universe: str | None = None) ->
         check_conditions(tree)
         universes = load_universes(tree, universe)
         layout = find_layout(tree, settings.layout, list_universes(root))
-        builder = Builder(tree, Places.of(tree, layout))
+        builder = Builder(tree, Places.of(tree, layout), settings.depend_on)
         return [output for each in universes for output in builder.outputs(each)]
 
 

@@ -26,7 +26,7 @@ class _Size(click.ParamType[int]):
 @click.command("exec", short_help="Run one command on the cluster.")
 @click.option("--cpus", type=click.FloatRange(min=0, min_open=True), default=1.0, help="Default 1.")
 @click.option("--memory", type=_Size(), default=0, help="For example 4Gi.")
-@click.option("--gpus", type=click.IntRange(min=0), default=0)
+@click.option("--gpus", type=click.IntRange(min=0), default=0, help="Default none.")
 @click.argument("argv", nargs=-1, required=True, metavar="-- COMMAND...", type=click.UNPROCESSED)
 def command(cpus: float, memory: int, gpus: int, argv: tuple[str, ...]) -> int:
     """Run one command on the cluster, ahead of queued recipes.

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from lightcone.context import Context, here, runtime_directory
-from lightcone.errors import SessionError, UsageError
+from lightcone.errors import SessionError, SettingsError, SpecError, UsageError
 from lightcone.session import control
 from lightcone.session.liveness import Life, Liveness, probe, recorded_end
 from lightcone.settings import load_settings
@@ -90,9 +90,8 @@ def list_(as_json: bool) -> None:
     """List the live sessions of this user on this host."""
     try:
         settings = here().settings
-    except UsageError:
-        raise
-    except Exception:
+    except (SettingsError, SpecError):
+        # Outside a project, or in a broken one, the list is the same.
         settings = load_settings(Path("/"))
     found = []
     directory = runtime_directory(settings)
@@ -127,7 +126,14 @@ def attach() -> None:
 @command.command()
 @click.argument("program", required=False, type=click.Choice(_ROLES))
 @click.option("-f", "--follow", is_flag=True, help="Go on showing what is added.")
-@click.option("-n", "--lines", default=100, show_default=True, type=click.IntRange(min=0))
+@click.option(
+    "-n",
+    "--lines",
+    default=100,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="How many of the last lines of each.",
+)
 def logs(program: str | None, follow: bool, lines: int) -> None:
     """Show what the session's programs have logged, also after their end."""
     context = here()

@@ -75,7 +75,7 @@ class Keeper:
         self._process: subprocess.Popen[bytes] | None = None
 
     @contextlib.contextmanager
-    def holding(self, hold: Sequence[int]) -> Iterator[None]:
+    def holding(self, hold: Sequence[int]) -> Iterator[Keeper]:
         """Context in which the container may be; on return there is none.
 
         Args:
@@ -86,7 +86,7 @@ class Keeper:
         """
         self._start(hold)
         try:
-            yield
+            yield self
         finally:
             while not self._finish():
                 # It was killed, and the container may be there: another takes its place.

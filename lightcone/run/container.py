@@ -9,6 +9,7 @@ the image stays the image's: ``PATH``, ``LD_LIBRARY_PATH`` and ``LD_PRELOAD``.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -18,27 +19,20 @@ import socket
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 from lightcone.analysis.output import Output
 from lightcone.cluster.keeper import RuntimeCommands
-from lightcone.errors import LightconeError
+from lightcone.run.image import ContainerError, Runtime, image_name
 
-__all__ = ["Container", "ContainerError", "Launch", "Runtime", "mounts"]
+__all__ = ["Container", "Launch", "container_name", "docker_options", "mounts", "podman_options"]
 
 _IMAGES_OWN = ("PATH", "LD_LIBRARY_PATH", "LD_PRELOAD")
-_TRANSPORT = re.compile(
-    r"(docker|oras|library|shub)://|(docker-archive|oci-archive|docker-daemon):"
-)
-_IMAGE_FILES = (".sif", ".sqsh", ".sqfs", ".img")
-_ARCHIVES = (".tar", ".tar.gz", ".tgz")
-_BUILD_FILE = re.compile(
-    r"((container|docker)file([.-].*)?|.*\.((container|docker)file|def))", re.I
-)
 # What a path given to a runtime could be taken apart at.
 _UNMOUNTABLE = re.compile(r'[,:"\n]')
-_ENGINE_PATIENCE = 20.0
+# A runtime's own has 64 MB, and a program that overruns it is ended by a signal.
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (it is mounted, nothing is opened there)
+_PATIENCE = 20.0
 _LONGEST_NAME = 100
 # The first process of a container acts on no signal that it has no handler for, so that is a shell
 # which stays, and the recipe its child. It is bash where the image has one, as without a container.
@@ -51,24 +45,6 @@ fi
 "$@"
 exit $?"""
 _ASK = "kill -s TERM -- -1"
-
-
-class ContainerError(LightconeError):
-    """The recipe's container cannot be run here."""
-
-
-class Runtime(StrEnum):
-    """What can run a container, in the order of preference."""
-
-    APPTAINER = "apptainer"
-    SINGULARITY = "singularity"
-    PODMAN = "podman"
-    DOCKER = "docker"
-
-    @property
-    def is_apptainer(self) -> bool:
-        """Whether its containers are plain descendants of the program that starts them."""
-        return self in (Runtime.APPTAINER, Runtime.SINGULARITY)
 
 
 @dataclass(frozen=True)
@@ -92,13 +68,14 @@ class Container:
         runtime: what runs it.
         program: the runtime's program.
         image: the image, as the runtime wants it named.
-        user: the runtime's options that make the recipe's user the caller's.
+        options: what this installation of the runtime needs to be told, above all whose user the
+            recipe's is.
     """
 
     runtime: Runtime
     program: str
     image: str
-    user: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
 
     @staticmethod
     def choose(output: Output, environment: Mapping[str, str]) -> Container:
@@ -120,12 +97,13 @@ class Container:
                 f"run has none of them on {socket.gethostname()}: install one, or load its module"
             )
         image = image_name(declared, output.root, runtime)
-        user: list[str] = []
+        options: list[str] = []
         if runtime is Runtime.PODMAN:
-            user = podman_user(os.geteuid() == 0)
+            is_root = os.geteuid() == 0
+            options = podman_options(is_root, is_root or _has_many_ids(program, environment))
         elif runtime is Runtime.DOCKER:
-            user = docker_user(_docker_security(declared, program, environment))
-        return Container(runtime, program, image, tuple(user))
+            options = docker_options(_docker_security(declared, program, environment))
+        return Container(runtime, program, image, tuple(options))
 
     def describe(self) -> str:
         """The container in words, for a recipe's log."""
@@ -146,7 +124,10 @@ class Container:
         Raises:
             ContainerError: where something cannot be mounted.
         """
-        paths = mounts(output, scratch, environment)
+        places = [scratch, Path(environment.get("TMPDIR", ""))]
+        if not self.runtime.is_apptainer:
+            places.append(_SHARED_MEMORY)
+        paths = mounts(output, places)
         inside = ["-c", _SCRIPT.format(umask=umask), "sh", output.command]
         if self.runtime.is_apptainer:
             argv = [self.program, "exec", "--pwd", str(output.root)]
@@ -154,12 +135,10 @@ class Container:
             argv += [word for path in paths for word in ("--bind", str(path))]
             return Launch([*argv, self.image, "/bin/sh", *inside], None)
         name = container_name(task)
-        argv = [self.program, "run", "--rm", "--name", name, *self.user]
-        argv += ["--workdir", str(output.root), "--network", "host", "--ipc", "host"]
+        argv = [self.program, "run", "--rm", "--name", name, *self.options]
+        argv += ["--workdir", str(output.root), "--network", "host"]
         # Neither a second copy of the recipe's log, nor labels that hide the caller's files.
         argv += ["--log-driver", "none", "--security-opt", "label=disable"]
-        if self.runtime is Runtime.PODMAN:
-            argv += ["--pids-limit", "-1"]
         if output.resources.gpus:
             # All of them: which are the recipe's own says CUDA_VISIBLE_DEVICES.
             argv += (
@@ -186,77 +165,25 @@ class Container:
         return Launch(argv, commands)
 
 
-def image_name(declared: str, root: Path, runtime: Runtime) -> str:
-    """The image ``declared`` in a project at ``root``, as ``runtime`` wants it named.
+def podman_options(is_root: bool, has_many_ids: bool) -> list[str]:
+    """The options of podman that make the recipe's user the caller's, and lift its own limit.
 
-    An image is a name of a registry, a name with a transport (``docker://…``, ``oras://…``,
-    ``docker-archive:…``) or the path of a file: an image of apptainer or singularity, or an archive
-    that ``podman save`` or ``docker save`` wrote.
-
-    Raises:
-        ContainerError: where it is none of these, or none that ``runtime`` can run.
+    Args:
+        is_root: whether the caller is the machine's root.
+        has_many_ids: whether podman can give a container other users than the caller.
     """
-    if not declared or declared.startswith("-") or re.search(r"\s", declared):
-        raise ContainerError(f"its container {declared!r} is no image: name one, or a file of one")
-    transport = _TRANSPORT.match(declared)
-    if transport is not None:
-        return _with_transport(declared, transport.group(1) or transport.group(2), runtime)
-    path = root / declared
-    name = path.name.lower()
-    if _BUILD_FILE.fullmatch(name) and (path.is_file() or ":" not in name):
-        build = "apptainer build IMAGE.sif" if name.endswith(".def") else "podman build -t NAME -f"
-        raise ContainerError(
-            f"its container {declared} says how to build an image, and none is built here: build "
-            f"it with '{build} {declared}', and name the image as the container"
-        )
-    is_named_as_file = declared.startswith(("/", "./", "../")) or name.endswith(
-        (*_IMAGE_FILES, *_ARCHIVES)
-    )
-    if not (path.is_file() or is_named_as_file):
-        return f"docker://{declared}" if runtime.is_apptainer else declared
-    if not path.exists():
-        raise ContainerError(f"its container {declared} is not there: put the image at {path}")
-    if path.is_dir() or name.endswith(_IMAGE_FILES):
-        if runtime.is_apptainer:
-            return str(path)
-        raise _cannot(declared, runtime, "apptainer or singularity")
-    if runtime is Runtime.DOCKER:
-        raise ContainerError(
-            f"its container {declared} is an archive, which docker runs only once it is loaded: "
-            f"run 'docker load -i {declared}', and name the image as the container"
-        )
-    return f"docker-archive:{path}"
+    if is_root:
+        return ["--pids-limit", "-1", *_user()]
+    if not has_many_ids:
+        return ["--user", "0:0"]  # which is the caller outside
+    return ["--userns", "keep-id", *_identity()]
 
 
-def _with_transport(declared: str, transport: str, runtime: Runtime) -> str:
-    if runtime.is_apptainer:
-        return declared
-    if transport in ("oras", "library", "shub"):
-        raise _cannot(declared, runtime, "apptainer or singularity")
-    if runtime is Runtime.PODMAN:
-        return declared
-    if transport in ("docker-archive", "oci-archive"):
-        raise _cannot(declared, runtime, "apptainer or podman")
-    return declared.removeprefix("docker://").removeprefix("docker-daemon:")
-
-
-def _cannot(declared: str, runtime: Runtime, others: str) -> ContainerError:
-    return ContainerError(
-        f"its container {declared} cannot be run by {runtime}, which is what there is on "
-        f"{socket.gethostname()}: install {others}, or name an image of a registry"
-    )
-
-
-def podman_user(is_root: bool) -> list[str]:
-    """The options of podman that make the recipe's user the caller's."""
-    return _user() if is_root else ["--userns", "keep-id", *_identity()]
-
-
-def docker_user(security: Iterable[str]) -> list[str]:
+def docker_options(security: Iterable[str]) -> list[str]:
     """The options of docker that do, for an engine that says this of its security."""
     kinds = {option.partition("name=")[2].partition(",")[0] for option in security}
     if "rootless" in kinds:
-        return ["--user", "0:0"]  # which is the caller outside
+        return ["--user", "0:0"]
     return [*(["--userns", "host"] if "userns" in kinds else []), *_user()]
 
 
@@ -269,38 +196,50 @@ def _identity() -> list[str]:
     return ["--user", f"{os.getuid()}:{os.getgid()}"]
 
 
+def _has_many_ids(program: str, environment: Mapping[str, str]) -> bool:
+    """Whether this user's podman has more than the one user to give; yes where it cannot say."""
+    told = _output([program, "unshare", "cat", "/proc/self/uid_map"], environment)
+    return told is None or len(told.splitlines()) > 1
+
+
 def _docker_security(declared: str, program: str, environment: Mapping[str, str]) -> list[str]:
     """What the engine says of its security; it is a program of its own, and may not be there."""
-    try:
-        result = subprocess.run(
-            [program, "info", "--format", "{{json .SecurityOptions}}"],
-            env=dict(environment),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_ENGINE_PATIENCE,
-            check=False,
-        )
-        if result.returncode == 0:
-            return [str(option) for option in json.loads(result.stdout) or ()]
-    except (OSError, subprocess.TimeoutExpired, ValueError):
-        pass
+    told = _output([program, "info", "--format", "{{json .SecurityOptions}}"], environment)
+    with contextlib.suppress(ValueError):
+        if told is not None:
+            return [str(option) for option in json.loads(told) or ()]
     raise ContainerError(
         f"its container {declared} would be run by docker, whose engine does not answer on "
         f"{socket.gethostname()}: start it, or install apptainer or podman"
     )
 
 
-def mounts(output: Output, scratch: Path, environment: Mapping[str, str]) -> list[Path]:
-    """What the recipe of ``output`` finds at its own path in a container.
+def _output(argv: list[str], environment: Mapping[str, str]) -> str | None:
+    """What a program prints, or None where it fails."""
+    try:
+        result = subprocess.run(
+            argv,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout if result.returncode == 0 else None
+
+
+def mounts(output: Output, places: Iterable[Path]) -> list[Path]:
+    """What the recipe of ``output`` finds at its own path in a container, with ``places``.
 
     Raises:
         ContainerError: where a path cannot be given to a runtime.
     """
-    wanted = [output.root, output.path.parent, output.state_dir, scratch]
+    wanted = [output.root, output.path.parent, output.state_dir]
     wanted += [given.path for given in output.inputs if given.path is not None]
-    if os.path.isabs(environment.get("TMPDIR", "")):
-        wanted.append(Path(environment["TMPDIR"]))
+    wanted += [place for place in places if place.is_absolute()]
     # A link is found where it is, and leads to what it names.
     found = {Path(name) for path in wanted for name in (os.path.abspath(path), path.resolve())}
     paths: list[Path] = []

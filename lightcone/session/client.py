@@ -131,13 +131,16 @@ def _client_of(description: dict[str, Any]) -> Client:
 def _client(address: str, **options: Any) -> Client:
     from distributed import Client
 
+    client = object.__new__(Client)
     try:
-        return Client(address, timeout=_CONNECT_TIMEOUT, set_as_default=False, **options)
+        Client.__init__(client, address, timeout=_CONNECT_TIMEOUT, set_as_default=False, **options)
     except (OSError, ValueError, TypeError) as error:
+        client.status = "closed"  # or it would try for long to close what never opened
         raise SessionError(
             f"The cluster at {address} cannot be reached ({error}): check that it runs and that "
             f"{ADDRESS_VARIABLE} names it, or unset that variable."
         ) from error
+    return client
 
 
 def _prepare(client: Client, context: Context) -> Connection:

@@ -1,0 +1,164 @@
+"""The command line as a whole: its words, its exit codes, and what a call costs."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+
+import click
+import pytest
+
+import lightcone
+from lightcone.cli.main import cli
+from tests.helpers import Sandbox
+
+# What the cluster and the terminal are made of is nothing that a user has to know.
+_ENGINE = re.compile(
+    r"\b(dask|distributed|tornado|nanny|tmux|libtmux|bokeh|client-server|future|filelock)\b",
+    re.IGNORECASE,
+)
+_HEAVY = ("distributed", "dask", "tornado", "libtmux", "rich", "cryptography", "astra", "psutil")
+_LOADED = """\
+import json, sys
+try:
+    {statement}
+except SystemExit as end:
+    assert not end.code, end.code
+names = {{name.partition(".")[0] for name in sys.modules}}
+print(json.dumps(sorted(names & set({heavy!r}))), file=sys.stderr)
+"""
+
+
+def _commands(
+    command: click.Command, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner is not None
+            yield from _commands(inner, (*path, name))
+
+
+_TREE = dict(_commands(cli))
+
+
+@pytest.mark.parametrize("path", _TREE, ids=lambda path: " ".join(("lc", *path)))
+def test_help_does_not_name_the_engine(path: tuple[str, ...]) -> None:
+    context = click.Context(_TREE[path], info_name=" ".join(("lc", *path)))
+    text = _TREE[path].get_help(context)
+    assert text.startswith("Usage: lc")
+    assert _ENGINE.findall(text) == []
+
+
+@pytest.mark.parametrize("path", _TREE, ids=lambda path: " ".join(("lc", *path)))
+def test_help_explains_every_command_and_option(path: tuple[str, ...]) -> None:
+    command = _TREE[path]
+    assert command.help
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help or parameter.metavar, parameter.opts
+
+
+def test_help_of_the_whole_lists_verbs_and_exit_codes(sandbox: Sandbox) -> None:
+    asked = sandbox.lc("--help")
+    assert sandbox.lc("-h").stdout == asked.stdout
+    for verb in ("run", "exec", "status", "session"):
+        assert re.search(rf"^  {verb} +\w", asked.stdout, re.MULTILINE)
+    for code in ("0 all good", "130 interrupted"):
+        assert code in " ".join(asked.stdout.split())
+    bare = sandbox.lc(check=2)
+    assert bare.stdout + bare.stderr == asked.stdout
+
+
+def test_a_life_of_messages_does_not_name_the_engine(sandbox: Sandbox) -> None:
+    shown = []
+    for arguments in (
+        ("session", "status"),
+        ("session", "start"),
+        ("session", "start"),
+        ("session", "status"),
+        ("session", "list"),
+        ("exec", "--cpus", "9999", "--", "true"),
+        ("exec", "--", "no-such-command"),
+        ("session", "attach"),
+        ("session", "wait", "--for", "end", "--timeout", "0"),
+        ("session", "stop"),
+        ("session", "attach"),
+        ("session", "status"),
+        ("exec", "--", "true"),
+    ):
+        result = sandbox.lc(*arguments, check=None)
+        shown += [result.stdout, result.stderr]
+    assert _ENGINE.findall("".join(shown)) == []
+
+
+def test_json_keys_do_not_name_the_engine(sandbox: Sandbox) -> None:
+    def keys(value: object) -> Iterator[str]:
+        if isinstance(value, dict):
+            yield from value
+            value = list(value.values())
+        if isinstance(value, list):
+            for item in value:
+                yield from keys(item)
+
+    told = [sandbox.status(), sandbox.start()]
+    told += json.loads(sandbox.lc("session", "list", "--json").stdout)
+    assert _ENGINE.findall(" ".join(keys(told)).replace("_", " ")) == []
+
+
+def test_version(sandbox: Sandbox) -> None:
+    assert sandbox.lc("--version").stdout == f"lc, version {lightcone.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("nonsense",), 2),
+        (("--nonsense",), 2),
+        (("session",), 2),
+        (("session", "attach"), 3),
+        (("exec",), 125),
+        (("exec", "--nonsense"), 125),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_exit_codes(sandbox: Sandbox, arguments: tuple[str, ...], code: int) -> None:
+    result = sandbox.lc(*arguments, check=code)
+    assert result.stdout + result.stderr
+
+
+def test_reader_that_leaves_early(sandbox: Sandbox) -> None:
+    program = sandbox.popen("--help")
+    assert program.stdout is not None
+    program.stdout.close()
+    program.stdout = None
+    _, errors = program.communicate(timeout=60)
+    assert errors == b""
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import lightcone",
+        "from lightcone.cli.main import main; sys.argv[1:] = ['--help']; main()",
+        "from lightcone.cli.main import main; sys.argv[1:] = ['session', 'status']; main()",
+        "from lightcone.cli.main import main; sys.argv[1:] = ['session', '--help']; main()",
+        "from lightcone.cli.main import main; sys.argv[1:] = ['exec', '--help']; main()",
+        "from lightcone.cli.main import main; sys.argv[1:] = ['session', 'wait']; main()",
+    ],
+    ids=["package", "help", "session status", "session help", "exec help", "session wait"],
+)
+def test_everyday_calls_import_nothing_heavy(shared: Sandbox, statement: str) -> None:
+    code = _LOADED.format(statement=statement, heavy=_HEAVY)
+    result = shared.python("-c", code)
+    assert json.loads(result.stderr.splitlines()[-1]) == []
+
+
+def test_package_says_what_it_has() -> None:
+    assert set(lightcone.__all__) == {"LightconeError", "__version__", "connect"}
+    assert lightcone.connect.__module__ == "lightcone.session.client"
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        lightcone.nonsense  # noqa: B018
