@@ -16,9 +16,19 @@ from lightcone.errors import SessionError, SpecError
 from lightcone.files import check_locks, private_directory
 from lightcone.settings import Settings, load_settings
 
-__all__ = ["SPEC_FILE", "Context", "boot_id", "find_root", "here", "runtime_directory"]
+__all__ = [
+    "ADDRESS_VARIABLE",
+    "SPEC_FILE",
+    "Context",
+    "boot_id",
+    "external_address",
+    "find_root",
+    "here",
+    "runtime_directory",
+]
 
 SPEC_FILE = "astra.yaml"
+ADDRESS_VARIABLE = "DASK_SCHEDULER_ADDRESS"
 # sockaddr_un.sun_path, less the final NUL; macOS has four bytes fewer than Linux.
 _SOCKET_PATH_MAX = 103 if sys.platform == "darwin" else 107
 
@@ -157,6 +167,11 @@ def here(start: Path | None = None) -> Context:
         scratch=settings.scratch or Path(f"/var/tmp/lightcone-{os.getuid()}"),  # noqa: S108 (checked)
         runtime=runtime_directory(settings) / key,
     )
+
+
+def external_address() -> str | None:
+    """The address of the cluster that the user wants used instead of a session, if any."""
+    return os.environ.get(ADDRESS_VARIABLE) or None
 
 
 def runtime_directory(settings: Settings) -> Path:

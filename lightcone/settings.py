@@ -60,7 +60,7 @@ def load_settings(root: Path, environ: Mapping[str, str] | None = None) -> Setti
     default = Settings()
     idle, idle_where = session.get("idle_timeout", default.idle_timeout), where
     if environ.get("LIGHTCONE_IDLE_TIMEOUT"):
-        idle, idle_where = environ["LIGHTCONE_IDLE_TIMEOUT"], "in the environment"
+        idle, idle_where = environ["LIGHTCONE_IDLE_TIMEOUT"], "in LIGHTCONE_IDLE_TIMEOUT"
     scratch = environ.get("LIGHTCONE_SCRATCH") or session.get("scratch") or None
     if scratch is not None and not isinstance(scratch, str):
         raise SettingsError(f"'scratch' {where} is {scratch!r}: give a directory's path.")

@@ -39,6 +39,7 @@ from lightcone.analysis.output import Output
 from lightcone.context import boot_id
 from lightcone.errors import SessionError
 from lightcone.files import Lock, fsync_directory, private_directory, write_atomically
+from lightcone.units import format_moment
 
 __all__ = [
     "Busy",
@@ -63,10 +64,12 @@ class Busy:
     Attributes:
         by: who, in words.
         lock: the lock to wait for; None where it cannot be waited for from here.
+        shared: whether it is enough that nobody has it to himself, as for an input.
     """
 
     by: str
     lock: Path | None
+    shared: bool = False
 
 
 def lock_path(claims: Path, path: Path) -> Path:
@@ -104,7 +107,7 @@ def read_inputs(claims: Path, paths: list[Path]) -> list[Lock] | Busy:
         if not lock.acquire(shared=True):
             for taken in locks:
                 taken.close()
-            return Busy(f"its input {path.name} is being made", lock.path)
+            return Busy(f"its input {path.name}, which is being made", lock.path, shared=True)
         locks.append(lock)
     return locks
 
@@ -131,7 +134,7 @@ class Claim:
         lock = Lock(lock_path(claims, output.path))
         if not lock.acquire():
             journal = _read_journal(output.state_dir)
-            return Busy(_who(journal) if journal else "somebody else", lock.path)
+            return Busy(_who(journal) if journal else "a recipe that reads it", lock.path)
         claim = Claim(output, lock)
         try:
             journal = _read_journal(output.state_dir)
@@ -281,8 +284,9 @@ def _is_over(journal: dict[str, Any]) -> bool:
     lock = journal.get("lock")
     if not isinstance(lock, str):
         return True
-    if journal.get("boot_id") != boot_id():
-        # Another host's, unless it is this one before it was started anew.
+    if journal.get("boot_id") != boot_id() or not os.path.exists(lock):
+        # This host's before it was started anew or its scratch was cleaned; else another host's,
+        # or that of a container on this one, whose scratch is not seen from here.
         return bool(journal.get("host") == socket.gethostname())
     try:
         return Lock.is_free(Path(lock), of_all=True)
@@ -291,7 +295,7 @@ def _is_over(journal: dict[str, Any]) -> bool:
 
 
 def _who(journal: dict[str, Any]) -> str:
-    started = str(journal.get("started", ""))[11:16]
+    started = format_moment(str(journal.get("started", "")))
     return f"{journal.get('run', 'a run')} on {journal.get('host', 'another host')} since {started}"
 
 

@@ -96,9 +96,7 @@ def fingerprint(path: Path, known: Data | Mapping[str, Stamp] | None = None) -> 
     return _hash_files(files, stamps, settled)
 
 
-def fingerprint_foreign(
-    path: Path, known: Callable[[str, os.stat_result], Stamp | None]
-) -> Data:
+def fingerprint_foreign(path: Path, known: Callable[[str, os.stat_result], Stamp | None]) -> Data:
     """As :func:`fingerprint`, for files that are not ours: nothing is written beside them.
 
     ``known`` gives a stamp that stands for a file, by its path within the tree and how it looks,

@@ -18,4 +18,5 @@ def no_garbage() -> Iterator[None]:
         yield
     finally:
         if collecting:
+            gc.freeze()
             gc.enable()

@@ -20,6 +20,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from lightcone.analysis.manifest import MANIFEST
+from lightcone.analysis.older_data import OLD_MANIFEST
 from lightcone.analysis.tree import Scope, Tree, describe
 from lightcone.errors import SpecError
 
@@ -27,7 +28,6 @@ __all__ = ["RESULTS", "STATE", "Layout", "Places", "find_layout"]
 
 RESULTS = "results"
 STATE = ".lightcone"
-OLD_MANIFEST = ".lightcone-manifest.json"
 
 _OLD_SETTINGS = Path(".lightcone", "lightcone.yaml")
 _FORMAT = re.compile(r"\w[\w.+-]*", re.ASCII)
@@ -78,7 +78,8 @@ class Places:
             SpecError: where a format cannot be part of a file's name.
         """
         names: dict[tuple[Scope, str], str] = {}
-        taken: dict[str, str] = {}
+        taken: dict[tuple[str, str], str] = {}
+        bases = {scope: str(directory / RESULTS) for scope, directory in tree.directories.items()}
         declared = list(_declared(tree))
         inside = Counter((tree.home(scope), name) for scope, name, _ in declared)
         for scope, name, extension in declared:
@@ -89,14 +90,14 @@ class Places:
             else:
                 stem = name if inside[(home, name)] == 1 or scope == home else qualified
             names[(scope, name)] = stem
-            path = describe(tree.directories[home] / RESULTS / "<universe>" / stem, tree.root)
-            other = taken.setdefault(path, ".".join((*scope, name)))
-            if other != ".".join((*scope, name)):
+            full = ".".join((*scope, name))
+            other = taken.setdefault((bases[home], stem), full)
+            if other != full:
+                path = describe(Path(bases[home], "<universe>", stem), tree.root)
                 raise SpecError(
-                    f"Outputs '{other}' and '{'.'.join((*scope, name))}' would both lie at {path}: "
+                    f"Outputs '{other}' and '{full}' would both lie at {path}: "
                     "rename one, or give the sub-analyses directories of their own."
                 )
-        bases = {scope: str(directory / RESULTS) for scope, directory in tree.directories.items()}
         return cls(tree, layout, names, bases)
 
     def find(self, universe: str, scope: Scope, name: str) -> tuple[str, str]:

@@ -6,11 +6,11 @@ bytes that lie at the output's path. Manifests are JSON, versioned, and replaced
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from lightcone.analysis.fingerprint import (
     flush,
     unchanged,
 )
+from lightcone.analysis.parts import Parts, Source
 from lightcone.files import fsync_directory, write_atomically
 
 __all__ = [
@@ -47,49 +48,6 @@ MANIFEST = "manifest.json"
 VERSION = 1
 OLDER = 0
 _USUALLY_ENOUGH = 1 << 14
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """What one input was: its text in the command, the version of its bytes, and, for one that
-    no output makes, the stamps of the files it consists of."""
-
-    text: str
-    version: str
-    files: dict[str, Stamp] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """Everything that determines an output, and nothing else.
-
-    Attributes:
-        command: the rendered command.
-        template: the command as declared; kept to explain a difference, not part of the identity.
-        container: the image, if any.
-        files: the project's files that the command names, by their path from the root.
-        inputs: the declared inputs, by id.
-        decisions: the declared decisions and their options.
-    """
-
-    command: str
-    template: str
-    container: str | None = None
-    files: dict[str, Stamp] = field(default_factory=dict)
-    inputs: dict[str, Source] = field(default_factory=dict)
-    decisions: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def identity(self) -> str:
-        """SHA-256, in hexadecimal, of what determines the output."""
-        determines = [
-            self.command,
-            self.container,
-            sorted((name, stamp.sha256) for name, stamp in self.files.items()),
-            sorted((name, source.version) for name, source in self.inputs.items()),
-            sorted(self.decisions.items()),
-        ]
-        return hashlib.sha256(json.dumps(determines).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +88,8 @@ class Unusable:
 
 def inspect(state_dir: Path) -> Manifest | Unusable | None:
     """The manifest in ``state_dir``, why it cannot be used, or None where there is none."""
-    path = os.path.join(state_dir, MANIFEST)
     try:
-        content = _read(path)
+        content = _read(f"{state_dir}/{MANIFEST}")
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -241,10 +198,10 @@ def _parse(table: dict[str, Any]) -> Manifest:
             command=_text(parts["command"]),
             template=_text(parts["template"]),
             container=None if container is None else _text(container),
-            files=_stamps(parts["files"]),
+            files=_shared(parts["files"]),
             inputs={
                 name: Source(
-                    _text(source["text"]), _text(source["version"]), _stamps(source["files"])
+                    _text(source["text"]), _text(source["version"]), _shared(source["files"])
                 )
                 for name, source in parts["inputs"].items()
             },
@@ -272,10 +229,24 @@ def _texts(values: object) -> tuple[str, ...]:
 
 
 def _stamps(table: dict[str, Any]) -> dict[str, Stamp]:
-    stamps = {}
-    for name, stamp in table.items():
-        size, mtime_ns, inode = stamp["size"], stamp["mtime_ns"], stamp["inode"]
-        if not (type(size) is type(mtime_ns) is type(inode) is int):
-            raise ValueError(f"the stamp of {name!r} has no numbers")
-        stamps[name] = Stamp(size, mtime_ns, inode, _text(stamp["sha256"]))
-    return stamps
+    return {
+        name: _stamp(stamp["size"], stamp["mtime_ns"], stamp["inode"], stamp["sha256"])
+        for name, stamp in table.items()
+    }
+
+
+def _shared(table: dict[str, Any]) -> dict[str, Stamp]:
+    """As :func:`_stamps`, for files that many outputs have: a plan holds tens of thousands."""
+    return {
+        name: _same_stamp(stamp["size"], stamp["mtime_ns"], stamp["inode"], stamp["sha256"])
+        for name, stamp in table.items()
+    }
+
+
+def _stamp(size: object, mtime_ns: object, inode: object, sha256: object) -> Stamp:
+    if type(size) is int and type(mtime_ns) is int and type(inode) is int:
+        return Stamp(size, mtime_ns, inode, _text(sha256))
+    raise ValueError("a stamp has no numbers")
+
+
+_same_stamp = lru_cache(maxsize=1 << 12, typed=True)(_stamp)

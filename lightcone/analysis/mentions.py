@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 from lightcone.analysis.imports import Scripts, Surroundings
@@ -38,21 +39,25 @@ class Mentions:
         self._root = os.fspath(root)
         self._inside = f"{root}/"
         self._scripts = Scripts(self._root, self.is_source)
-        self._words: dict[tuple[str, str], tuple[str, ...]] = {}
+        self._words: dict[str, dict[str, tuple[str, ...]]] = {}
+        self._all: dict[tuple[tuple[str, ...], Surroundings], tuple[str, ...]] = {}
         self._homes: dict[str, bool] = {}
 
-    def named(self, command: str) -> dict[str, None]:
+    def named(self, command: str) -> tuple[str, ...]:
         """The files that the command itself names, by their paths from the root, as it does."""
-        return self._named(command, Surroundings().after(command).directories)
+        return tuple(self._named(command, Surroundings().after(command).directories))
 
-    def all(self, command: str) -> dict[str, None]:
+    def all(self, command: str) -> tuple[str, ...]:
         """The files that the command names, and those that the scripts among them bring in."""
         around = Surroundings().after(command)
-        names = self._named(command, around.directories)
-        for name in list(names):
-            names.update(dict.fromkeys(self._scripts.brought_in(name, around)))
+        key = (tuple(self._named(command, around.directories)), around)
+        names = self._all.get(key)
+        if names is None:
+            brought = [self._scripts.brought_in(name, around) for name in key[0]]
+            names = self._all[key] = tuple(dict.fromkeys(chain(key[0], *brought)))
         if "-m" in command or "import" in command:
-            names.update(dict.fromkeys(self._scripts.of_command(command, around)))
+            run = self._scripts.of_command(command, around)
+            names = tuple(dict.fromkeys(chain(names, run)))
         return names
 
     def is_source(self, name: str) -> bool:
@@ -69,13 +74,13 @@ class Mentions:
     def _files(self, words: Iterable[str], directories: tuple[str, ...]) -> dict[str, None]:
         names: dict[str, None] = {}
         for directory in directories:
+            known = self._words.setdefault(directory, {})
             for word in words:
                 if word.startswith("results/") and not directory:
                     continue
-                found = self._words.get((directory, word))
+                found = known.get(word)
                 if found is None:
-                    found = tuple(self._files_in(word, directory))
-                    self._words[directory, word] = found
+                    found = known[word] = tuple(self._files_in(word, directory))
                 for name in found:
                     names[name] = None
         return names

@@ -5,9 +5,8 @@ declared, the options of the declared decisions, a hash of the output's bytes, a
 either the hash of a directory or the time and size of a file. It knew nothing of scripts. What it
 recorded decides; what it did not is taken as it is now.
 
-Bytes are only read where something in a tree is newer than the record of it, for a plan is to be
-quick; :func:`judge` reads them all when asked to be ``thorough``, as it is before a result is
-taken over for good.
+For a plan, which is to be quick, a directory in which nothing is newer than the record is taken as
+unchanged; before a result is taken over for good, all bytes are read.
 """
 
 from __future__ import annotations
@@ -23,17 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from lightcone.analysis.manifest import OLDER, Data, Manifest, Parts, Unusable
-from lightcone.analysis.output import Input, Output
+from lightcone.analysis.older_data import OLD_MANIFEST, is_made_as, is_same
+from lightcone.analysis.output import Output
 
-__all__ = ["OLD_MANIFEST", "Older", "as_manifest", "find", "judge"]
-
-OLD_MANIFEST = ".lightcone-manifest.json"
+__all__ = ["Older", "as_manifest", "find", "judge"]
 
 _SCHEMA = 1
-_NOT_HASHED = frozenset({OLD_MANIFEST, ".snakemake_timestamp"})
-# Its directory is written to once more after the manifest, by what had called the older tool.
-_AFTERWARDS_NS = 60 * 10**9
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +115,14 @@ def judge(
         if version is None:
             reasons.append(f"input {given.id} was added")
         elif given.id in produced:
-            if produced[given.id] and not _is_made_as(given, version, since_ns, versions):
+            if produced[given.id] and not is_made_as(given.path, version, versions):
                 reasons.append(f"input {given.id} was remade")
-        elif not _is_same(given.path, version, since_ns, versions):
+        elif not is_same(given.path, version, since_ns, versions):
             reasons.append(f"input {given.id} changed or was touched ({given.text})")
     declared = {given.id for given in output.inputs}
     reasons += [f"input {name} was removed" for name in found.inputs if name not in declared]
-    if not _is_same(output.path, found.data, since_ns, versions):
-        reasons.append(f"{os.path.relpath(output.path, output.root)} was changed")
+    if not is_same(output.path, found.data, since_ns, versions):
+        reasons.append(f"{output.shown} was changed")
     return reasons
 
 
@@ -194,71 +188,3 @@ def _is_newer(root: Path, container: str | None, written_ns: int) -> bool:
     except OSError:
         return False
     return stat.S_ISREG(found.st_mode) and found.st_mtime_ns > written_ns
-
-
-def _is_made_as(given: Input, version: str, since_ns: int, versions: dict[str, str]) -> bool:
-    """Whether an output that is good has the bytes it had; its own older record says so too."""
-    if given.path is None:
-        return False
-    try:
-        recorded = json.loads((given.path / OLD_MANIFEST).read_bytes())
-        if recorded["data_version"] == version:
-            return True
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        pass
-    return _is_same(given.path, version, -1, versions)
-
-
-def _is_same(path: Path | None, version: str, since_ns: int, versions: dict[str, str]) -> bool:
-    """Whether what lies at ``path`` is still what was recorded, unread if older than ``since_ns``."""
-    if path is None:
-        return False
-    try:
-        top = os.stat(path)
-        if version.startswith("mtime-size:"):
-            return version == f"mtime-size:{top.st_mtime_ns}-{top.st_size}"
-        if stat.S_ISDIR(top.st_mode) and _newest(path, top) <= since_ns:
-            return True
-        key = os.fspath(path)
-        if key not in versions:
-            versions[key] = _hash_tree(key) if stat.S_ISDIR(top.st_mode) else _hash_file(key)
-        return versions[key] == version
-    except OSError:
-        return version == "missing" and not os.path.lexists(path)
-
-
-def _newest(path: Path, top: os.stat_result) -> int:
-    newest = top.st_mtime_ns - _AFTERWARDS_NS
-    for directory, names, files in os.walk(path):
-        for name in [*names, *files]:
-            if name not in _NOT_HASHED:
-                newest = max(newest, os.stat(os.path.join(directory, name)).st_mtime_ns)
-    return newest
-
-
-def _hash_tree(top: str) -> str:
-    """The older tool's hash of a directory: the names and bytes of its files, by name."""
-    names = {}
-    for directory, _, files in os.walk(top):
-        for file in files:
-            full = os.path.join(directory, file)
-            if file not in _NOT_HASHED and os.path.isfile(full):
-                names[os.path.relpath(full, top)] = full
-    digest = hashlib.sha256()
-    for name in sorted(names):
-        digest.update(b"path:" + os.fsencode(name) + b"\0data:")
-        _update(digest, names[name])
-        digest.update(b"\0")
-    return f"sha256:{digest.hexdigest()}"
-
-
-def _hash_file(path: str) -> str:
-    digest = hashlib.sha256()
-    _update(digest, path)
-    return f"sha256:{digest.hexdigest()}"
-
-
-def _update(digest: Any, path: str) -> None:
-    with open(path, "rb", buffering=0) as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)

@@ -84,3 +84,9 @@ class Output:
     def key(self) -> Key:
         """What it is found by in the mappings of a plan."""
         return (self.universe, self.id)
+
+    @property
+    def shown(self) -> str:
+        """Its path as one would type it in the project's directory."""
+        inside = self.path.is_relative_to(self.root)
+        return str(self.path.relative_to(self.root) if inside else self.path)

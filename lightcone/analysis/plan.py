@@ -6,14 +6,17 @@ import json
 import os
 import signal
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from lightcone.analysis import older
 from lightcone.analysis.garbage import no_garbage
+from lightcone.analysis.hashes import Hashes
 from lightcone.analysis.identity import changes, identify
 from lightcone.analysis.manifest import Manifest, Parts, Unusable, difference, inspect
+from lightcone.analysis.older import Older
 from lightcone.analysis.output import Key, Output
 from lightcone.analysis.sources import Sources
 
@@ -53,44 +56,49 @@ class Assessment:
     manifest: Manifest | None
 
 
-def plan(outputs: Sequence[Output], force: Set[Key] = frozenset()) -> dict[Key, Assessment]:
+def plan(
+    outputs: Sequence[Output], force: Set[Key] = frozenset(), hashes: Path | None = None
+) -> dict[Key, Assessment]:
     """Assess every output of ``outputs``, which are in dependency order.
 
     Those in ``force`` are not good, whatever there is, nor are any that need them, unless it then
-    turns out that they came out the same.
+    turns out that they came out the same. In ``hashes`` the hashes of large files are kept from
+    one plan to the next.
 
     Raises:
         SpecError: where a file that an output depends on cannot be read.
     """
     with no_garbage():
-        return _plan(outputs, force)
+        return _plan(outputs, force, Hashes(hashes))
 
 
-def assess(output: Output, versions: Mapping[str, str | None]) -> Assessment:
+def assess(
+    output: Output, versions: Mapping[str, str | None], hashes: Path | None = None
+) -> Assessment:
     """Assess one output, given the data version of each input that an output makes.
 
-    A version is None where that input is not good.
+    A version is None where that input is not good. For ``hashes`` see :func:`plan`.
 
     Raises:
         SpecError: where a file that the output depends on cannot be read.
     """
+    sources = Sources(output.root, Hashes(hashes))
+    return _assess(output, versions, _look_up(output, sources), sources)
+
+
+def _look_up(output: Output, sources: Sources) -> Manifest | Older | Unusable | None:
+    """What is recorded of an output, and taken as known of its sources."""
     found = inspect(output.state_dir)
-    sources = Sources(output.root)
     if isinstance(found, Manifest):
         sources.learn(found.parts)
-    return _assess(output, versions, found, sources)
+    return older.find(output) if found is None else found
 
 
-def _plan(outputs: Sequence[Output], force: Set[Key]) -> dict[Key, Assessment]:
+def _plan(outputs: Sequence[Output], force: Set[Key], hashes: Hashes) -> dict[Key, Assessment]:
     if not outputs:
         return {}
-    sources = Sources(outputs[0].root)
-    recorded = []
-    for output in outputs:
-        found = inspect(output.state_dir)
-        recorded.append(found)
-        if isinstance(found, Manifest):
-            sources.learn(found.parts)
+    sources = Sources(outputs[0].root, hashes)
+    recorded = [_look_up(output, sources) for output in outputs]
     assessed: dict[Key, Assessment] = {}
     good: dict[Key, str] = {}
     for output, found in zip(outputs, recorded, strict=True):
@@ -115,7 +123,7 @@ def _plan(outputs: Sequence[Output], force: Set[Key]) -> dict[Key, Assessment]:
 def _assess(
     output: Output,
     versions: Mapping[str, str | None],
-    found: Manifest | Unusable | None,
+    found: Manifest | Older | Unusable | None,
     sources: Sources,
 ) -> Assessment:
     manifest = found if isinstance(found, Manifest) else None
@@ -127,10 +135,20 @@ def _assess(
             source = manifest.parts.inputs.get(name)
             known[name] = source.version if source is not None else ""
     parts = identify(output, known, manifest, sources)
-    reasons, gone = _reasons(output, found, parts, versions)
+    reasons, gone = _reasons(output, found, parts, versions, sources)
+    failure = None
+    if reasons and not (waiting and gone):
+        failure = _read_failure(output.state_dir)
+    if failure is not None:
+        mine = _without_products(parts, failure, output)
+        if mine is not parts:
+            parts = mine
+            reasons, gone = _reasons(output, found, parts, versions, sources)
     if waiting and not gone:
         reasons += _to_be_remade(waiting)
     if not reasons:
+        if isinstance(found, Older):
+            manifest = older.as_manifest(output, found, parts)
         return Assessment(output, State.OK, "", parts, manifest)
     state = State.MISSING if gone else State.STALE
     why = "; ".join(reasons[:_SHOWN])
@@ -138,38 +156,43 @@ def _assess(
         why += f"; and {len(reasons) - _SHOWN} more"
     if waiting:
         return Assessment(output, state, why, None, manifest)
-    failure = _read_failure(output.state_dir)
     if failure is not None and failure.get("identity") == parts.identity:
         state, why = _describe_failure(failure)
     return Assessment(output, state, why, parts, manifest)
 
 
+def _without_products(parts: Parts, failure: Mapping[str, Any], output: Output) -> Parts:
+    """The parts without what the same recipe wrote when it failed."""
+    products = failure.get("products")
+    if failure.get("template") != output.template or not isinstance(products, list):
+        return parts
+    files = {name: stamp for name, stamp in parts.files.items() if name not in products}
+    return parts if len(files) == len(parts.files) else replace(parts, files=files)
+
+
 def _reasons(
     output: Output,
-    found: Manifest | Unusable | None,
+    found: Manifest | Older | Unusable | None,
     parts: Parts,
     produced: Mapping[str, str | None],
+    sources: Sources,
 ) -> tuple[list[str], bool]:
     """Why what lies at the output's path is not its good result; and whether nothing lies there."""
     if found is None:
         if not os.path.exists(output.path):
             return ["never made"], True
-        return [f"{_shown(output)} is there, but not known to be finished"], True
+        return [f"{output.shown} is there, but not known to be finished"], True
     if isinstance(found, Unusable):
         return [f"its manifest {found.reason}"], not os.path.exists(output.path)
+    if isinstance(found, Older):
+        return older.judge(output, found, produced, sources.tree_versions), False
     if (found.universe, found.output) != output.key:
         return [f"its manifest is that of {found.universe}/{found.output}"], False
     reasons = changes(found, parts, produced)
     differs = difference(output.path, found.data)
     if differs:
-        reasons.insert(0, f"{_shown(output)} {differs}")
+        reasons.insert(0, f"{output.shown} {differs}")
     return reasons, differs == "is missing"
-
-
-def _shown(output: Output) -> str:
-    """The output's path as one would type it in the project's directory."""
-    inside = output.path.is_relative_to(output.root)
-    return str(output.path.relative_to(output.root) if inside else output.path)
 
 
 def _to_be_remade(names: list[str]) -> list[str]:

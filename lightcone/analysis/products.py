@@ -61,7 +61,7 @@ class Products:
             disturbed=tuple(name for name in disturbed if name not in products),
         )
 
-    def _named(self) -> dict[str, None]:
+    def _named(self) -> tuple[str, ...]:
         return Mentions(self._output.root).named(self._output.command)
 
     def _changed(self) -> list[str]:

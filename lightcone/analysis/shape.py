@@ -30,7 +30,7 @@ def check_analysis(node: object, file: str, place: str = "") -> Node:
     """
     where = f"{file}, {place}" if place else file
     if node is None and not place:
-        raise SpecError(f"{file} is empty: declare what it makes under 'outputs', or run lc init.")
+        raise SpecError(f"{file} is empty: declare what it makes under 'outputs'.")
     if not isinstance(node, dict):
         raise SpecError(f"{where} must be a mapping with 'inputs', 'outputs' and 'decisions'.")
     for part in ("prior_insights", "findings"):

@@ -36,6 +36,7 @@ class Sources:
         self._known: dict[str, Stamp] = {}
         self._learned: dict[str, str] = {}
         self._data: dict[str, Data | None] = {}
+        self._together: dict[tuple[str, ...], dict[str, Stamp]] = {}
         self._always: dict[tuple[str, ...], tuple[str, ...]] = {}
 
     def learn(self, parts: Parts) -> None:
@@ -57,13 +58,12 @@ class Sources:
         Those that its command names, those that scripts among these bring in, and those that
         every output of the project depends on.
         """
-        names = self.mentions.all(output.command)
+        stamps = dict(self._stamps(self.mentions.all(output.command), output))
         for given in output.inputs:
-            names.pop(given.text, None)
+            stamps.pop(given.text, None)
         if output.depend_on:
-            names.update(dict.fromkeys(self._always_of(output.depend_on)))
-        stamps = {name: self.file(name, output) for name in names}
-        return {name: stamp for name, stamp in stamps.items() if stamp is not None}
+            stamps |= self._stamps(self._always_of(output.depend_on), output)
+        return stamps
 
     def file(self, name: str, output: Output) -> Stamp | None:
         """The stamp of a project's file, or None where it is none."""
@@ -78,6 +78,12 @@ class Sources:
         if data is None and _is_pattern(given.text):
             data = self._match(given.text, output)
         return data or Data(f"text:{given.text}")
+
+    def _stamps(self, names: tuple[str, ...], output: Output) -> dict[str, Stamp]:
+        if names not in self._together:
+            found = {name: self.file(name, output) for name in names}
+            self._together[names] = {name: stamp for name, stamp in found.items() if stamp}
+        return self._together[names]
 
     def _always_of(self, patterns: tuple[str, ...]) -> tuple[str, ...]:
         if patterns not in self._always:

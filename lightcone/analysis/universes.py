@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lightcone.analysis.document import read_document
+from lightcone.analysis.layout import RESULTS
 from lightcone.analysis.shape import Node, check_universe
 from lightcone.analysis.tree import Scope, Tree, describe
 from lightcone.errors import SpecError, UsageError
@@ -17,6 +18,8 @@ DEFAULT = "baseline"
 """The universe of a project that has none of its own: every decision at its default."""
 
 _DIRECTORY = "universes"
+# What the older tool called the only universe of a project that has none.
+_OLDER_DEFAULT = "default"
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,9 @@ def list_universes(root: Path) -> list[str]:
         raise SpecError(
             f"The directory {root / _DIRECTORY} cannot be read ({error.strerror}): check it."
         ) from error
-    return sorted(names) or [DEFAULT]
+    if names:
+        return sorted(names)
+    return [_OLDER_DEFAULT if (root / RESULTS / _OLDER_DEFAULT).is_dir() else DEFAULT]
 
 
 def load_universes(tree: Tree, only: str | None = None) -> list[Universe]:

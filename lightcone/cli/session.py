@@ -13,12 +13,18 @@ from typing import Any
 
 import click
 
-from lightcone.context import Context, here, runtime_directory
+from lightcone.context import (
+    ADDRESS_VARIABLE,
+    Context,
+    external_address,
+    here,
+    runtime_directory,
+)
 from lightcone.errors import SessionError, SettingsError, SpecError, UsageError
 from lightcone.session import control
 from lightcone.session.liveness import Life, Liveness, probe, recorded_end
 from lightcone.settings import load_settings
-from lightcone.units import format_bytes, format_seconds, parse_seconds
+from lightcone.units import format_bytes, format_moment, format_seconds, parse_seconds
 
 __all__ = ["command"]
 
@@ -51,6 +57,10 @@ def start() -> None:
     """Start the session unless it is there, and wait until it is ready."""
     from lightcone.session.lifecycle import ensure
 
+    address = external_address()
+    if address is not None:
+        click.echo(f"{_describe_external(address)['name']}: used as it is, and not started")
+        return
     context = here()
     begun = time.monotonic()
     ensured = ensure(context, _say)
@@ -63,6 +73,10 @@ def stop() -> None:
     """End the session and everything it runs; does nothing where there is none."""
     from lightcone.session.lifecycle import stop as stop_session
 
+    address = external_address()
+    if address is not None:
+        _say(f"the cluster at {address}, which {ADDRESS_VARIABLE} names, is not lc's to stop")
+        return
     context = here()
     if stop_session(context):
         click.echo(f"{context.name}: ended")
@@ -72,6 +86,15 @@ def stop() -> None:
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
 def status(as_json: bool) -> None:
     """Say whether the session is alive, and what it has."""
+    address = external_address()
+    if address is not None:
+        told = _describe_external(address)
+        if as_json:
+            click.echo(json.dumps({key: told.get(key) for key in _STATUS_KEYS}))
+        else:
+            click.echo(f"{told['name']}: {told['state']}, named by {ADDRESS_VARIABLE}")
+            _show_workers(told["workers"])
+        return
     context = here()
     found = probe(context)
     if as_json:
@@ -81,7 +104,7 @@ def status(as_json: bool) -> None:
     if found.life is Life.ALIVE:
         _show(found.description)
     elif (ended := recorded_end(context)) is not None:
-        click.echo(f"  the last one ended at {ended['at'][:19]}: {ended['reason']}")
+        click.echo(f"  the last one ended at {format_moment(ended['at'])}: {ended['reason']}")
 
 
 @command.command("list")
@@ -248,12 +271,23 @@ def _show(description: dict[str, Any]) -> None:
     limit = format_seconds(description["idle_timeout_s"])
     use = "idle" if description["idle"] else "in use"
     click.echo(
-        f"  {use}; ends by itself after {limit} without use; started {description['started']}"
+        f"  {use}; ends by itself after {limit} without use; started at "
+        f"{format_moment(description['started'])}"
     )
-    for worker in description["workers"]:
-        memory = format_bytes(worker["memory"])
-        gpus = f", {worker['gpus']} gpus" if worker["gpus"] else ""
-        click.echo(f"  worker on {worker['host']}: {worker['cpus']:g} cpus, {memory}{gpus}")
+    _show_workers(description["workers"])
     for run in description["runs"]:
         click.echo(f"  used by {run['name']}")
     click.echo("  watch it with 'lc session attach', end it with 'lc session stop'")
+
+
+def _describe_external(address: str) -> dict[str, Any]:
+    from lightcone.session.client import describe_external
+
+    return describe_external(address)
+
+
+def _show_workers(workers: list[dict[str, Any]]) -> None:
+    for worker in workers:
+        memory = format_bytes(worker["memory"])
+        gpus = f", {worker['gpus']} gpus" if worker["gpus"] else ""
+        click.echo(f"  worker on {worker['host']}: {worker['cpus']:g} cpus, {memory}{gpus}")

@@ -25,6 +25,7 @@ def engine_settings(state: Path, certificate: Path) -> dict[str, Any]:
     pair = {"cert": str(certificate), "key": str(certificate)}
     return {
         "temporary-directory": str(state / "spill"),
+        "logging": {"lightcone": "info", "distributed": "info"},
         "distributed": {
             "comm": {
                 "require-encryption": True,
@@ -51,7 +52,7 @@ def engine_settings(state: Path, certificate: Path) -> dict[str, Any]:
             "admin": {
                 "tick": {"interval": "1s", "limit": "30s", "cycle": "60s"},
                 "system-monitor": {"interval": "2s", "disk": False, "gil": {"enabled": False}},
-                "low-level-log-length": 1000,
+                "low-level-log-length": 200,
             },
         },
     }

@@ -130,8 +130,10 @@ class Task:
         if grace <= 0:
             self.group.end(signal.SIGKILL)
             return
-        self.group.end(signal.SIGTERM)
-        if self.keeper is not None:
+        if self.keeper is None:
+            self.group.end(signal.SIGTERM)
+        else:
+            self.group.refuse()
             self.keeper.ask()
         timer = threading.Timer(grace, self.group.end, (signal.SIGKILL,))
         timer.daemon = True

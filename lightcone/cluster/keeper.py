@@ -6,7 +6,8 @@ worker that is about to start one first starts a keeper, a script of the standar
 when it ends. The worker tells it, a line each, on its standard input:
 
 - ``started PID``: the runtime's client, which starts the container.
-- ``ask``: the container's processes are to be asked to end; tried until they could be.
+- ``ask``: the client, which may still be fetching the image, and the container's processes are to
+  be asked to end; these until they could be.
 - ``done``: the client has ended. What there is of the container is ended, and the keeper leaves.
 
 End of input without ``done`` means that the worker is dead: the container is asked to end, and
@@ -99,7 +100,7 @@ class Keeper:
         self._tell(f"started {pid}")
 
     def ask(self) -> None:
-        """Have the container's processes asked to end; returns at once."""
+        """Have the container's processes and the client asked to end; returns at once."""
         self._tell("ask")
 
     def _start(self, hold: Sequence[int]) -> None:
@@ -152,13 +153,14 @@ class _Container:
         self.client = _Client(0)
         self.asking: subprocess.Popen[bytes] | None = None
         self.wanted = True
+        self.client_asked = False
         self.asked = False
 
     def attend(self) -> bool:
         """Do as the worker says until it is done, or dead: False."""
         pending = b""
         while True:
-            waiting = not self.wanted and not self.asked
+            waiting = not self.wanted and not (self.asked and self.client_asked)
             if select.select([0], [], [], _TICK if waiting else None)[0]:
                 data = os.read(0, 4096)
                 if not data:
@@ -176,7 +178,11 @@ class _Container:
                 self.ask()
 
     def ask(self) -> None:
-        """Go on with asking the container's processes to end."""
+        """Go on with asking the client and the container's processes to end."""
+        if self.client.pid and not self.client_asked:
+            # Once it has started the container, it passes this on to a process that ignores it.
+            self.client.send(signal.SIGTERM)
+            self.client_asked = True
         if self.asked:
             return
         if self.asking is None:
@@ -195,7 +201,7 @@ class _Container:
             if not self.client.is_alive() and _says(self.commands.running) == b"":
                 return
             time.sleep(_TICK)
-        self.client.kill()
+        self.client.send(signal.SIGKILL)
 
     def end(self) -> None:
         """End the container; returns once it is known to be gone, and not before."""
@@ -233,12 +239,12 @@ class _Client:
                 return False
         return True
 
-    def kill(self) -> None:
+    def send(self, signum: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if self.handle >= 0:
-                signal.pidfd_send_signal(self.handle, signal.SIGKILL)
+                signal.pidfd_send_signal(self.handle, signum)
             elif self.pid:
-                os.kill(self.pid, signal.SIGKILL)
+                os.kill(self.pid, signum)
 
 
 def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:

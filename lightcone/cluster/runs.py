@@ -9,6 +9,7 @@ from distributed import Scheduler, SchedulerPlugin
 __all__ = ["RUNS_PLUGIN", "Runs"]
 
 RUNS_PLUGIN = "lightcone-runs"
+_LAST_WORDS = 60.0
 
 
 class Runs(SchedulerPlugin):
@@ -48,5 +49,14 @@ class Runs(SchedulerPlugin):
         await self.scheduler.broadcast(msg=message, on_error="ignore")
 
     def remove_client(self, scheduler: Scheduler, client: str) -> None:
-        """Forget the runs of a client that is gone."""
-        self.runs = {run: told for run, told in self.runs.items() if told["client"] != client}
+        """Forget the runs of a client that is gone, and what their tasks have sent."""
+        gone = [run for run, told in self.runs.items() if told["client"] == client]
+        for run in gone:
+            del self.runs[run]
+            scheduler.unsubscribe_topic(f"lightcone-{run}", client)
+            # What is being ended may still send something.
+            scheduler.loop.call_later(_LAST_WORDS, self._forget_topic, f"lightcone-{run}")
+
+    def _forget_topic(self, topic: str) -> None:
+        # The engine keeps the last messages of a topic for ever, and offers no way to drop one.
+        self.scheduler._broker._topics.pop(topic, None)

@@ -104,6 +104,7 @@ class Driver:
         self.running: set[str] = set()
         self.tasks: dict[str, tuple[Key, Future[None]]] = {}
         self.attempts: dict[Key, int] = {}
+        self.waiting_for: dict[Key, str] = {}
         self.serial = itertools.count(1)
         self.interrupts = 0
 
@@ -204,13 +205,13 @@ class Driver:
                 self.reporter.blocked(self.outputs[key], output)
                 blocked += self.consumers.get(key, ())
 
-    def _wait_for_claim(self, key: Key, lock: str | None) -> None:
+    def _wait_for_claim(self, key: Key, lock: str | None, shared: bool) -> None:
         if lock is None:
             time.sleep(_RETRY_ELSEWHERE)
         else:
             held = Lock(self.context.claims / os.path.basename(lock))
             with contextlib.suppress(SessionError):
-                held.acquire(shared=True, timeout=None)
+                held.acquire(shared=shared, timeout=None)
                 held.release()
         self.events.put(("free", key))
 
@@ -246,10 +247,11 @@ class Driver:
             self._settled(key)
         elif result is Result.BUSY:
             self.attempts[key] -= 1
-            self.reporter.waiting(output, message["by"])
-            threading.Thread(
-                target=self._wait_for_claim, args=(key, message["lock"]), daemon=True
-            ).start()
+            if self.waiting_for.get(key) != message["by"]:
+                self.waiting_for[key] = message["by"]
+                self.reporter.waiting(output, message["by"])
+            wait = (key, message["lock"], message["shared"])
+            threading.Thread(target=self._wait_for_claim, args=wait, daemon=True).start()
         elif result is Result.CHANGED:
             self._again(output, message["reason"])
         elif result is Result.INTERRUPTED and self.interrupts:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -26,6 +28,7 @@ _NOT_FOUND = 127
 _NOT_EXECUTABLE = 126
 _INTERRUPTED = 130
 _MARGIN = 10.0
+_logger = logging.getLogger("lightcone")
 
 
 def execute(order: ExecOrder) -> None:
@@ -34,6 +37,7 @@ def execute(order: ExecOrder) -> None:
         told: dict[str, Any]
         try:
             run = task.describe_run(order.run)
+            _logger.info("%s: started %s", order.caller, shlex.join(order.argv))
             task.emit(order.topic, {"event": "start", "key": task.key})
             with task.commands.devices(order.gpus) as gpus:
                 ended = task.execute(
@@ -53,6 +57,7 @@ def execute(order: ExecOrder) -> None:
             told = {"code": _NOT_FOUND, "error": f"{error.strerror}: {error.filename}"}
         except OSError as error:
             told = {"code": _NOT_EXECUTABLE, "error": f"{error.strerror}: {error.filename}"}
+        _logger.info("%s: exit code %s", order.caller, told["code"])
         task.emit(order.topic, {"event": "done", "key": task.key, **told})
 
 
@@ -75,7 +80,7 @@ def run_command(
     deadline: float | None = None
     with link.open():
         order = ExecOrder(
-            link.run, link.topic, argv, given.cpus, asked.gpus, context.settings.grace
+            link.run, link.topic, link.name, argv, given.cpus, asked.gpus, context.settings.grace
         )
         future = link.submit(
             execute, order, link.key("exec"), given.resources, priority=_AHEAD_OF_RECIPES

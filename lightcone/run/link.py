@@ -14,6 +14,7 @@ from typing import Any
 from distributed import Future
 
 from lightcone.cluster.commands import KEY_PREFIX
+from lightcone.errors import SessionError
 from lightcone.run import environment
 from lightcone.session.client import Connection
 
@@ -37,15 +38,24 @@ class Link:
         self.client = connection.client
         self.events: SimpleQueue[tuple[str, Any]] = SimpleQueue()
         self.run = secrets.token_hex(6)
-        self.topic = self.client.id
+        self.topic = f"lightcone-{self.run}"
         self.name = f"{name}, pid {os.getpid()}"
         self._hold = connection.hold
 
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
-        """Let the cluster know of this caller, and take its messages and this process's signals."""
+        """Let the cluster know of this caller, and take its messages and this process's signals.
+
+        Raises:
+            SessionError: where the cluster is gone.
+        """
         told = environment.caller() | {"name": self.name, "pid": os.getpid()}
-        self._call("lightcone_begin", run=self.run, client=self.client.id, description=told)
+        try:
+            self._call("lightcone_begin", run=self.run, client=self.client.id, description=told)
+        except OSError as error:
+            raise SessionError(
+                "The cluster was lost as it was about to be used: run again."
+            ) from error
         self.client.subscribe_topic(self.topic, self._on_event)
         if self._hold is not None:
             threading.Thread(target=self._watch_session, daemon=True).start()
@@ -96,9 +106,7 @@ class Link:
         self.client.sync(call, callback_timeout=_CALL_TIMEOUT, **arguments)
 
     def _on_event(self, event: tuple[float, Any]) -> None:
-        # The engine says things of its own on this topic.
-        if isinstance(event[1], dict) and "event" in event[1]:
-            self.events.put(("message", event[1]))
+        self.events.put(("message", event[1]))
 
     def _on_future(self, key: str, future: Future[None]) -> None:
         if future.status == "finished":

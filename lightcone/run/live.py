@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ from lightcone.units import format_seconds
 __all__ = ["LiveReporter"]
 
 _SHOWN = 6
+_REFRESH = 0.05
 
 
 class LiveReporter(PlainReporter):
@@ -28,6 +30,7 @@ class LiveReporter(PlainReporter):
         super().__init__()
         self.console = Console(highlight=False, soft_wrap=True)
         self.total = 0
+        self.refreshed = 0.0
         self.running: dict[Key, tuple[str, float]] = {}
         self.live = Live(
             get_renderable=self._picture, console=self.console, refresh_per_second=4, transient=True
@@ -44,6 +47,9 @@ class LiveReporter(PlainReporter):
         styled = Text.from_ansi(text)
         if colon and " " not in name:
             styled = Text.assemble((f"{name}: ", "cyan"), (rest, _style(rest)))
+        if self.live.is_started and time.monotonic() - self.refreshed > _REFRESH:
+            self.refreshed = time.monotonic()
+            self.live.refresh()
         self.console.print(styled)
 
     def started(self, output: Output) -> None:

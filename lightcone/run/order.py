@@ -62,6 +62,7 @@ class ExecOrder:
 
     run: str
     topic: str
+    caller: str
     argv: tuple[str, ...]
     cpus: float
     gpus: int

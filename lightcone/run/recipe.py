@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import socket
@@ -31,6 +32,7 @@ __all__ = ["LOG", "make"]
 
 LOG = "log.txt"
 _TAIL = 20
+_logger = logging.getLogger("lightcone")
 
 
 def make(order: Order) -> None:
@@ -44,6 +46,8 @@ def make(order: Order) -> None:
             told = _Making(task, order).run()
         except (OSError, LightconeError) as error:
             told = {"result": Result.FAILED, "reason": _sentence(error)}
+        reason = f", {told['reason']}" if "reason" in told else ""
+        _logger.info("%s: %s%s", order.output.name, told["result"].value, reason)
         # Messages cross the network as plain values.
         told["result"] = str(told["result"].value)
         task.emit(order.topic, {"event": "done", "key": task.key, **told})
@@ -102,6 +106,7 @@ class _Making:
             str(run["name"]), umask, self.order.parts.identity, resume=self.order.resume
         )
         try:
+            _logger.info("%s: started for %s", self.output.name, run["name"])
             self.task.emit(self.order.topic, {"event": "start", "key": self.task.key})
             with self.task.commands.devices(self.output.resources.gpus) as gpus:
                 variables = environment.for_command(run, self.order.cpus, gpus, self.output.name)
@@ -261,7 +266,7 @@ def _ending(ended: Ended, usage: dict[str, Any]) -> str:
 
 def _busy(busy: Busy) -> dict[str, Any]:
     lock = None if busy.lock is None else str(busy.lock)
-    return {"result": Result.BUSY, "by": busy.by, "lock": lock}
+    return {"result": Result.BUSY, "by": busy.by, "lock": lock, "shared": busy.shared}
 
 
 def _sentence(error: OSError | LightconeError) -> str:

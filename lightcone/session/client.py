@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightcone.context import Context, here
+from lightcone.context import ADDRESS_VARIABLE, Context, external_address, here
 from lightcone.errors import SessionError
 from lightcone.session import control, spawn
 from lightcone.session.lifecycle import Say, ensure
@@ -18,9 +18,8 @@ from lightcone.session.lifecycle import Say, ensure
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["ADDRESS_VARIABLE", "Connection", "connect", "external_address", "join"]
+__all__ = ["Connection", "connect", "describe_external", "join"]
 
-ADDRESS_VARIABLE = "DASK_SCHEDULER_ADDRESS"
 _CONNECT_TIMEOUT = 10.0
 
 
@@ -55,11 +54,6 @@ def connect(directory: str | os.PathLike[str] | None = None) -> Client:
         return _client(address)
     context = here(None if directory is None else Path(directory))
     return _client_of(ensure(context).description)
-
-
-def external_address() -> str | None:
-    """The address of the cluster that the user wants used instead of a session, if any."""
-    return os.environ.get(ADDRESS_VARIABLE) or None
 
 
 @contextlib.contextmanager
@@ -97,6 +91,34 @@ def join(context: Context, say: Say) -> Iterator[Connection]:
             ) from error
         client = stack.enter_context(_client_of(description))
         yield Connection(client, how, hold, resources)
+
+
+def describe_external(address: str) -> dict[str, Any]:
+    """What the cluster at ``address``, which is not ours, says of itself.
+
+    Raises:
+        SessionError: where it cannot be reached.
+    """
+    _quieten()
+    with _client(address) as client:
+        told = client.scheduler_info(n_workers=-1)
+    workers = [
+        {
+            "host": worker["host"],
+            "cpus": worker["resources"].get("CPU", worker["nthreads"]),
+            "memory": int(worker["resources"].get("MEMORY", worker["memory_limit"] or 0)),
+            "gpus": int(worker["resources"].get("GPU", 0)),
+        }
+        for worker in told["workers"].values()
+    ]
+    return {
+        "state": "alive",
+        "name": address,
+        "kind": "external",
+        "host": address.partition("://")[2].rpartition(":")[0],
+        "address": address,
+        "workers": workers,
+    }
 
 
 def _import_engine() -> None:

@@ -90,15 +90,17 @@ def end(socket: Path) -> None:
 
 
 def attach_command(socket: Path, name: str) -> list[str]:
-    """A command that attaches a terminal to the session, read-only."""
-    return ["tmux", "-S", str(socket), "attach-session", "-r", "-t", f"={name}"]
+    """A command that attaches a terminal to the session, read-only, inside another tmux too."""
+    # No "=" before the name: some shells expand a word that begins with it. There is no other
+    # session on this server whose name could begin like this one's.
+    command = ["tmux", "-S", str(socket), "attach-session", "-r", "-t", name]
+    return ["env", "-u", "TMUX", "-u", "TMUX_PANE", *command]
 
 
 def attach(socket: Path, name: str) -> NoReturn:
-    """Become the command that attaches; inside another tmux too."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("TMUX", "TMUX_PANE")}
+    """Become the command that attaches."""
     command = attach_command(socket, name)
-    os.execvpe(command[0], command, environment)  # noqa: S606 (no shell)
+    os.execvp(command[0], command)  # noqa: S606 (no shell)
 
 
 def _server(socket: Path):  # type: ignore[no-untyped-def]  # importing the type takes 0.1 s

@@ -26,12 +26,12 @@ BAD: dict[str, tuple[str, dict[str, str], str]] = {
     "empty": (
         "",
         {},
-        "astra.yaml is empty: declare what it makes under 'outputs', or run lc init.",
+        "astra.yaml is empty: declare what it makes under 'outputs'.",
     ),
     "only a comment": (
         "# nothing yet\n",
         {},
-        "astra.yaml is empty: declare what it makes under 'outputs', or run lc init.",
+        "astra.yaml is empty: declare what it makes under 'outputs'.",
     ),
     "a list": (
         "- a\n- b\n",

@@ -25,7 +25,7 @@ def spec(command: str, source: str = "data/raw.csv") -> str:
 def named(project: Project, command: str) -> set[str]:
     """The files that a command names."""
     output = project.spec(spec(command)).output("x")
-    return set(Sources(project.root).named(output))
+    return set(Sources(project.root).of(output))
 
 
 @pytest.fixture
@@ -224,6 +224,6 @@ def test_a_fresh_file_is_read_again(project: Project, reads: list[str]) -> None:
 def test_a_file_that_vanishes(project: Project, tmp_path: Path) -> None:
     output = project.spec(spec("cat src/fit.py")).output("x")
     sources = Sources(project.root)
-    assert set(sources.named(output)) == {"src/fit.py"}
+    assert set(sources.of(output)) == {"src/fit.py"}
     (project.root / "src/fit.py").unlink()
-    assert set(Sources(project.root).named(output)) == set()
+    assert set(Sources(project.root).of(output)) == set()

@@ -124,12 +124,12 @@ class Analysis:
     def began(self, name: str) -> None:
         """Wait until a recipe has made the file ``name`` outside the project."""
         path = self.place / name
-        ended = [program for program in self._programs if program.poll() is not None]
+        running = [program for program in self._programs if program.poll() is None]
         wait_until(
-            lambda: path.exists() or any(p.poll() is not None for p in self._programs if p not in ended),
+            lambda: path.exists() or any(each.poll() is not None for each in running),
             f"a recipe has written {name}",
         )
-        assert path.exists(), [p.communicate() for p in self._programs if p not in ended]
+        assert path.exists(), [each.communicate() for each in running if each.poll() is not None]
 
     def open(self, name: str) -> None:
         """Make the file ``name`` outside the project, which a recipe waits for."""

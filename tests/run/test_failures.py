@@ -28,8 +28,8 @@ def test_failure_is_told_with_its_last_lines_and_the_rest_is_made(analysis: Anal
         f"baseline/bad: FAILED, exit code 3\n  its last lines:\n{lines}  its whole log: {log}\n"
         "baseline/after: blocked by baseline/bad\nbaseline/last: blocked by baseline/bad\n"
     )
-    assert re.search(r"lc: 2 made, 1 failed, 2 blocked in [\d.]+ s; mend what failed, and run again\n$",
-                     told)
+    counted = r"lc: 2 made, 1 failed, 2 blocked in [\d.]+ s; mend what failed, and run again\n$"
+    assert re.search(counted, told)
     assert sorted(analysis.made()) == ["bad", "better", "good"]
     whole = (analysis.root / log).read_text()
     assert "$ echo bad >>" in whole
@@ -66,9 +66,7 @@ def test_failure_in_json(analysis: Analysis) -> None:
 @pytest.mark.parametrize("suffix", ["txt", ""], ids=["file", "directory"])
 def test_previous_result_stays_when_its_remaking_fails(analysis: Analysis, suffix: str) -> None:
     there = "{output}" if suffix else "{output}/file"
-    command = (
-        f'test ! -e {there}; echo $SAYS > {there}; exit "$CODE"'
-    )
+    command = f'test ! -e {there}; echo $SAYS > {there}; exit "$CODE"'
     analysis.spec(output("x", command, suffix=suffix))
     path = analysis.path("x", suffix=suffix)
     file = path if suffix else path / "file"

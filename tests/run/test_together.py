@@ -14,15 +14,17 @@ _WAITS = 'touch "$PLACE/begun"; until [ -e "$PLACE/gate" ]; do sleep 0.05; done;
 def test_sixteen_at_the_same_instant_make_each_output_once(alone: Analysis) -> None:
     alone.spec(
         output("a", "sleep 0.3; echo a > {output}"),
-        *(output(f"b{n}", f"cat {{inputs.a}} > {{output}}; echo {n} >> {{output}}", ("a",))
-          for n in range(4)),
+        *(
+            output(f"b{n}", f"cat {{inputs.a}} > {{output}}; echo {n} >> {{output}}", ("a",))
+            for n in range(4)
+        ),
         output("c", "cat {inputs} > {output}", ("b0", "b1", "b2", "b3")),
     )
     runs = [alone.begin("--json") for _ in range(16)]
     told = [run.communicate(timeout=100) for run in runs]
     assert [run.returncode for run in runs] == [0] * 16, told
     assert [errors for _, errors in told] == [b""] * 16
-    assert Counter(alone.made()) == {name: 1 for name in ("a", "b0", "b1", "b2", "b3", "c")}
+    assert Counter(alone.made()) == dict.fromkeys(("a", "b0", "b1", "b2", "b3", "c"), 1)
     summaries = [json.loads(out.splitlines()[-1]) for out, _ in told]
     assert sum(each["made"] for each in summaries) == 6
     assert all(each["made"] + each["up_to_date"] == 6 for each in summaries)
@@ -84,8 +86,9 @@ def test_run_that_is_interrupted_lets_the_other_one_make_it(analysis: Analysis) 
 def test_input_is_not_remade_while_it_is_read(analysis: Analysis) -> None:
     analysis.spec(
         output("a", "date +%s%N > {output}"),
-        output("b", "head -c 5 {inputs.a} > {output}; " + _WAITS + "cat {inputs.a} > {output}",
-               ("a",)),
+        output(
+            "b", "head -c 5 {inputs.a} > {output}; " + _WAITS + "cat {inputs.a} > {output}", ("a",)
+        ),
     )
     reader = analysis.begin()
     analysis.began("begun")
