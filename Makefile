@@ -30,7 +30,7 @@ demo:
 	@examples/hubble/demo.sh
 
 test:
-	@scripts/setup.sh tmux tox
+	@scripts/setup.sh tmux podman tox
 	@own=$$(.venv/bin/python -c 'import sys; print("py%d%d" % sys.version_info[:2])'); \
 	case ",$(ENVS)," in *",$$own,"*) envs=$(ENVS);; *) envs=$(ENVS),$$own;; esac; \
 	$(tox) -e "lint,type,$$envs"

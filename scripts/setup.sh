@@ -3,6 +3,7 @@
 #
 #   scripts/setup.sh PART...      PART is one of
 #     tmux      a tmux that is new enough
+#     podman    podman, for the tests of containers, where it is had for the asking
 #     package   lightcone, editable, in .venv
 #     tox       tox in .venv
 #     example   examples/hubble/.venv with what the example needs
@@ -150,6 +151,17 @@ setup_tmux() {
     fail "tmux $oldest_tmux or later is needed and could not be installed here; install it by hand (it is called tmux with apt, dnf, brew and conda), then run make again."
 }
 
+# Without it these tests are skipped, so that nobody is asked for a password and nothing fails.
+setup_podman() {
+    if has podman && has busybox; then
+        return
+    fi
+    if [ "$(id -u)" -eq 0 ] && has apt-get; then
+        system_install podman runc busybox-static && return
+    fi
+    say "podman or busybox is not installed: the tests of containers that need them are skipped"
+}
+
 # ---- Virtual environments --------------------------------------------------------------------------
 
 # What the content of an environment follows from; where that has changed, it is brought up to date.
@@ -222,11 +234,11 @@ setup_example() {
     printf '%s' "$stamp" >"$own/.venv/.example"
 }
 
-[ $# -gt 0 ] || fail "say what to set up: tmux, package, tox or example."
+[ $# -gt 0 ] || fail "say what to set up: tmux, podman, package, tox or example."
 for part in "$@"; do
     case $part in
-        tmux | package | tox | example) ;;
-        *) fail "there is no part called '$part'; there are tmux, package, tox and example." ;;
+        tmux | podman | package | tox | example) ;;
+        *) fail "there is no part called '$part'; there are tmux, podman, package, tox and example." ;;
     esac
 done
 # One at a time: two makes started together would build the same environment. Held until this script

@@ -230,17 +230,26 @@ class Claim:
             if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
                 path.rmdir()
             else:
-                partial = state / PARTIAL
-                _remove(partial)
-                partial.mkdir()
-                write_atomically(partial / _MADE_FOR, identity.encode(), mode=0o666, durable=False)
-                os.rename(path, partial / path.name)
+                self._keep_partial(identity)
         if os.path.lexists(kept):
             os.rename(kept, path)
             fsync_directory(path.parent)
         with contextlib.suppress(FileNotFoundError):
             os.rename(self._previous / MANIFEST, self._manifest)
         fsync_directory(state)
+
+    def _keep_partial(self, identity: str) -> None:
+        partial, path = self.output.state_dir / PARTIAL, self.output.path
+        _remove(partial)
+        try:
+            partial.mkdir()
+            os.rename(path, partial / path.name)
+        except OSError:
+            # On a full disk there may be no room for it, and the result before it comes first.
+            _remove(path)
+            return
+        with contextlib.suppress(OSError):
+            write_atomically(partial / _MADE_FOR, identity.encode(), mode=0o666, durable=False)
 
     def _forget(self) -> None:
         self._journal.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from collections.abc import Mapping, Sequence, Set
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lightcone.analysis import older
+from lightcone.analysis.failure import FAILURE, products_of, read_failure
 from lightcone.analysis.garbage import no_garbage
 from lightcone.analysis.hashes import Hashes
 from lightcone.analysis.identity import changes, identify
@@ -22,7 +22,6 @@ from lightcone.analysis.sources import Sources
 
 __all__ = ["FAILURE", "Assessment", "State", "assess", "plan"]
 
-FAILURE = "failure.json"
 _SHOWN = 3
 
 
@@ -138,11 +137,12 @@ def _assess(
     reasons, gone = _reasons(output, found, parts, versions, sources)
     failure = None
     if reasons and not (waiting and gone):
-        failure = _read_failure(output.state_dir)
+        failure = read_failure(output.state_dir)
     if failure is not None:
-        mine = _without_products(parts, failure, output)
-        if mine is not parts:
-            parts = mine
+        products = products_of(failure, output) & parts.files.keys()
+        if products:
+            files = {name: stamp for name, stamp in parts.files.items() if name not in products}
+            parts = replace(parts, files=files)
             reasons, gone = _reasons(output, found, parts, versions, sources)
     if waiting and not gone:
         reasons += _to_be_remade(waiting)
@@ -159,15 +159,6 @@ def _assess(
     if failure is not None and failure.get("identity") == parts.identity:
         state, why = _describe_failure(failure)
     return Assessment(output, state, why, parts, manifest)
-
-
-def _without_products(parts: Parts, failure: Mapping[str, Any], output: Output) -> Parts:
-    """The parts without what the same recipe wrote when it failed."""
-    products = failure.get("products")
-    if failure.get("template") != output.template or not isinstance(products, list):
-        return parts
-    files = {name: stamp for name, stamp in parts.files.items() if name not in products}
-    return parts if len(files) == len(parts.files) else replace(parts, files=files)
 
 
 def _reasons(
@@ -200,15 +191,6 @@ def _to_be_remade(names: list[str]) -> list[str]:
         return [f"input {names[0]} is to be remade"]
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return [f"inputs {', '.join(names[:_SHOWN])}{more} are to be remade"]
-
-
-def _read_failure(state_dir: Path) -> dict[str, Any] | None:
-    try:
-        with open(os.path.join(state_dir, FAILURE), "rb") as file:
-            record = json.loads(file.read())
-    except (OSError, ValueError, RecursionError):
-        return None
-    return record if isinstance(record, dict) else None
 
 
 def _describe_failure(record: dict[str, Any]) -> tuple[State, str]:

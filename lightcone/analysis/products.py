@@ -1,16 +1,19 @@
 """Side products: files that a command names and its recipe writes, a log for instance.
 
 They must not make an output stale, or every run would. What a command shows to be written (``>``,
-``tee``) does not count as a source anyway. Of other files a recipe shows it by running: one that
-was not there when it began, and is there when it has ended, is its product. It stays one for as
-long as the recipe names it and is not itself changed. A file that was there and has changed may
-have been edited by somebody, and is only reported as such; nor is a script ever a product.
+``tee``) is no source anyway. Of other files a recipe shows it by running: one that was not there
+when it began, and is there when it has ended, is its product. It stays one for as long as it is
+there and the recipe that names it is declared as it was; after that, if it changed again. A file
+that was there at first and has changed may have been edited by somebody, and is only reported as
+such; nor is a script ever a product.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
+from lightcone.analysis.failure import products_of, read_failure
 from lightcone.analysis.imports import is_script
 from lightcone.analysis.manifest import Manifest, Parts, read
 from lightcone.analysis.mentions import Mentions
@@ -24,7 +27,7 @@ __all__ = ["Products"]
 class Products:
     """The files that one recipe names, from before it runs until it has.
 
-    Made before the previous result is set aside, whose manifest says what it knew.
+    To be made before the previous result is set aside, whose manifest says what it knew.
     """
 
     def __init__(self, output: Output, parts: Parts) -> None:
@@ -32,33 +35,35 @@ class Products:
         self._parts = parts
         self._before = set(self._named())
         recorded = read(output.state_dir)
-        self._known = () if recorded is None else recorded.products
+        failure = read_failure(output.state_dir)
+        self._known = set(recorded.products) if recorded is not None else set()
+        self._known |= products_of(failure, output) if failure is not None else set()
+
+    def found(self, changed: Iterable[str] = ()) -> list[str]:
+        """The products, now that the recipe has ended; ``changed`` are sources that changed."""
+        there = set(self._named())
+        sources = self._parts.files.keys() - set(changed)
+        made = (there - self._before) | (self._known & there)
+        return sorted(name for name in made - sources if not is_script(name))
 
     def enter(self, manifest: Manifest) -> Manifest:
-        """``manifest`` with the products and what was disturbed, now that the recipe has run."""
+        """``manifest``, with the products and with those sources that changed meanwhile."""
         try:
-            disturbed = self._changed()
+            changed = self._changed()
         except LightconeError:
             return manifest
-        parts = manifest.parts
-        there = self._named()
-        made = set(there) - self._before - parts.files.keys()
-        kept = {
-            name
-            for name in self._known
-            if name in there and (name not in parts.files or name in disturbed)
-        }
-        products = sorted(name for name in made | kept if not is_script(name))
-        if not products and not disturbed:
-            return manifest
-        files = {name: stamp for name, stamp in parts.files.items() if name not in products}
-        parts = replace(parts, files=files)
+        products = self.found(set(changed) & self._known)
+        files = manifest.parts.files
+        parts = replace(
+            manifest.parts,
+            files={name: stamp for name, stamp in files.items() if name not in products},
+        )
         return replace(
             manifest,
             parts=parts,
             identity=parts.identity,
             products=tuple(products),
-            disturbed=tuple(name for name in disturbed if name not in products),
+            disturbed=tuple(name for name in changed if name not in products),
         )
 
     def _named(self) -> tuple[str, ...]:

@@ -18,6 +18,8 @@ from lightcone.cluster.guard import descendants
 __all__ = ["CommandGroup", "Usage"]
 
 _CHUNK = 65536
+_TICK = 0.01
+_MARGIN = 2.0
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,18 @@ class CommandGroup:
         """
         process = self._process
         assert process is not None
+        try:
+            return self._wait(process, sink, grace)
+        except BaseException:
+            # Nobody would look after it any more.
+            self.end(signal.SIGKILL)
+            if not self._reaped:
+                self._reap(process, 0.0)
+            raise
+
+    def _wait(
+        self, process: subprocess.Popen[bytes], sink: Callable[[str, bytes], None], grace: float
+    ) -> int:
         with selectors.DefaultSelector() as selector:
             ended = _exit_descriptor(process.pid)
             selector.register(ended, selectors.EVENT_READ)
@@ -158,8 +172,9 @@ class CommandGroup:
         deadline, signum = time.monotonic() + grace, signal.SIGTERM
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signum)
-            while True:
-                time.sleep(0.01)
+            # What is left for long after having been killed is dead and waits for its parent.
+            while time.monotonic() < deadline + _MARGIN:
+                time.sleep(_TICK)
                 late = time.monotonic() > deadline
                 os.killpg(process.pid, signal.SIGKILL if late else 0)
         return process.returncode

@@ -18,6 +18,7 @@ from lightcone.analysis import manifest as manifests
 from lightcone.analysis.claims import Busy, Claim, read_inputs
 from lightcone.analysis.manifest import Manifest
 from lightcone.analysis.plan import FAILURE
+from lightcone.analysis.products import Products
 from lightcone.cluster.commands import Cause, Ended, Task, current_task
 from lightcone.cluster.keeper import Keeper
 from lightcone.errors import LightconeError
@@ -42,10 +43,12 @@ def make(order: Order) -> None:
     """
     with current_task() as task:
         told: dict[str, Any]
+        making = _Making(task, order)
         try:
-            told = _Making(task, order).run()
+            told = making.run()
         except (OSError, LightconeError) as error:
             told = {"result": Result.FAILED, "reason": _sentence(error)}
+            making.record_failure(told)
         reason = f", {told['reason']}" if "reason" in told else ""
         _logger.info("%s: %s%s", order.output.name, told["result"].value, reason)
         # Messages cross the network as plain values.
@@ -101,6 +104,7 @@ class _Making:
         if self.output.container is not None:
             variables = environment.for_command(run, self.order.cpus, (), self.output.name)
             self.container = Container.choose(self.output, variables)
+        products = Products(self.output, self.order.parts)
         started = datetime.now(UTC)
         claim.set_aside(
             str(run["name"]), umask, self.order.parts.identity, resume=self.order.resume
@@ -114,14 +118,14 @@ class _Making:
             told = self._verdict(ended, tail)
             if told is None:
                 manifests.flush(self.output.path)
-                claim.commit(self._manifest(claim, started, ended))
+                claim.commit(products.enter(self._manifest(claim, started, ended)))
                 (self.state / FAILURE).unlink(missing_ok=True)
                 return {"result": Result.MADE, "seconds": ended.seconds}
         except BaseException:
             claim.put_back()
             raise
         claim.put_back()
-        self._record_failure(told)
+        self.record_failure(told)
         return told
 
     def _execute(
@@ -139,7 +143,9 @@ class _Making:
             stream = LineStream(tell, tail)
 
             def sink(_: str, data: bytes) -> None:
-                log.write(data)
+                # A disk that is too full for the log may yet have room for the result.
+                with contextlib.suppress(OSError):
+                    log.write(data)
                 stream.feed(data)
 
             with self._launched(variables, umask, hold) as (argv, held):
@@ -154,7 +160,8 @@ class _Making:
                     hold=held,
                 )
             stream.finish()
-            log.write(_ending(ended, self._usage(ended)).encode())
+            with contextlib.suppress(OSError):
+                log.write(_ending(ended, self._usage(ended)).encode())
         return ended, list(tail)
 
     @contextlib.contextmanager
@@ -240,9 +247,12 @@ class _Making:
             "peak_memory": ended.usage.peak_memory,
         }
 
-    def _record_failure(self, told: dict[str, Any]) -> None:
+    def record_failure(self, told: dict[str, Any]) -> None:
+        """Leave word, for ``lc status``, of why the output could not be made."""
         record = {
             "identity": self.order.parts.identity,
+            "template": self.output.template,
+            "products": products,
             "exit_code": told.get("exit_code"),
             "reason": told["reason"],
             "interrupted": told["result"] is Result.INTERRUPTED,
