@@ -24,6 +24,7 @@ __all__ = [
     "external_address",
     "find_root",
     "here",
+    "of",
     "runtime_directory",
 ]
 
@@ -156,7 +157,15 @@ def here(start: Path | None = None) -> Context:
         raise SpecError(
             "The working directory no longer exists: go to the project's directory."
         ) from error
-    root = find_root(start)
+    return of(find_root(start))
+
+
+def of(root: Path) -> Context:
+    """The context of a directory, given as its real path, whether or not there is a project.
+
+    Raises:
+        SettingsError: where a setting cannot be used.
+    """
     settings = load_settings(root)
     key = hashlib.sha256(os.fsencode(root)).hexdigest()[:8]
     return Context(

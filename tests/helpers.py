@@ -263,7 +263,7 @@ class Sandbox:
 
 
 def _part(process: psutil.Process) -> str | None:
-    line = process.cmdline()
+    line: list[str] = process.cmdline()
     if process.name().startswith("tmux"):
         return "tmux" if any(word.endswith("/session/tmux.conf") for word in line) else None
     program = next((word for word in line if word.startswith("distributed.cli.dask_")), None)

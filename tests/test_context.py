@@ -38,7 +38,9 @@ def test_root_is_a_real_path(project: Path, tmp_path: Path) -> None:
 
 
 def test_no_root(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match=f"no astra.yaml in {tmp_path.resolve()} or above it: go to"):
+    with pytest.raises(
+        SpecError, match=f"no astra.yaml in {tmp_path.resolve()} or above it: go to"
+    ):
         find_root(tmp_path)
     (tmp_path / "astra.yaml").mkdir()
     with pytest.raises(SpecError):
@@ -169,9 +171,7 @@ def test_directory_of_sockets_that_others_may_enter_is_closed(sandbox: Sandbox) 
 
 def test_socket_path_that_is_too_long(sandbox: Sandbox) -> None:
     runtime = sandbox.base / ("long" * 25)
-    result = sandbox.lc(
-        "session", "start", check=3, env={"LIGHTCONE_RUNTIME_DIR": str(runtime)}
-    )
+    result = sandbox.lc("session", "start", check=3, env={"LIGHTCONE_RUNTIME_DIR": str(runtime)})
     assert re.search(r"has \d+ bytes, more than the \d+ that this system allows", result.stderr)
     assert result.stderr.endswith("set LIGHTCONE_RUNTIME_DIR to a short path that is yours.\n")
     assert sandbox.processes() == []

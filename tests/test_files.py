@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from lightcone import files
 from lightcone.errors import SessionError
 from lightcone.files import Lock, check_locks, private_directory, write_atomically
 from tests.helpers import wait_until
@@ -201,7 +200,7 @@ def test_lock_file_that_cannot_be_opened(tmp_path: Path) -> None:
     (tmp_path / "real").touch()
     (tmp_path / "link").symlink_to("real")
     for path in (tmp_path / "missing" / "lock", tmp_path / "link"):
-        with pytest.raises(SessionError, match="cannot be opened .* set LIGHTCONE_SCRATCH"):
+        with pytest.raises(SessionError, match=r"cannot be opened .* set LIGHTCONE_SCRATCH"):
             Lock(path).acquire()
 
 
@@ -217,7 +216,7 @@ def test_file_system_without_locks_is_refused(
     def none(_: int, __: int) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(files.fcntl, "flock", none)
+    monkeypatch.setattr(fcntl, "flock", none)
     with pytest.raises(SessionError, match=f"{tmp_path} has no working file locks: set LIGHTCONE"):
         check_locks(tmp_path)
 
@@ -231,6 +230,6 @@ def test_file_system_whose_locks_exclude_nobody_is_refused(
         if operation & fcntl.LOCK_UN:
             real(descriptor, operation)
 
-    monkeypatch.setattr(files.fcntl, "flock", everybody)
+    monkeypatch.setattr(fcntl, "flock", everybody)
     with pytest.raises(SessionError, match="no working file locks"):
         check_locks(tmp_path)

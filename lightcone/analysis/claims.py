@@ -261,7 +261,7 @@ def discard_partial(output: Output) -> int:
     partial = output.state_dir / PARTIAL
     size = 0
     for directory, _, names in os.walk(partial):
-        for name in names:
+        for name in set(names) - {_MADE_FOR}:
             with contextlib.suppress(FileNotFoundError):
                 size += os.lstat(os.path.join(directory, name)).st_size
     _remove(partial)

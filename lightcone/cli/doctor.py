@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import platform
 from dataclasses import asdict
+from pathlib import Path
 
 import click
 
 import lightcone
-from lightcone.context import here
+from lightcone.context import here, of
+from lightcone.errors import SpecError
 from lightcone.session.checks import Verdict, check_all
 
 __all__ = ["command"]
@@ -24,7 +26,11 @@ def command(as_json: bool) -> int:
 
     Exits with 1 where a check failed. What it prints can be pasted into a report of a bug.
     """
-    checks = check_all(here())
+    try:
+        context = here()
+    except SpecError:
+        context = of(Path.cwd())  # it is about the machine, whatever the directory
+    checks = check_all(context)
     system = f"lightcone {lightcone.__version__} on {platform.platform()}"
     failed = any(check.verdict is Verdict.FAILURE for check in checks)
     if as_json:

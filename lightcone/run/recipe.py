@@ -63,6 +63,7 @@ class _Making:
         self.output = order.output
         self.state = order.output.state_dir
         self.container: Container | None = None
+        self.products: Products | None = None
 
     def run(self) -> dict[str, Any]:
         run = self.task.describe_run(self.order.run)
@@ -104,7 +105,7 @@ class _Making:
         if self.output.container is not None:
             variables = environment.for_command(run, self.order.cpus, (), self.output.name)
             self.container = Container.choose(self.output, variables)
-        products = Products(self.output, self.order.parts)
+        self.products = Products(self.output, self.order.parts)
         started = datetime.now(UTC)
         claim.set_aside(
             str(run["name"]), umask, self.order.parts.identity, resume=self.order.resume
@@ -118,7 +119,7 @@ class _Making:
             told = self._verdict(ended, tail)
             if told is None:
                 manifests.flush(self.output.path)
-                claim.commit(products.enter(self._manifest(claim, started, ended)))
+                claim.commit(self.products.enter(self._manifest(claim, started, ended)))
                 (self.state / FAILURE).unlink(missing_ok=True)
                 return {"result": Result.MADE, "seconds": ended.seconds}
         except BaseException:
@@ -252,7 +253,7 @@ class _Making:
         record = {
             "identity": self.order.parts.identity,
             "template": self.output.template,
-            "products": products,
+            "products": [] if self.products is None else self.products.found(),
             "exit_code": told.get("exit_code"),
             "reason": told["reason"],
             "interrupted": told["result"] is Result.INTERRUPTED,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -85,6 +86,9 @@ class PlainReporter(Reporter):
     def __init__(self, stream: TextIO | None = None) -> None:
         super().__init__()
         self.stream = stream or sys.stdout
+        if isinstance(self.stream, io.TextIOWrapper):
+            # Recipes print what they like, which not every terminal can write.
+            self.stream.reconfigure(errors="replace")
 
     def say(self, text: str) -> None:
         """Show a line."""

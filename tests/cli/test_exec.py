@@ -18,9 +18,9 @@ from tests.helpers import Sandbox, is_alive, wait_until
 _ENDLESS = "echo $$; while :; do sleep 0.1; done"
 
 
-def _begin(sandbox: Sandbox, script: str, **options: object) -> tuple[subprocess.Popen[bytes], int]:
+def _begin(sandbox: Sandbox, script: str) -> tuple[subprocess.Popen[bytes], int]:
     """Start a command whose first line is its process id."""
-    caller = sandbox.popen("exec", "--", "sh", "-c", script, **options)
+    caller = sandbox.popen("exec", "--", "sh", "-c", script)
     assert caller.stdout is not None
     line = caller.stdout.readline()
     assert line, caller.communicate(timeout=30)
@@ -155,10 +155,10 @@ def test_mistakes_in_the_call_are_ours(shared: Sandbox, arguments: tuple[str, ..
 
 def test_commands_run_beside_each_other_as_far_as_the_cpus_go(shared: Sandbox) -> None:
     """Four quarters of a processor run at once: each waits for the others."""
-    script = f"echo $$; : > {shared.base}/$$.here; until [ -e {shared.base}/go ]; do sleep 0.05; done"
-    callers = [
-        shared.popen("exec", "--cpus", "0.25", "--", "sh", "-c", script) for _ in range(4)
-    ]
+    script = (
+        f"echo $$; : > {shared.base}/$$.here; until [ -e {shared.base}/go ]; do sleep 0.05; done"
+    )
+    callers = [shared.popen("exec", "--cpus", "0.25", "--", "sh", "-c", script) for _ in range(4)]
     wait_until(lambda: len(list(shared.base.glob("*.here"))) == 4, "all four run")
     (shared.base / "go").touch()
     for caller in callers:
@@ -212,10 +212,10 @@ def test_interrupt_of_a_command_that_waits_for_its_turn(shared: Sandbox) -> None
     holder = shared.popen(
         "exec", "--cpus", cpus, "--", "sh", "-c", f"until [ -e {gate} ]; do sleep 0.05; done"
     )
-    wait_until(lambda: _runs(shared) == 1, "the first one has begun")
+    wait_until(lambda: len(shared.status()["runs"]) == 1, "the first one has begun")
     never = shared.base / "never"
     waiting = shared.popen("exec", "--cpus", cpus, "--", "touch", str(never))
-    wait_until(lambda: _runs(shared) == 2, "the second one waits")
+    wait_until(lambda: len(shared.status()["runs"]) == 2, "the second one waits")
     waiting.send_signal(signal.SIGINT)
     waiting.communicate(timeout=30)
     assert waiting.returncode == 130
@@ -223,13 +223,6 @@ def test_interrupt_of_a_command_that_waits_for_its_turn(shared: Sandbox) -> None
     assert holder.wait(timeout=60) == 0
     assert _exec(shared, "true").returncode == 0
     assert not never.exists()
-
-
-def _runs(sandbox: Sandbox) -> int:
-    import json
-
-    (told,) = json.loads(sandbox.lc("session", "list", "--json").stdout)
-    return len(told["runs"])
 
 
 @pytest.mark.parametrize("ignoring", [False, True], ids=["plain", "ignoring TERM"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import signal
 import subprocess
@@ -224,7 +225,9 @@ def test_members_lock_is_held_until_guard_and_program_are_gone(
 ) -> None:
     members = tmp_path / "members"
     options = [f"--members={members}", "--", "sh", "-c"]
-    process = _start(started, *options, f'trap "" TERM; echo $$; exec {sys.executable} -c "{_STAY}"')
+    process = _start(
+        started, *options, f'trap "" TERM; echo $$; exec {sys.executable} -c "{_STAY}"'
+    )
     pid = int(_line(process))
     assert not _is_free(members)
     process.kill()
@@ -239,10 +242,9 @@ _STAY = "import signal; signal.signal(15, signal.SIG_IGN); signal.pause()"
 
 
 def _is_free(path: Path) -> bool:
-    with open(path) as file:
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
+    with open(path) as file, contextlib.suppress(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
     return False
 
 
@@ -274,7 +276,7 @@ def test_restarts_more_slowly_each_time_and_gives_up_after_five(tmp_path: Path) 
     assert result.returncode == 9
     assert "five bad ends within a minute: giving up" in result.stdout
     times = [float(line) for line in (tmp_path / "runs").read_text().split()]
-    pauses = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert len(times) == 5
     for pause, least in zip(pauses, (0.1, 0.4, 1.6, 6.4), strict=True):
         assert pause >= least
@@ -307,7 +309,9 @@ def test_restart_ends_what_the_last_one_left(
 ) -> None:
     """A second worker beside the first one's commands would be two writers."""
     first = tmp_path / "first"
-    script = f"[ -e {first} ] && exit 0; sh -c '{_WAIT}' & echo $! > {first}; kill -USR1 $PPID; exit 1"
+    script = (
+        f"[ -e {first} ] && exit 0; sh -c '{_WAIT}' & echo $! > {first}; kill -USR1 $PPID; exit 1"
+    )
     result = _run("--restart", "--", "sh", "-c", script)
     assert result.returncode == 0
     assert not is_alive(int(first.read_text()))

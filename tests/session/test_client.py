@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -30,9 +29,8 @@ _CLUSTER = """\
 import sys
 from distributed import LocalCluster
 if __name__ == "__main__":
-    with LocalCluster(
-        n_workers=1, threads_per_worker=1, dashboard_address=None, protocol="tcp://", processes=False
-    ) as cluster:
+    size = {"n_workers": 1, "threads_per_worker": 1, "processes": False}
+    with LocalCluster(dashboard_address=None, protocol="tcp://", **size) as cluster:
         print(cluster.scheduler_address, flush=True)
         sys.stdin.read()
 """
@@ -99,14 +97,3 @@ def test_cluster_of_ones_own_that_is_not_there(sandbox: Sandbox, address: str) -
     assert result.stderr.endswith("or unset that variable.\n")
     assert len(result.stderr.splitlines()) == 1
     assert sandbox.processes() == []
-
-
-def test_this_process_is_not_changed_by_importing(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = dict(os.environ)
-    import lightcone.session.client
-
-    assert lightcone.session.client.external_address() is None
-    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tcp://x:1")
-    assert lightcone.session.client.external_address() == "tcp://x:1"
-    monkeypatch.delenv("DASK_SCHEDULER_ADDRESS")
-    assert dict(os.environ) == before

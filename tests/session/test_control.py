@@ -79,9 +79,13 @@ def test_answer_in_pieces(path: Path) -> None:
         assert control.ask(path, "describe") == {"key": "a" * 1000}
 
 
+def _wait(event: threading.Event) -> None:
+    event.wait(10)
+
+
 def test_no_answer_in_time(path: Path) -> None:
     done = threading.Event()
-    with _answering(path, lambda _: done.wait(10) and None):
+    with _answering(path, lambda _: _wait(done)):
         with pytest.raises(TimeoutError):
             control.ask(path, "describe", 0.1)
         done.set()

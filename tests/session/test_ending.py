@@ -51,10 +51,17 @@ def _hang_up_guard(sandbox: Sandbox) -> None:
     os.kill(sandbox.programs()["worker guard"], signal.SIGHUP)
 
 
-ENDINGS = [_stop, _kill_session, _kill_server, _term_scheduler, _interrupt_scheduler, _hang_up_guard]
+_ENDINGS = [
+    _stop,
+    _kill_session,
+    _kill_server,
+    _term_scheduler,
+    _interrupt_scheduler,
+    _hang_up_guard,
+]
 
 
-@pytest.mark.parametrize("ending", ENDINGS, ids=lambda ending: str(ending.__name__).strip("_"))
+@pytest.mark.parametrize("ending", _ENDINGS, ids=lambda ending: str(ending.__name__).strip("_"))
 def test_commands_end_as_they_wish_and_then_everything(
     sandbox: Sandbox, ending: Callable[[Sandbox], None]
 ) -> None:

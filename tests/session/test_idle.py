@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 
 import psutil
@@ -55,9 +57,6 @@ def test_held_results_are_a_use(sandbox: Sandbox) -> None:
             sys.stdin.read()
             assert future.result(timeout=30) == 3
     """
-    import subprocess
-    import sys
-
     holder = subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=sandbox.project,

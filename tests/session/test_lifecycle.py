@@ -43,7 +43,9 @@ def test_started_again_after_its_end(sandbox: Sandbox) -> None:
     first = sandbox.start()
     sandbox.lc("session", "stop")
     second = sandbox.lc("session", "start")
-    assert re.search(r"lc: the last session ended .* ago: stopped by 'lc session stop'\n", second.stderr)
+    assert re.search(
+        r"lc: the last session ended .* ago: stopped by 'lc session stop'\n", second.stderr
+    )
     told = sandbox.status()
     assert told["state"] == "alive"
     assert told["key"] == first["key"]
