@@ -51,7 +51,7 @@ def adopt(assessment: Assessment, claims: Path, hashes: Path | None = None) -> A
     """Take over a good result of the older tool; any other assessment is returned as it is.
 
     Returns the assessment of what is there then: stale where the bytes turn out to be others than
-    were recorded, or where somebody is making the output just now.
+    were recorded, or where somebody is making or reading the output just now.
 
     Raises:
         SpecError: where a file that the output depends on cannot be read.
@@ -68,7 +68,7 @@ def adopt(assessment: Assessment, claims: Path, hashes: Path | None = None) -> A
     try:
         claim = Claim.take(output, claims)
         if isinstance(claim, Busy):
-            return _not_good(assessment, f"{claim.by} is making it")
+            return _not_good(assessment, f"in use by {claim.by}")
         try:
             found = older.find(output)
             if manifests.read(output.state_dir) is None and isinstance(found, older.Older):

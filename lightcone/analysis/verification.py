@@ -6,10 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from lightcone.analysis import older
 from lightcone.analysis.manifest import Manifest, Unusable, fingerprint, inspect
+from lightcone.analysis.older_data import is_made_as, is_same
 from lightcone.analysis.output import Key, Output
 
 __all__ = ["Finding", "Trouble", "verify"]
+
+
+_OTHER_BYTES = "its bytes are not those that were made"
 
 
 class Trouble(StrEnum):
@@ -34,23 +39,24 @@ def verify(outputs: Sequence[Output]) -> tuple[int, list[Finding]]:
     """How many results were looked at, and what is wrong with them.
 
     An output without a manifest claims nothing, so there is nothing to verify. One that was made
-    from another version of an input than is there now is a broken chain.
+    from another version of an input than is there now is a broken chain. Results of the older
+    tool that no run has taken over yet are held against its own records.
     """
-    found = {output.key: inspect(output.state_dir) for output in outputs}
+    found = {output.key: inspect(output.state_dir) or older.find(output) for output in outputs}
     findings: list[Finding] = []
     for output in outputs:
         manifest = found[output.key]
         if isinstance(manifest, Unusable):
             what = f"its manifest {manifest.reason}"
             findings.append(Finding(output, Trouble.DAMAGED, what))
-        elif manifest is not None:
+        elif isinstance(manifest, Manifest):
             findings += _check(output, manifest, found)
+        elif manifest is not None:
+            findings += _check_older(output, manifest)
     return sum(manifest is not None for manifest in found.values()), findings
 
 
-def _check(
-    output: Output, manifest: Manifest, others: Mapping[Key, Manifest | Unusable | None]
-) -> list[Finding]:
+def _check(output: Output, manifest: Manifest, others: Mapping[Key, object]) -> list[Finding]:
     findings = []
     if manifest.parts.identity != manifest.identity:
         what = "its manifest was changed by hand"
@@ -64,8 +70,7 @@ def _check(
         findings.append(Finding(output, Trouble.MISSING, what))
     else:
         if data.version != manifest.data.version:
-            what = "its bytes are not those that were made"
-            findings.append(Finding(output, Trouble.TAMPERED, what))
+            findings.append(Finding(output, Trouble.TAMPERED, _OTHER_BYTES))
     for given in output.inputs:
         source = manifest.parts.inputs.get(given.id)
         if given.producer is None or source is None:
@@ -75,6 +80,23 @@ def _check(
             what = f"the input {given.id} that it was made from has no record"
             findings.append(Finding(output, Trouble.BROKEN, what))
         elif producer.data.version != source.version:
-            what = f"it was made from another {given.id} than is there now"
-            findings.append(Finding(output, Trouble.BROKEN, what))
+            findings.append(_broken(output, given.id))
     return findings
+
+
+def _check_older(output: Output, record: older.Older) -> list[Finding]:
+    findings = []
+    versions: dict[str, str] = {}
+    if not is_same(output.path, record.data, -1, versions):
+        findings.append(Finding(output, Trouble.TAMPERED, _OTHER_BYTES))
+    for given in output.inputs:
+        version = record.inputs.get(given.id)
+        if given.producer is None or version is None:
+            continue
+        if not is_made_as(given.path, version, versions):
+            findings.append(_broken(output, given.id))
+    return findings
+
+
+def _broken(output: Output, name: str) -> Finding:
+    return Finding(output, Trouble.BROKEN, f"it was made from another {name} than is there now")

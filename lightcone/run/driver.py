@@ -171,6 +171,7 @@ class Driver:
                 for producer in [self.outputs[output.universe, given_.producer]]
             ),
             claims=self.context.claims,
+            scratch=self.context.scratch,
             cpus=given.cpus,
             grace=self.context.settings.grace,
             force=key in self.force,

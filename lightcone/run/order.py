@@ -38,6 +38,7 @@ class Order:
         parts: what determines it, as the driver saw it.
         producers: the produced inputs: id, path, state directory and the version to read.
         claims: the directory of the claims' locks.
+        scratch: the scratch directory, which a container is given.
         cpus: the processors it was given.
         grace: seconds between asking it to end and ending it.
         force: whether a good result is made again.
@@ -50,6 +51,7 @@ class Order:
     parts: Parts
     producers: tuple[tuple[str, Path, Path, str], ...]
     claims: Path
+    scratch: Path
     cpus: float
     grace: float
     force: bool

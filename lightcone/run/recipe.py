@@ -173,8 +173,9 @@ class _Making:
         if self.container is None:
             yield environment.shell(self.output.command, variables), hold
             return
-        scratch = self.order.claims.parent.parent
-        launch = self.container.launch(self.output, variables, umask, scratch, self.task.key)
+        launch = self.container.launch(
+            self.output, variables, umask, self.order.scratch, self.task.key
+        )
         if launch.commands is None:
             yield launch.argv, hold
             return

@@ -219,10 +219,10 @@ def test_a_file_changed_while_it_is_hashed_is_not_trusted(
 def test_foreign_files_are_trusted_once_they_have_aged(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_text("x")
-    data = fingerprint_foreign(path, lambda name: None)
+    data = fingerprint_foreign(path, lambda name, found: None)
     assert data.files[""].mtime_ns == UNTRUSTED
     os.utime(path, ns=(10**18, 10**18))
-    data = fingerprint_foreign(path, lambda name: None)
+    data = fingerprint_foreign(path, lambda name, found: None)
     assert data.files[""].mtime_ns == 10**18
     assert os.listdir(tmp_path) == ["x"]
 
@@ -233,7 +233,7 @@ def test_a_time_in_the_future_is_not_trusted(tmp_path: Path) -> None:
     future = time.time_ns() + 3600 * 10**9
     os.utime(path, ns=(future, future))
     assert fingerprint(path).files[""].mtime_ns == UNTRUSTED
-    assert fingerprint_foreign(path, lambda name: None).files[""].mtime_ns == UNTRUSTED
+    assert fingerprint_foreign(path, lambda name, found: None).files[""].mtime_ns == UNTRUSTED
     assert unchanged(path, fingerprint(path))
 
 

@@ -77,7 +77,7 @@ def project(project: Project) -> Project:
         ("cat part/astra.yaml", "part/astra.yaml"),
         ("echo 'unbalanced > {output}", ""),
         ("cat <<EOF\n      src/lib.py\n      EOF", "src/lib.py"),
-        ("python -m src.fit", ""),
+        ("python -m src.fit", "src/fit.py"),
         ("", ""),
     ],
 )

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
 from collections.abc import Iterator
 
 import pytest
 
-from tests.helpers import Sandbox, wait_until
+from tests.helpers import Sandbox
 from tests.run.analyses import Analysis, interrupt, output
 
 _WAITS = 'touch "$PLACE/begun"; until [ -e "$PLACE/gate" ]; do sleep 0.05; done; echo 1 > {output}'
@@ -20,14 +18,6 @@ _WAITS = 'touch "$PLACE/begun"; until [ -e "$PLACE/gate" ]; do sleep 0.05; done;
 def analysis(shared: Sandbox) -> Iterator[Analysis]:
     """An analysis on the session of the module's tests."""
     project = Analysis(shared)
-    yield project
-    project.close()
-
-
-@pytest.fixture
-def alone(sandbox: Sandbox) -> Iterator[Analysis]:
-    """An analysis without a session so far."""
-    project = Analysis(sandbox)
     yield project
     project.close()
 
@@ -124,21 +114,3 @@ def test_it_changes_nothing_and_needs_neither_a_session_nor_its_engine(sandbox: 
         "[]",
     ]
     assert sorted(sandbox.base.rglob("*")) == before
-
-
-def test_what_everything_being_killed_has_left(alone: Analysis) -> None:
-    alone.spec(output("x", _WAITS))
-    run = alone.begin()
-    alone.began("begun")
-    assert alone.states() == {"x": "running"}
-    pids = [each.pid for each in alone.box.processes()]
-    for signum in (signal.SIGSTOP, signal.SIGKILL):  # so that none of them sees another one die
-        for pid in pids:
-            os.kill(pid, signum)
-    run.wait(timeout=30)
-    wait_until(lambda: not alone.box.processes(), "every process has ended")
-    journal = alone.state("x") / "journal.json"
-    assert journal.exists()
-    assert alone.states() == {"x": "interrupted"}
-    assert alone.why("x") == "the next 'lc run' puts back what was there and makes it"
-    assert journal.exists()
