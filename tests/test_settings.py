@@ -35,6 +35,7 @@ grace = 3
 oversized = "clamp"
 [results]
 layout = "file"
+depend_on = ["config/*.yaml", "src/**/*.R"]
 """
     assert load(tmp_path, text) == Settings(
         idle_timeout=7200.0,
@@ -42,6 +43,7 @@ layout = "file"
         grace=3.0,
         oversized="clamp",
         layout="file",
+        depend_on=("config/*.yaml", "src/**/*.R"),
     )
 
 
@@ -93,6 +95,23 @@ def test_directories_may_name_variables(tmp_path: Path, monkeypatch: pytest.Monk
             "'layout' in {file} is 'tree': use one of auto, file, directory.",
         ),
         ("[run]\noversized = []", "'oversized' in {file} is []: use one of refuse, clamp."),
+        (
+            '[results]\ndepend_on = "a"',
+            "'depend_on' in {file} is 'a': give a list of patterns, as in",
+        ),
+        (
+            "[results]\ndepend_on = [1]",
+            "'depend_on' in {file} is [1]: give a list of patterns, as in",
+        ),
+        ('[results]\ndepend_on = [""]', "'depend_on' in {file} is ['']: give a list of patterns"),
+        (
+            '[results]\ndepend_on = ["a", "/etc/*"]',
+            "'depend_on' in {file} has '/etc/*', which is outside the project: declare such files ",
+        ),
+        (
+            '[results]\ndepend_on = ["b/../../c"]',
+            "'depend_on' in {file} has 'b/../../c', which is outside the project: declare such ",
+        ),
         ('[run]\ngrace = "x"', "'grace' in {file}: 'x' is not a duration"),
     ],
 )
@@ -107,7 +126,9 @@ def test_a_bad_value_is_one_sentence(tmp_path: Path, text: str, sentence: str) -
 
 
 def test_a_bad_variable_says_where(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"^'idle_timeout' in the environment: 'x' is not a"):
+    with pytest.raises(
+        SettingsError, match=r"^'idle_timeout' in LIGHTCONE_IDLE_TIMEOUT: 'x' is not"
+    ):
         load(tmp_path, LIGHTCONE_IDLE_TIMEOUT="x")
 
 

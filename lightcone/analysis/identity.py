@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
 
 from lightcone.analysis.imports import is_script
@@ -58,7 +59,7 @@ def identify(
     )
 
 
-def changes(recorded: Manifest, now: Parts, produced: Collection[str]) -> list[str]:
+def changes(output: Output, recorded: Manifest, now: Parts, produced: Collection[str]) -> list[str]:
     """What has changed, one phrase for each; empty where the identity is the same.
 
     ``produced`` are the inputs that outputs make.
@@ -78,7 +79,8 @@ def changes(recorded: Manifest, now: Parts, produced: Collection[str]) -> list[s
     for name in dict.fromkeys([*before.files, *now.files]):
         then, stamp = before.files.get(name), now.files.get(name)
         if stamp is None:
-            found.append(f"{name} is gone" if not rewritten else f"{name} is no longer used")
+            is_there = os.path.exists(output.root / name)
+            found.append(f"{name} is no longer used" if is_there else f"{name} is gone")
         elif then is None:
             found.append(f"{name} is new")
         elif then.sha256 != stamp.sha256:

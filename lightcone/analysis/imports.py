@@ -22,16 +22,13 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from typing import NamedTuple
 
 __all__ = ["Scripts", "Surroundings", "is_script"]
 
-_BEGINS = r"(?:^[ \t]*|[;:'\"][ \t]*)"
-_FROM = re.compile(
-    _BEGINS + r"from[ \t]+(\.*)[ \t]*([\w.]*)[ \t]*\bimport\b[ \t]*(\([^)]*\)|[^\n#;'\"]+)",
-    re.MULTILINE,
-)
-_IMPORT = re.compile(_BEGINS + r"import[ \t]+([^\n#;'\"]+)", re.MULTILINE)
+_IMPORT = re.compile(r"import\b[ \t]*(\([^)]*\)|[^\n#;'\"]*)")
+_BEFORE = re.compile(r"(?:^|[;:'\"])[ \t]*(?:from[ \t]+(\.*)[ \t]*([\w.]*)[ \t]*)?$")
 _SOURCED = re.compile(
     r"(?:^|[;&|({]|\b(?:then|do|else)[ \t])[ \t]*(?:source|\.)[ \t]+([^\n;&|]+)", re.MULTILINE
 )
@@ -47,6 +44,8 @@ _SHELL = (".sh", ".bash", ".zsh", ".ksh")
 _RUN_BY_PYTHON = re.compile(rb"#!.*\bpython")
 _RUN_BY_SHELL = re.compile(rb"#!.*\b(?:ba|z|k|da)?sh\b")
 _LARGEST = 4 << 20
+# How far before an ``import`` its statement may begin: a line may be as long as the file.
+_FAR = 500
 # Where a module may lie though nothing says so: such a project is installed in place.
 _INSTALLED = ("", "src")
 
@@ -72,8 +71,8 @@ class Surroundings(NamedTuple):
             return self
         added = [_relative(one) for path in paths for one in path.split(":") if one]
         return Surroundings(
-            tuple(dict.fromkeys([*self.directories, *map(os.path.normpath, into)])),
-            tuple(dict.fromkeys([*added, *self.python_path])),
+            tuple(dict.fromkeys([*self.directories, *map(_place, into)])),
+            tuple(dict.fromkeys([*map(_place, added), *self.python_path])),
         )
 
 
@@ -104,13 +103,11 @@ class Scripts:
         self._is_ours = is_ours
         self._asks: dict[str, _Asks] = {}
         self._there: dict[str, bool] = {}
+        self._module = cache(self._look_up)
         self._brought: dict[tuple[str, Surroundings], tuple[str, ...]] = {}
 
     def brought_in(self, script: str, around: Surroundings) -> tuple[str, ...]:
-        """All that ``script``, a path from the root, brings in when it is run, sorted.
-
-        Empty where it is no script or cannot be read.
-        """
+        """All that ``script``, if it is one, brings in when it is run; paths are from the root."""
         key = (script, around)
         if key not in self._brought:
             found = self._follow([_run(script, around)])
@@ -164,7 +161,7 @@ class Scripts:
             for name in self._module(parts, places):
                 yield _Found(name, places, around)
 
-    def _module(self, parts: _Parts, places: tuple[str, ...]) -> list[str]:
+    def _look_up(self, parts: _Parts, places: tuple[str, ...]) -> list[str]:
         """The files of a module, from its outermost package on."""
         if parts[0] not in sys.stdlib_module_names:
             places = (*places, *_INSTALLED)
@@ -222,16 +219,20 @@ def _relative(path: str) -> str:
     return path[computed.end() :] if computed else path
 
 
+def _place(path: str) -> str:
+    place = os.path.normpath(path)
+    return "" if place == "." else place
+
+
 def _imports(text: str) -> Iterator[tuple[int, _Parts]]:
     """Every module that a text imports, with the number of dots before it."""
-    if "import" not in text:
-        return
-    for names in _IMPORT.findall(text):
-        for one in names.split(","):
-            yield from _parts(0, "", one)
-    for dots, module, names in _FROM.findall(text):
-        for one in re.sub(r"#[^\n]*", "", names).strip("()").split(","):
-            yield from _parts(len(dots), module, one)
+    for found in _IMPORT.finditer(text):
+        start = max(0, found.start() - _FAR)
+        before = _BEFORE.search(text[start : found.start()].rpartition("\n")[2])
+        if before is not None:
+            dots, module = before.groups("")
+            for one in re.sub(r"#[^\n]*", "", found[1]).strip("()").split(","):
+                yield from _parts(len(dots), module, one)
 
 
 def _parts(dots: int, module: str, name: str) -> Iterator[tuple[int, _Parts]]:
@@ -245,6 +246,5 @@ def _parts(dots: int, module: str, name: str) -> Iterator[tuple[int, _Parts]]:
 
 def _run_modules(text: str) -> Iterator[_Parts]:
     for name in _MODULE.findall(text) if "-m" in text else ():
-        parts = tuple(part for part in name.split(".") if part)
-        yield parts
-        yield (*parts, "__main__")
+        parts = tuple(filter(None, name.split(".")))
+        yield from (parts, (*parts, "__main__"))

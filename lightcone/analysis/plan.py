@@ -179,7 +179,7 @@ def _reasons(
         return older.judge(output, found, produced, sources.tree_versions), False
     if (found.universe, found.output) != output.key:
         return [f"its manifest is that of {found.universe}/{found.output}"], False
-    reasons = changes(found, parts, produced)
+    reasons = changes(output, found, parts, produced)
     differs = difference(output.path, found.data)
     if differs:
         reasons.insert(0, f"{output.shown} {differs}")

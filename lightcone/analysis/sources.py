@@ -138,7 +138,9 @@ class Sources:
 
         data = fingerprint_foreign(Path(path), known)
         for name in fresh:
-            self._hashes.keep(_join(path, name), data.files[name])
+            full = _join(path, name)
+            self._known[full] = data.files[name]
+            self._hashes.keep(full, data.files[name])
         return data
 
     def _place(self, text: str) -> str:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-import os
 import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from queue import Empty
 from typing import Any
 
 from distributed import Future
@@ -27,7 +27,7 @@ from lightcone.errors import SessionError
 from lightcone.files import Lock
 from lightcone.run.link import Link
 from lightcone.run.order import Order, Result
-from lightcone.run.recipe import make
+from lightcone.run.recipe import LOG, make
 from lightcone.run.report import Reporter
 from lightcone.run.share import Refused, share
 from lightcone.session.client import Connection
@@ -116,15 +116,22 @@ class Driver:
         """
         with self.link.open():
             self.ready.extend(key for key in self.outputs if not self.producers[key])
-            deadline = float("inf")
+            deadline: float | None = None
             while True:
                 while self.ready and self._has_room():
                     self._consider(self.ready.popleft())
                 if not self.open or (self._is_failing() and not self.tasks):
                     return not self.interrupts
-                if self.interrupts and (not self.running or time.monotonic() > deadline):
+                if self.interrupts and not self.running:
                     return False
-                what, value = self.events.get()
+                left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+                try:
+                    what, value = self.events.get(timeout=left)
+                except Empty:
+                    self.reporter.note(
+                        "not every recipe has ended: look at 'lc session logs worker'"
+                    )
+                    return False
                 if what == "interrupt":
                     self._interrupt()
                     deadline = time.monotonic() + self.context.settings.grace + _MARGIN
@@ -210,7 +217,7 @@ class Driver:
         if lock is None:
             time.sleep(_RETRY_ELSEWHERE)
         else:
-            held = Lock(self.context.claims / os.path.basename(lock))
+            held = Lock(self.context.claims / lock)
             with contextlib.suppress(SessionError):
                 held.acquire(shared=shared, timeout=None)
                 held.release()
@@ -262,7 +269,8 @@ class Driver:
             # Not by this run: the worker is closing, and its session may be with it.
             self._again(output, "its worker was asked to end")
         else:
-            self._failed(output, message)
+            log = {"log": str(output.state_dir / LOG)} if "exit_code" in message else {}
+            self._failed(output, message | log)
 
     def _on_lost(self, value: tuple[str, str]) -> None:
         task, reason = value

@@ -140,7 +140,7 @@ class _Making:
             )
 
         with open(self.state / LOG, "wb", buffering=0) as log:
-            log.write(self._heading().encode())
+            log.write(os.fsencode(self._heading()))
             stream = LineStream(tell, tail)
 
             def sink(_: str, data: bytes) -> None:
@@ -200,7 +200,6 @@ class _Making:
             "exit_code": ended.code,
             "seconds": ended.seconds,
             "tail": tail,
-            "log": str(self.state / LOG),
         }
         if ended.cause is Cause.UNWANTED:
             return told | {"result": Result.INTERRUPTED, "reason": "it was interrupted"}
@@ -277,12 +276,14 @@ def _ending(ended: Ended, usage: dict[str, Any]) -> str:
 
 
 def _busy(busy: Busy) -> dict[str, Any]:
-    lock = None if busy.lock is None else str(busy.lock)
+    lock = None if busy.lock is None else busy.lock.name
     return {"result": Result.BUSY, "by": busy.by, "lock": lock, "shared": busy.shared}
 
 
 def _sentence(error: OSError | LightconeError) -> str:
+    text = str(error)
     if isinstance(error, OSError) and error.strerror:
         where = f" ({error.filename})" if error.filename else ""
-        return f"{error.strerror}{where}"
-    return str(error)
+        text = f"{error.strerror}{where}"
+    # A path need not be text, and what crosses the network must be.
+    return text.encode(errors="replace").decode()

@@ -13,6 +13,7 @@ from lightcone.analysis import manifest
 from lightcone.analysis.manifest import Manifest, Parts
 from lightcone.analysis.output import Key, Output
 from lightcone.analysis.plan import Assessment, plan
+from lightcone.analysis.products import Products
 from lightcone.analysis.spec import load_outputs
 from lightcone.settings import Settings, load_settings
 
@@ -87,8 +88,19 @@ class Project:
             if assessment.state == "ok":
                 continue
             assert assessment.parts is not None, assessment.why
-            self.execute(output)
-            self.record(output, assessment.parts)
+            products = Products(output, assessment.parts)
+            try:
+                self.execute(output)
+            except subprocess.CalledProcessError as error:
+                self.fail(
+                    output,
+                    template=output.template,
+                    products=products.found(),
+                    exit_code=error.returncode,
+                    identity=assessment.parts.identity,
+                )
+                raise
+            self.record(output, assessment.parts, products)
             made.append(name)
         return made
 
@@ -103,7 +115,7 @@ class Project:
             if not path.is_symlink():
                 self.age(path)
 
-    def record(self, output: Output, parts: Parts) -> Manifest:
+    def record(self, output: Output, parts: Parts, products: Products | None = None) -> Manifest:
         """Write the manifest of what lies at an output's path."""
         record = Manifest(
             output=output.id,
@@ -113,6 +125,8 @@ class Project:
             data=manifest.fingerprint(output.path),
             made={"started": "2026-11-22T00:00:00+00:00", "seconds": 0.1, "exit_code": 0},
         )
+        if products is not None:
+            record = products.enter(record)
         manifest.write(output.state_dir, record)
         return record
 

@@ -62,6 +62,16 @@ def test_the_format_stays(tmp_path: Path) -> None:
     assert MANIFEST.version == 1
 
 
+def test_what_is_seldom_there(tmp_path: Path) -> None:
+    full = replace(MANIFEST, products=("run.log",), disturbed=("conf/a.yaml", "src/fit.py"))
+    manifests.write(tmp_path, full)
+    assert manifests.read(tmp_path) == full
+    for damage in ("run.log", [1], {"run.log": 1}, 5):
+        written = json.loads((tmp_path / "manifest.json").read_bytes()) | {"products": damage}
+        (tmp_path / "manifest.json").write_text(json.dumps(written))
+        assert manifests.inspect(tmp_path) == Unusable("is damaged")
+
+
 def test_the_identity_stays() -> None:
     assert PARTS.identity == "f1f9b9197ed71f97b5a7069b893feefa56b60aa321f97aa85033acc282668d4c"
     plain = Parts("echo", "echo")

@@ -206,7 +206,7 @@ def newer(path: Path) -> None:
     os.utime(path)
 
 
-def recorded_again(project: Project, name: str, key: str, old: str, new: str) -> None:
+def recorded_again(project: Project, name: str, key: str, old: str, new: str) -> int:
     """Change a record as the older tool would have written it."""
     from lightcone.analysis import older
 
@@ -214,7 +214,7 @@ def recorded_again(project: Project, name: str, key: str, old: str, new: str) ->
     table = json.loads(path.read_text())
     table[key] = table[key].replace(old, new)
     table["code_version"] = older._code_version(older._parse(table, 0))
-    path.write_text(json.dumps(table))
+    return path.write_text(json.dumps(table))
 
 
 @pytest.mark.parametrize("name", CHANGES)

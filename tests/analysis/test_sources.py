@@ -43,6 +43,10 @@ def project(project: Project) -> Project:
         "part/results/baseline/z.csv",
         "docs/results/table.csv",
         "-x",
+        "env/pyvenv.cfg",
+        "env/bin/python",
+        "env/bin/tool",
+        "bin/tool",
     ):
         project.write(name, name)
     project.write("../outside.py", "")
@@ -78,6 +82,16 @@ def project(project: Project) -> Project:
         ("echo 'unbalanced > {output}", ""),
         ("cat <<EOF\n      src/lib.py\n      EOF", "src/lib.py"),
         ("python -m src.fit", "src/fit.py"),
+        ("python src/fit.py > conf/a.yaml", "src/fit.py"),
+        ("python src/fit.py>>conf/a.yaml 2>>'src/two words.py'", "src/fit.py"),
+        ("python src/fit.py &> conf/a.yaml; cat conf/a.yaml", "src/fit.py"),
+        ("python src/fit.py 2>&1 | tee -a conf/a.yaml src/lib.py | sort", "src/fit.py"),
+        ("cd src; python fit.py > lib.py", "src/fit.py"),
+        ("awk '$1>5' conf/a.yaml", "conf/a.yaml"),
+        ("diff <(cat src/lib.py) conf/a.yaml", "src/lib.py conf/a.yaml"),
+        ("./my-tee src/fit.py", "src/fit.py"),
+        ("env/bin/python src/fit.py env/bin/tool", "src/fit.py"),
+        ("bin/tool", "bin/tool"),
         ("", ""),
     ],
 )
@@ -107,6 +121,25 @@ def test_a_container_file_counts(project: Project) -> None:
     assert set(before.files) == {"Containerfile"}
     project.write("Containerfile", "FROM other")
     assert identify(project.output("x"), {}, None).identity != before.identity
+
+
+def test_what_every_output_depends_on(project: Project) -> None:
+    settings = '[results]\ndepend_on = ["conf/**/*.yaml", "./*.R", "results/**", "absent/*"]\n'
+    project.write("lightcone.toml", settings)
+    project.write("conf/deep/b.yaml", "")
+    project.write("conf/deep/b.txt", "")
+    project.write("fit.R", "")
+    output = project.spec(spec("cat src/fit.py")).output("x")
+    before = identify(output, {}, None)
+    assert set(before.files) == {"src/fit.py", "conf/a.yaml", "conf/deep/b.yaml", "fit.R"}
+    project.write("conf/deep/b.yaml", "changed")
+    assert identify(output, {}, None).identity != before.identity
+    project.spec(spec("cat src/fit.py > {output}/x"))
+    project.make()
+    assert project.states() == {"baseline/x": "ok"}
+    project.write("conf/new.yaml", "")
+    (project.root / "fit.R").unlink()
+    assert project.states() == {"baseline/x": "stale (fit.R is gone; conf/new.yaml is new)"}
 
 
 def version(project: Project, source: str) -> str:
@@ -219,6 +252,22 @@ def test_a_fresh_file_is_read_again(project: Project, reads: list[str]) -> None:
     reads.clear()
     assert project.states() == {"baseline/x": "ok"}
     assert reads == ["fit.py"]
+
+
+def test_imports_count_and_are_not_hashed_again(project: Project, reads: list[str]) -> None:
+    project.write("src/fit.py", "import lib\n")
+    project.spec(spec("cat src/fit.py > {output}/x"))
+    project.make()
+    reads.clear()
+    assert project.states() == {"baseline/x": "ok"}
+    assert reads == []
+    project.write("src/lib.py", "changed")
+    assert project.states() == {"baseline/x": "stale (src/lib.py changed)"}
+    project.write("src/lib.py", "src/lib.py")
+    project.write("src/fit.py", "import other\n")
+    project.write("src/other.py", "")
+    why = "stale (src/fit.py changed; src/lib.py is no longer used; src/other.py is new)"
+    assert project.states() == {"baseline/x": why}
 
 
 def test_a_file_that_vanishes(project: Project, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def _refused(sandbox: Sandbox, *arguments: str, code: int = 2, **options: object
         ("", "astra.yaml is empty"),
         ("outputs: [{id: x\n", "astra.yaml is not valid YAML"),
         ("- a\n- b\n", "astra.yaml must be a mapping"),
-        (CYCLE, "'a'"),
+        (CYCLE, "a → b → a"),
         (ONE.replace("{output}", "{ouput}"), "ouput"),
         (ONE.replace("echo 1", "echo {decisions.cut}"), "cut"),
         (ONE.replace("echo 1", "echo {inputs.raw}"), "raw"),
@@ -84,11 +84,13 @@ def test_no_project_here(sandbox: Sandbox) -> None:
 
 
 def test_working_directory_that_is_gone(sandbox: Sandbox) -> None:
-    line = shlex.join([sys.executable, "-m", "lightcone", "run"])
-    code = (
-        "import os, subprocess, sys; os.makedirs('gone'); os.chdir('gone'); os.rmdir('../gone'); "
-        f"sys.exit(subprocess.run({line!r}, shell=True).returncode)"
-    )
+    code = """if True:
+        import os, sys
+        os.mkdir("gone")
+        os.chdir("gone")
+        os.rmdir("../gone")
+        os.execv(sys.executable, [sys.executable, "-m", "lightcone", "run"])
+    """
     result = sandbox.python("-c", code, check=2)
     assert result.stderr == (
         "lc: The working directory no longer exists: go to the project's directory.\n"
@@ -100,7 +102,10 @@ def test_working_directory_that_is_gone(sandbox: Sandbox) -> None:
     [
         (["greetings"], "There is no output 'greetings'"),
         (["baseline/nothing"], "There is no output 'baseline/nothing'"),
-        (["elsewhere/greeting"], "There is no output 'elsewhere/greeting': no universe 'elsewhere'"),
+        (
+            ["elsewhere/greeting"],
+            "There is no output 'elsewhere/greeting': no universe 'elsewhere'",
+        ),
         (["-u", "elsewhere"], "There is no universe 'elsewhere': there are baseline."),
     ],
 )
@@ -110,7 +115,7 @@ def test_name_of_nothing(sandbox: Sandbox, arguments: list[str], sentence: str) 
 
 def test_option_that_does_not_exist(sandbox: Sandbox) -> None:
     result = sandbox.lc("run", "--frobnicate", check=2)
-    assert "No such option: --frobnicate" in result.stderr
+    assert "No such option" in result.stderr and "--frobnicate" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -123,7 +128,6 @@ def test_option_that_does_not_exist(sandbox: Sandbox) -> None:
         ("[run]\ngrace = 0\n", "it must be more than zero"),
         ("[run]\noversized = 'yes'\n", "use one of refuse, clamp."),
         ("[results]\nlayout = 'flat'\n", "use one of auto, file, directory."),
-        ("[session]\nscratch = 7\n", "give a directory's path."),
     ],
 )
 def test_settings_that_cannot_be_used(sandbox: Sandbox, settings: str, words: str) -> None:
@@ -136,7 +140,7 @@ def test_settings_that_cannot_be_used(sandbox: Sandbox, settings: str, words: st
 @pytest.mark.parametrize("value", ["banana", "-1", "0", "5 parsecs"])
 def test_variable_that_cannot_be_used(sandbox: Sandbox, value: str) -> None:
     sentence = _refused(sandbox, env={"LIGHTCONE_IDLE_TIMEOUT": value})
-    assert sentence.startswith("'idle_timeout' in the environment")
+    assert "LIGHTCONE_IDLE_TIMEOUT" in sentence
     assert repr(value) in sentence
 
 

@@ -1,0 +1,169 @@
+"""The stamps of large files outlive a plan, and never speak for other bytes."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from lightcone.analysis import fingerprint as module
+from lightcone.analysis import hashes as hashes_module
+from lightcone.analysis.fingerprint import UNTRUSTED, Stamp
+from lightcone.analysis.hashes import Hashes
+from lightcone.analysis.plan import assess, plan
+from tests.analysis.projects import Project
+
+SPEC = """
+inputs: [{id: raw, source: data/raw.bin}, {id: all, source: data}]
+outputs:
+  - {id: x, inputs: [raw], recipe: {command: "cat tool {inputs.raw} > {output}/x"}}
+  - {id: y, inputs: [all], recipe: {command: "ls {inputs.all} > {output}/x"}}
+"""
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that are read; four bytes are many here."""
+    names: list[str] = []
+    original = module._hash
+
+    def count(path: str, found: os.stat_result) -> str:
+        names.append(os.path.basename(path))
+        return original(path, found)
+
+    monkeypatch.setattr(module, "_hash", count)
+    monkeypatch.setattr(hashes_module, "LARGE", 4)
+    return names
+
+
+@pytest.fixture
+def project(project: Project, reads: list[str]) -> Project:
+    project.spec(SPEC)
+    project.write("tool", "12")
+    project.write("data/raw.bin", "1234")
+    project.write("data/small", "1")
+    return project
+
+
+def test_large_files_are_read_once(project: Project, reads: list[str], tmp_path: Path) -> None:
+    kept = tmp_path / "scratch/hashes"
+    plan(project.outputs(), hashes=kept)
+    assert sorted(reads) == ["raw.bin", "small", "tool"]  # once, though two inputs have it
+    reads.clear()
+    plan(project.outputs(), hashes=kept)
+    assert assess(project.output("baseline/x"), {}, kept).why == "never made"
+    assert sorted(reads) == ["small", "tool", "tool"]
+    assert len(list(kept.iterdir())) == 1
+    project.write("data/raw.bin", "5678")
+    project.age(project.root / "tool")
+    reads.clear()
+    plan(project.outputs(), hashes=kept)
+    plan(project.outputs(), hashes=kept)
+    assert reads.count("raw.bin") == 1
+    assert len(list(kept.iterdir())) == 1
+
+
+def test_what_changed_since_a_result_was_made_is_read_once(
+    project: Project, reads: list[str], tmp_path: Path
+) -> None:
+    project.make()
+    project.write("data/raw.bin", "5678")
+    reads.clear()
+    first = plan(project.outputs(), hashes=tmp_path / "hashes")
+    assert plan(project.outputs(), hashes=tmp_path / "hashes") == first
+    assert reads == ["raw.bin"]
+    assert {each.state.value for each in first.values()} == {"stale"}
+
+
+def test_without_a_directory_nothing_is_kept(project: Project, reads: list[str]) -> None:
+    plan(project.outputs())
+    plan(project.outputs())
+    assert reads.count("raw.bin") == 2
+
+
+def stamped(path: Path) -> Stamp:
+    found = path.stat()
+    return Stamp(found.st_size, found.st_mtime_ns, found.st_ino, "ab" * 32)
+
+
+def test_what_may_have_changed_in_the_tick_is_not_kept(project: Project, tmp_path: Path) -> None:
+    path = project.root / "data/raw.bin"
+    hashes = Hashes(tmp_path / "hashes")
+    hashes.keep(str(path), stamped(path)._replace(mtime_ns=UNTRUSTED))
+    assert not (tmp_path / "hashes").exists()
+    path.write_text("fresh")
+    plan(project.outputs(), hashes=tmp_path / "hashes")
+    assert not (tmp_path / "hashes").exists()
+
+
+@pytest.mark.parametrize("other", [(1, 0, 0), (0, 1, 0), (0, 0, 1)])
+def test_what_looks_different_is_not_believed(
+    project: Project, tmp_path: Path, other: tuple[int, int, int]
+) -> None:
+    path = project.root / "data/raw.bin"
+    hashes = Hashes(tmp_path)
+    stamp = stamped(path)
+    hashes.keep(str(path), stamp)
+    assert hashes.find(str(path), path.stat()) == stamp
+    size, time, inode = other
+    another = Stamp(stamp.size + size, stamp.mtime_ns + time, stamp.inode + inode, stamp.sha256)
+    hashes.keep(str(path), another)
+    assert hashes.find(str(path), path.stat()) is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "{}",
+        "[" * 100_000,
+        '{"path": 1}',
+        '{"path": "PATH", "size": 4}',
+        None,
+    ],
+)
+def test_damage_is_read_as_nothing(project: Project, tmp_path: Path, content: str | None) -> None:
+    path = project.root / "data/raw.bin"
+    hashes = Hashes(tmp_path)
+    hashes.keep(str(path), stamped(path))
+    (entry,) = tmp_path.glob("*.json")
+    if content is None:
+        table = json.loads(entry.read_bytes()) | {"path": "/another"}
+        content = json.dumps(table)
+    entry.write_text(content.replace("PATH", str(path)))
+    assert hashes.find(str(path), path.stat()) is None
+    hashes.keep(str(path), stamped(path))
+    assert hashes.find(str(path), path.stat()) == stamped(path)
+
+
+def test_where_nothing_can_be_kept(project: Project, reads: list[str], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    plan(project.outputs(), hashes=tmp_path / "file/hashes")
+    plan(project.outputs(), hashes=tmp_path / "file")
+    assert reads.count("raw.bin") == 2
+
+
+def test_many_at_once(project: Project, tmp_path: Path) -> None:
+    path = project.root / "data/raw.bin"
+    stamp, found = stamped(path), path.stat()
+    seen: set[Stamp | None] = set()
+
+    def use() -> None:
+        hashes = Hashes(tmp_path)
+        for _ in range(100):
+            hashes.keep(str(path), stamp)
+            seen.add(hashes.find(str(path), found))
+
+    threads = [threading.Thread(target=use) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == {stamp}
+    assert len(os.listdir(tmp_path)) == 2  # with the project
