@@ -75,6 +75,11 @@ class Context:
         return self.scratch / ".lightcone" / "claims"
 
     @property
+    def hashes(self) -> Path:
+        """Where the hashes of large inputs are kept, so that each is read once."""
+        return self.scratch / ".lightcone" / "hashes"
+
+    @property
     def control_socket(self) -> Path:
         """The socket that the living session answers on."""
         return self.runtime / "control"

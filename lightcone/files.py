@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import stat
@@ -12,9 +13,11 @@ from pathlib import Path
 
 from lightcone.errors import SessionError
 
-__all__ = ["Lock", "check_locks", "fsync_directory", "private_directory", "write_atomically"]
+__all__ = ["Lock", "check_locks", "flush_to_disk", "private_directory", "write_atomically"]
 
 _TICK = 0.02
+# Some file systems write through, and refuse to be asked for it.
+_UNSYNCABLE = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EROFS, errno.EBADF, errno.ENOSYS})
 
 
 def private_directory(path: Path, remedy: str) -> Path:
@@ -62,14 +65,24 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o600, durable: bool =
             os.unlink(temporary)
         raise
     if durable:
-        fsync_directory(path.parent)
+        flush_to_disk(path.parent)
 
 
-def fsync_directory(path: Path) -> None:
-    """Make the renames and creations in a directory survive a power loss."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+def flush_to_disk(path: str | Path) -> None:
+    """Make a file's content, or a directory's renames and creations, survive a power loss.
+
+    Raises:
+        OSError: where the disk refuses, for instance because it is full.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except PermissionError:
+        return  # what cannot even be read was not written by this user
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _UNSYNCABLE:
+            raise
     finally:
         os.close(descriptor)
 

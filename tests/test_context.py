@@ -117,7 +117,7 @@ def test_places_that_were_set(
 
 def test_bad_setting(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIGHTCONE_IDLE_TIMEOUT", "soon")
-    with pytest.raises(SettingsError, match="'idle_timeout' in the environment"):
+    with pytest.raises(SettingsError, match="'idle_timeout' in LIGHTCONE_IDLE_TIMEOUT"):
         here(project)
 
 

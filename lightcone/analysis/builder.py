@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightcone.analysis.diagnosis import check_choices, explain, hint
 from lightcone.analysis.layout import Layout, Places
+from lightcone.analysis.order import in_order
 from lightcone.analysis.output import Input, Output, Resources
 from lightcone.analysis.resources import read_resources
 from lightcone.analysis.shape import Node
@@ -89,7 +90,7 @@ class Builder:
         for each in resolved:
             if each.reexports:
                 aliases.setdefault(each.reexports, []).append(each.id)
-        for name in _in_order(self.made):
+        for name in in_order(self.made):
             yield self._output(self.made[name], tuple(aliases.get(name, ())))
 
     def _output(self, resolved: ResolvedOutput, aliases: tuple[str, ...]) -> Output:
@@ -260,41 +261,3 @@ def _is_made(definition: Node) -> bool:
     """Whether an output has a recipe; one without is put there by hand."""
     command: str = (definition.get("recipe") or {}).get("command") or ""
     return bool(command.strip())
-
-
-def _in_order(made: Mapping[str, ResolvedOutput]) -> list[str]:
-    """The outputs, each after those it needs, otherwise as declared.
-
-    Raises:
-        SpecError: where some need each other.
-    """
-    order: list[str] = []
-    state: dict[str, bool] = {}
-    for first in made:
-        path = [(first, _needs(made, first))] if first not in state else []
-        if path:
-            state[first] = False
-        while path:
-            name, needs = path[-1]
-            following = next(needs, None)
-            if following is None:
-                state[name] = True
-                order.append(name)
-                path.pop()
-            elif following not in state:
-                state[following] = False
-                path.append((following, _needs(made, following)))
-            elif not state[following]:
-                names = [step for step, _ in path]
-                circle = [*names[names.index(following) :], following]
-                raise SpecError(
-                    f"Outputs need each other in a circle, {' → '.join(reversed(circle))}: remove "
-                    "one of these from the 'inputs' of another in astra.yaml."
-                )
-    return order
-
-
-def _needs(made: Mapping[str, ResolvedOutput], name: str) -> Iterator[str]:
-    for given in made[name].inputs:
-        if given.produced_by is not None and given.produced_by in made:
-            yield given.produced_by

@@ -38,7 +38,7 @@ from lightcone.analysis.manifest import MANIFEST, Manifest
 from lightcone.analysis.output import Output
 from lightcone.context import boot_id
 from lightcone.errors import SessionError
-from lightcone.files import Lock, fsync_directory, private_directory, write_atomically
+from lightcone.files import Lock, flush_to_disk, private_directory, write_atomically
 from lightcone.units import format_moment
 
 __all__ = [
@@ -144,6 +144,8 @@ class Claim:
                     return Busy(_who(journal), None)
                 claim._settle(journal)
             _remove(claim._previous)
+            for unfinished in output.state_dir.glob(".*.new"):
+                unfinished.unlink(missing_ok=True)
         except BaseException:
             claim.release()
             raise
@@ -187,7 +189,7 @@ class Claim:
                 os.rename(self._manifest, self._previous / MANIFEST)
             os.rename(path, self._previous / "output")
             for directory in (self._previous, state, path.parent):
-                fsync_directory(directory)
+                flush_to_disk(directory)
         else:
             self._manifest.unlink(missing_ok=True)  # of a result that is not there
         partial = state / PARTIAL / path.name
@@ -233,10 +235,10 @@ class Claim:
                 self._keep_partial(identity)
         if os.path.lexists(kept):
             os.rename(kept, path)
-            fsync_directory(path.parent)
+            flush_to_disk(path.parent)
         with contextlib.suppress(FileNotFoundError):
             os.rename(self._previous / MANIFEST, self._manifest)
-        fsync_directory(state)
+        flush_to_disk(state)
 
     def _keep_partial(self, identity: str) -> None:
         partial, path = self.output.state_dir / PARTIAL, self.output.path

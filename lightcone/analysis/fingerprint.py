@@ -1,4 +1,4 @@
-"""The bytes of a file or a tree: their hash, whether they are still the same, and their flush.
+"""The bytes of a file or a tree: their hash, and whether they are still the same.
 
 A file whose size, modification time and inode stand is not read again. That is safe only where
 the file could not have been written once more within the tick of the file system's clock in
@@ -8,7 +8,6 @@ compares it reads the file.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import stat
@@ -26,7 +25,6 @@ __all__ = [
     "difference",
     "fingerprint",
     "fingerprint_foreign",
-    "flush",
     "unchanged",
 ]
 
@@ -43,7 +41,6 @@ _USUAL_TICK = 0.03
 # What desktops and network file systems leave in any directory, and what lc itself did.
 _IGNORED = frozenset({".DS_Store", ".snakemake_timestamp"})
 _IGNORED_PREFIXES = (".nfs0", ".lightcone-")
-_UNSYNCABLE = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EROFS, errno.EBADF, errno.ENOSYS})
 
 
 class Stamp(NamedTuple):
@@ -83,7 +80,7 @@ def fingerprint(path: Path, known: Data | Mapping[str, Stamp] | None = None) -> 
     The path itself may be a link; links within a tree count by where they point, and are not
     followed. Modes, times, owners and empty directories do not count. Waits until the clock of
     the file system has passed the last write (a few milliseconds; up to 2 s for large outputs on
-    file systems with coarse clocks), so that the stamps can be trusted. Call :func:`flush` first.
+    file systems with coarse clocks), so that the stamps can be trusted. Flush them first.
 
     Raises:
         FileNotFoundError: where there is nothing.
@@ -155,24 +152,6 @@ def difference(path: Path, data: Data) -> str:
     if len(present) == len(data.files):
         return ""
     return f"lacks {min(set(data.files) - present)}"
-
-
-def flush(path: Path) -> None:
-    """Bring every file and directory of an output to the disk, its own name included.
-
-    Raises:
-        OSError: where the disk refuses, for instance because it is full.
-    """
-    if os.path.isdir(path):
-        for directory, _, names in os.walk(path):
-            for name in names:
-                full = os.path.join(directory, name)
-                if stat.S_ISREG(os.lstat(full).st_mode):
-                    _sync(full)
-            _sync(directory)
-    elif os.path.isfile(path):
-        _sync(os.fspath(path))
-    _sync(os.path.dirname(os.path.realpath(path)))
 
 
 def _files(path: Path) -> list[tuple[str, str, os.stat_result]]:
@@ -270,17 +249,3 @@ def _walk(top: str) -> Iterator[tuple[str, str, os.stat_result]]:
                     waiting.append((f"{prefix}{entry.name}/", entry.path))
                 else:
                     yield prefix + entry.name, entry.path, entry.stat(follow_symlinks=False)
-
-
-def _sync(path: str) -> None:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except PermissionError:
-        return
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in _UNSYNCABLE:
-            raise
-    finally:
-        os.close(descriptor)

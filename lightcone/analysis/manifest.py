@@ -19,11 +19,11 @@ from lightcone.analysis.fingerprint import (
     Stamp,
     difference,
     fingerprint,
-    flush,
     unchanged,
 )
+from lightcone.analysis.flush import flush
 from lightcone.analysis.parts import Parts, Source
-from lightcone.files import fsync_directory, write_atomically
+from lightcone.files import flush_to_disk, write_atomically
 
 __all__ = [
     "MANIFEST",
@@ -148,7 +148,7 @@ def _make_durably(directory: Path) -> None:
     except FileNotFoundError:
         _make_durably(directory.parent)
         os.makedirs(directory, exist_ok=True)
-    fsync_directory(directory.parent)
+    flush_to_disk(directory.parent)
 
 
 def _table(manifest: Manifest) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import sys
 
 import click
 
+from lightcone.analysis.adoption import adopt_all
 from lightcone.analysis.output import Key, Output
 from lightcone.analysis.plan import State, plan
 from lightcone.analysis.selection import named, select
@@ -61,7 +62,9 @@ def command(
     wanted = select(declared, outputs) if outputs else declared
     again = named(declared, outputs) if outputs else {output.key for output in wanted}
     forced = frozenset(again) if force else frozenset[Key]()
-    assessed = plan(wanted, forced)
+    assessed = plan(wanted, forced, context.hashes)
+    if not dry_run and adopt_all(assessed, context.claims, context.hashes):
+        assessed = plan(wanted, forced, context.hashes)
     if all(assessment.state is State.OK for assessment in assessed.values()):
         for output in wanted:
             reporter.up_to_date(output)

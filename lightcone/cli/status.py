@@ -35,7 +35,8 @@ def command(universe: str | None, as_json: bool, check: bool) -> int:
     Changes nothing and needs no session.
     """
     context = here()
-    assessed = plan(load_outputs(context.root, context.settings, universe))
+    outputs = load_outputs(context.root, context.settings, universe)
+    assessed = plan(outputs, hashes=context.hashes)
     rows = []
     for assessment in assessed.values():
         output = assessment.output

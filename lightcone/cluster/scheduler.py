@@ -28,6 +28,8 @@ from lightcone.units import format_seconds
 __all__ = ["dask_setup", "dask_teardown"]
 
 _OWNER_DEADLINE = 10.0
+# A worker that is closing takes nothing any more; one that has only just come will.
+_CLOSING = (Status.closing, Status.closing_gracefully, Status.closed)
 _logger = logging.getLogger("lightcone")
 _state = use_our_settings()
 _owner = Lock(_state / "owner.lock")
@@ -70,8 +72,7 @@ class _Keeper(SchedulerPlugin):
                 "gpus": int(worker.resources.get("GPU", 0)),
             }
             for worker in self.scheduler.workers.values()
-            # One that is closing takes nothing any more.
-            if worker.status in (Status.running, Status.paused)
+            if worker.status not in _CLOSING
         ]
         return {
             **self.told,

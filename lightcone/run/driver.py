@@ -20,6 +20,7 @@ from typing import Any
 from distributed import Future
 
 from lightcone.analysis import manifest as manifests
+from lightcone.analysis.adoption import adopt
 from lightcone.analysis.output import Key, Output
 from lightcone.analysis.plan import Assessment, State, assess
 from lightcone.context import Context
@@ -152,7 +153,8 @@ class Driver:
             return
         known = self.plan[key]
         if not (known.state is State.OK and key not in self.attempts):
-            known = assess(output, self._versions_for(output))
+            known = assess(output, self._versions_for(output), self.context.hashes)
+            known = adopt(known, self.context.claims, self.context.hashes)
         if known.state is State.OK and key not in self.force and known.manifest is not None:
             self.versions[key] = known.manifest.data.version
             self.reporter.up_to_date(output)

@@ -147,13 +147,13 @@ def _ensure_locked(context: Context, say: Say, meanwhile: Callable[[], None]) ->
     if description is not None:
         return Ensured(description, spawned=False)
     found = probe(context)
-    if found.life is Life.ALIVE:
+    if found.life is Life.ALIVE and _is_outdated(found.description):
         say("replacing a session of another version")
         with contextlib.suppress(OSError):
             control.ask(context.control_socket, "reason", reason="replaced by another version")
         tmux.end(context.tmux_socket)
         spawn.wait_for_remains(context)
-    elif found.life is Life.UNKNOWN or found.remains or tmux.is_up(context.tmux_socket):
+    elif found.life is not Life.DEAD or found.remains or tmux.is_up(context.tmux_socket):
         # One that somebody began to start and left, or one that is about to be gone.
         say("waiting for a session that is starting or ending")
         description = _await(context, _LEFTOVER_DEADLINE)

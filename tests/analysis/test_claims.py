@@ -218,6 +218,7 @@ def test_end_at_any_instant(
         assert place.partial() in (None, "ha", "new", "half", ""), what
         assert not place.journal.exists(), what
         assert not (place.output.state_dir / "previous").exists(), what
+        assert not list(place.output.state_dir.glob(".*.new")), what
         assert not is_interrupted(place.output), what
         seen.add(place.found())
     assert seen == ({before, "new"} if step is _succeed else {before})

@@ -18,9 +18,9 @@ from lightcone.analysis.fingerprint import (
     difference,
     fingerprint,
     fingerprint_foreign,
-    flush,
     unchanged,
 )
+from lightcone.analysis.flush import flush
 
 
 @pytest.fixture

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lightcone.analysis import fingerprint as module
-from lightcone.analysis import hashes as hashes_module
+from lightcone.analysis import hashes as module
 from lightcone.analysis.fingerprint import UNTRUSTED, Stamp
 from lightcone.analysis.hashes import Hashes
 from lightcone.analysis.plan import assess, plan
@@ -25,22 +24,8 @@ outputs:
 
 
 @pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the files that are read; four bytes are many here."""
-    names: list[str] = []
-    original = module._hash
-
-    def count(path: str, found: os.stat_result) -> str:
-        names.append(os.path.basename(path))
-        return original(path, found)
-
-    monkeypatch.setattr(module, "_hash", count)
-    monkeypatch.setattr(hashes_module, "LARGE", 4)
-    return names
-
-
-@pytest.fixture
-def project(project: Project, reads: list[str]) -> Project:
+def project(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    monkeypatch.setattr(module, "LARGE", 4)
     project.spec(SPEC)
     project.write("tool", "12")
     project.write("data/raw.bin", "1234")

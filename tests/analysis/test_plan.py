@@ -19,6 +19,7 @@ from tests.analysis.projects import Project
 UNIVERSES = ("u", "v")
 OPTIONS = ("a", "b")
 SCRIPTS = ("s0.sh", "s1.sh")
+LIBRARY = "lib.sh"  # which the first of these sources
 RAWS = ("r0", "r1")
 
 
@@ -41,7 +42,7 @@ class Oracle:
     """The state of everything, kept in plain values and compared in full."""
 
     shapes: dict[str, Shape]
-    scripts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SCRIPTS, 0))
+    scripts: dict[str, int] = field(default_factory=lambda: dict.fromkeys((*SCRIPTS, LIBRARY), 0))
     raws: dict[str, int] = field(default_factory=lambda: dict.fromkeys(RAWS, 0))
     chosen: dict[str, str] = field(default_factory=lambda: dict.fromkeys(UNIVERSES, "a"))
     files: dict[Key, str] = field(default_factory=dict)
@@ -69,6 +70,7 @@ class Oracle:
         return (
             shape.salt,
             [(script, self.scripts[script]) for script in shape.scripts],
+            self.scripts[LIBRARY] if SCRIPTS[0] in shape.scripts else None,
             self.chosen[universe] if shape.decides else None,
             [
                 (each, self.raws[each] if each in RAWS else self.files.get((universe, each)))
@@ -119,8 +121,8 @@ class Both:
         self.project = project
         self.oracle = oracle
         project.spec(oracle.spec())
-        for script in SCRIPTS:
-            project.write(script, "0")
+        for script in oracle.scripts:
+            self.edit(script, 0)
         for raw in RAWS:
             project.write(f"{raw}.csv", "0")
         for universe in UNIVERSES:
@@ -134,9 +136,10 @@ class Both:
         self.project.write(f"universes/{universe}.yaml", f"decisions: {{d: {option}}}")
 
     def edit(self, name: str, value: int) -> None:
-        if name in SCRIPTS:
+        if name in self.oracle.scripts:
             self.oracle.scripts[name] = value
-            self.project.write(name, str(value))
+            sourced = f". ./{LIBRARY}\n" if name == SCRIPTS[0] else ""
+            self.project.write(name, f"{sourced}# {value}\n")
         else:
             self.oracle.raws[name] = value
             self.project.write(f"{name}.csv", str(value))
@@ -209,7 +212,11 @@ def test_against_the_oracle(oracle: Oracle, data: st.DataObject) -> None:
             st.tuples(st.just(Both.forge), keys, st.sampled_from(["forged\n", "x"])),
             st.tuples(st.just(Both.touch), keys),
             st.tuples(st.just(Both.delete), keys),
-            st.tuples(st.just(Both.edit), st.sampled_from([*SCRIPTS, *RAWS]), st.integers(0, 2)),
+            st.tuples(
+                st.just(Both.edit),
+                st.sampled_from([*SCRIPTS, LIBRARY, *RAWS]),
+                st.integers(0, 2),
+            ),
             st.tuples(st.just(Both.choose), st.sampled_from(UNIVERSES), st.sampled_from(OPTIONS)),
             st.tuples(
                 st.just(Both.rewrite), st.sampled_from(sorted(oracle.shapes)), st.integers(0, 2)

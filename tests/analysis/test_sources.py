@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from lightcone.analysis import fingerprint as module
 from lightcone.analysis.identity import identify
 from lightcone.analysis.output import Output
 from lightcone.analysis.sources import Sources
@@ -184,20 +183,6 @@ def test_sources_that_are_no_paths(project: Project) -> None:
     before = version(project, "data/absent.csv")
     project.write("data/absent.csv", "")
     assert version(project, "data/absent.csv") != before
-
-
-@pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the files that are read."""
-    paths: list[str] = []
-    original = module._hash
-
-    def count(path: str, found: os.stat_result) -> str:
-        paths.append(os.path.basename(path))
-        return original(path, found)
-
-    monkeypatch.setattr(module, "_hash", count)
-    return paths
 
 
 def two_outputs(project: Project) -> list[Output]:

@@ -37,15 +37,15 @@ def test_status_of_a_living_session(shared: Sandbox) -> None:
     assert list(worker) == ["host", "cpus", "memory", "gpus"]
     assert worker["cpus"] >= 1
     assert 0 < worker["memory"] <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    runtime = shared.runtime / told["key"] / "tmux"
-    assert told["attach"] == f"tmux -S {runtime} attach-session -r -t ={told['name']}"
+    assert told["attach"].endswith(f" attach-session -r -t {told['name']}")
+    assert str(shared.runtime / told["key"]) in told["attach"]
 
 
 def test_status_for_people(shared: Sandbox) -> None:
     told = shared.status()
     lines = shared.lc("session", "status").stdout.splitlines()
     assert lines[0] == f"{told['name']}: alive"
-    assert lines[1].startswith("  idle; ends by itself after 30 min without use; started 20")
+    assert lines[1].startswith("  idle; ends by itself after 30 min without use; started at ")
     assert re.fullmatch(rf"  worker on {told['host']}: [\d.]+ cpus, [\d.]+ [KMGT]iB.*", lines[2])
     assert lines[3:] == ["  watch it with 'lc session attach', end it with 'lc session stop'"]
 
@@ -68,7 +68,7 @@ def test_status_after_the_end(sandbox: Sandbox) -> None:
     assert ended["reason"] == "stopped by 'lc session stop'"
     assert datetime.fromisoformat(ended["at"]).tzinfo is not None
     shown = sandbox.lc("session", "status").stdout
-    assert shown.endswith(f"the last one ended at {ended['at'][:19]}: {ended['reason']}\n")
+    assert re.search(rf"the last one ended at \S+: {ended['reason']}\n$", shown)
 
 
 def test_use_is_shown_while_it_lasts(shared: Sandbox) -> None:
@@ -222,5 +222,5 @@ def test_outside_a_project(sandbox: Sandbox, verb: str) -> None:
 def test_bad_variable(sandbox: Sandbox, name: str, value: str, words: str) -> None:
     result = sandbox.lc("session", "start", check=2, env={name: value})
     assert words in result.stderr
-    assert "in the environment" in result.stderr
+    assert name in result.stderr
     assert len(result.stderr.splitlines()) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -29,7 +30,7 @@ def test_lines_do_not_depend_on_how_the_bytes_came(data: bytes, cuts: list[int])
     whole, parts = Heard(1000), Heard(1000)
     whole.stream.feed(data)
     edges = [0, *sorted(cut for cut in cuts if cut < len(data)), len(data)]
-    for begin, end in zip(edges, edges[1:], strict=False):
+    for begin, end in pairwise(edges):
         parts.stream.feed(data[begin:end])
     for heard in (whole, parts):
         heard.stream.finish()

@@ -126,7 +126,7 @@ def test_attach_command_of_the_status_works_too(shared: Sandbox) -> None:
     terminal = _Terminal(shared)
     try:
         line = shared.status()["attach"]
-        terminal.tmux("respawn-pane", "-k", f"env -u TMUX {line}; echo left $?; cat")
+        terminal.tmux("respawn-pane", "-k", f"{line}; echo left $?; cat")
         terminal.shows("read-only")
         terminal.type("C-c")
         terminal.shows("left 0")

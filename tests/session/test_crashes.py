@@ -111,7 +111,7 @@ def test_both_guards_of_the_worker_killed_at_once(sandbox: Sandbox) -> None:
     sandbox.lc("exec", "--", "true")
 
 
-@pytest.mark.parametrize("part", ["scheduler", "worker guard", "tmux"])
+@pytest.mark.parametrize("part", ["scheduler", "worker guard"])
 def test_part_killed_and_nobody_calls_again(loaded: _Loaded, part: str) -> None:
     os.kill(loaded.programs[part], signal.SIGKILL)
     wait_until(lambda: not loaded.left(), "all have ended by themselves")
@@ -125,7 +125,7 @@ def test_stop_ends_what_detached_itself(loaded: _Loaded) -> None:
 
 
 def test_killed_again_and_again(sandbox: Sandbox) -> None:
-    for _ in range(3):
+    for _ in range(2):
         for part in ("worker", "scheduler"):
             sandbox.lc("exec", "--", "true")
             os.kill(sandbox.programs()[part], signal.SIGKILL)

@@ -43,10 +43,6 @@ def _term_scheduler(sandbox: Sandbox) -> None:
     os.kill(sandbox.programs()["scheduler"], signal.SIGTERM)
 
 
-def _interrupt_scheduler(sandbox: Sandbox) -> None:
-    os.kill(sandbox.programs()["scheduler"], signal.SIGINT)
-
-
 def _hang_up_guard(sandbox: Sandbox) -> None:
     os.kill(sandbox.programs()["worker guard"], signal.SIGHUP)
 
@@ -56,7 +52,6 @@ _ENDINGS = [
     _kill_session,
     _kill_server,
     _term_scheduler,
-    _interrupt_scheduler,
     _hang_up_guard,
 ]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from lightcone.session import control
 from tests.helpers import Sandbox, end, wait_until
 
 
@@ -172,19 +173,40 @@ def test_end_while_starting_is_told_with_the_last_lines(sandbox: Sandbox) -> Non
     assert sandbox.processes() == []
 
 
-def test_versions_that_cannot_talk_are_told(sandbox: Sandbox) -> None:
-    code = """if True:
-        import lightcone.session.lifecycle as lifecycle
-        from lightcone.context import here
-        from lightcone.errors import SessionError
-        lifecycle.PROTOCOL += 1  # as a later version has it
-        try:
-            lifecycle.ensure(here())
-        except SessionError as error:
-            print(error)
-    """
-    sandbox.start()
-    assert "run 'lc session stop', and run again" in sandbox.python("-c", code).stdout
+# Makes every Python of an environment one of another version, session included.
+_ANOTHER_VERSION = """\
+from lightcone.cluster import control
+control.PYTHON = "2.7"
+"""
+
+
+@pytest.fixture
+def of_another_version(sandbox: Sandbox) -> dict[str, int]:
+    """The programs of a session that the lightcone under test cannot use."""
+    site = sandbox.base / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(_ANOTHER_VERSION)
+    sandbox.lc("session", "start", env={"PYTHONPATH": str(site)})
+    return sandbox.programs()
+
+
+def test_session_of_another_version_is_replaced_when_idle(
+    sandbox: Sandbox, of_another_version: dict[str, int]
+) -> None:
+    result = sandbox.lc("exec", "--", "true")
+    assert "lc: replacing a session of another version\n" in result.stderr
+    assert not set(sandbox.programs().values()) & set(of_another_version.values())
+
+
+def test_session_of_another_version_is_refused_when_in_use(
+    sandbox: Sandbox, of_another_version: dict[str, int]
+) -> None:
+    with control.hold(sandbox.runtime / sandbox.status()["key"] / "control", use=True):
+        result = sandbox.lc("session", "start", check=3)
+    assert "with Python 2.7, which this one cannot use" in result.stderr
+    assert result.stderr.endswith(": wait for that, or run 'lc session stop'.\n")
+    assert sandbox.programs() == of_another_version
+    sandbox.lc("session", "stop")
 
 
 def test_record_is_private_and_whole(sandbox: Sandbox) -> None:

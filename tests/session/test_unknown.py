@@ -23,6 +23,16 @@ main()
 """
 
 
+# Runs lc as if the session had been silent when it was first asked, and then was not.
+_SILENT_AT_FIRST = """\
+from lightcone.cli.main import main
+from lightcone.session import lifecycle
+ready, silent = lifecycle._ready, [None, None]
+lifecycle._ready = lambda context: silent.pop() if silent else ready(context)
+main()
+"""
+
+
 @pytest.fixture
 def frozen(shared: Sandbox) -> Iterator[Sandbox]:
     """A sandbox with a session whose scheduler is stopped; it goes on afterwards."""
@@ -83,6 +93,13 @@ def test_caller_that_came_meanwhile_goes_on_with_it(frozen: Sandbox) -> None:
     os.kill(programs["scheduler"], signal.SIGCONT)
     assert caller.communicate(timeout=60)[0] == b"done\n"
     assert frozen.programs() == programs
+
+
+def test_session_that_answers_again_just_then_is_not_replaced(shared: Sandbox) -> None:
+    programs = shared.programs()
+    result = shared.python("-c", _SILENT_AT_FIRST, "session", "start")
+    assert result.stdout.endswith(": is up already\n")
+    assert shared.programs() == programs
 
 
 def test_session_that_gets_no_worker_is_told(sandbox: Sandbox) -> None:
