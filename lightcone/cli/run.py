@@ -16,7 +16,7 @@ from lightcone.analysis.spec import load_outputs
 from lightcone.context import here
 from lightcone.errors import UsageError
 from lightcone.run.environment import RECIPE_VARIABLE
-from lightcone.run.report import JsonReporter, PlainReporter, Reporter
+from lightcone.run.report import JsonReporter, PlainReporter, Reporter, Verbosity
 
 __all__ = ["command"]
 
@@ -33,6 +33,8 @@ _INTERRUPTED = 130
 @click.option("-j", "--jobs", type=click.IntRange(min=1), help="At most this many recipes at once.")
 @click.option("--fail-fast", is_flag=True, help="Begin nothing more once a recipe has failed.")
 @click.option("--resume", is_flag=True, help="Give recipes what they had written when interrupted.")
+@click.option("-v", "--verbose", is_flag=True, help="Also say what is up to date, and why not.")
+@click.option("-q", "--quiet", is_flag=True, help="Say no more than what failed, and the summary.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, the last a summary.")
 def command(
     outputs: tuple[str, ...],
@@ -42,6 +44,8 @@ def command(
     jobs: int | None,
     fail_fast: bool,
     resume: bool,
+    verbose: bool,
+    quiet: bool,
     as_json: bool,
 ) -> int:
     """Bring the project's outputs up to date.
@@ -56,7 +60,7 @@ def command(
             f"'lc run' was called inside the recipe of {recipe}, which it might wait for: declare "
             "what it needs as inputs in astra.yaml instead."
         )
-    reporter = _reporter(as_json)
+    reporter = _reporter(as_json, Verbosity(verbose - quiet))
     context = here()
     declared = load_outputs(context.root, context.settings, universe)
     wanted = select(declared, outputs) if outputs else declared
@@ -75,7 +79,10 @@ def command(
             reporter.would_make(output, assessed[output.key].why)
         reporter.finish()
         return 0
-    _check_writable([o for o in wanted if assessed[o.key].state is not State.OK])
+    unmade = [output for output in wanted if assessed[output.key].state is not State.OK]
+    _check_writable(unmade)
+    for output in unmade:
+        reporter.planned(output, assessed[output.key].why)
 
     from lightcone.run.driver import Driver, Wishes
     from lightcone.session.client import join
@@ -94,14 +101,14 @@ def command(
     return 1 if reporter.counts["failed"] else 0
 
 
-def _reporter(as_json: bool) -> Reporter:
+def _reporter(as_json: bool, verbosity: Verbosity) -> Reporter:
     if as_json:
         return JsonReporter()
     if sys.stdout.isatty():
         from lightcone.run.live import LiveReporter
 
-        return LiveReporter()
-    return PlainReporter()
+        return LiveReporter(verbosity)
+    return PlainReporter(verbosity)
 
 
 def _check_writable(outputs: list[Output]) -> None:

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lightcone.analysis.output import Key, Output
-from lightcone.run.report import PlainReporter
+from lightcone.run.report import PlainReporter, Verbosity
 from lightcone.units import format_seconds
 
 __all__ = ["LiveReporter"]
@@ -26,8 +26,8 @@ _REFRESH = 0.05
 class LiveReporter(PlainReporter):
     """As :class:`PlainReporter`, with a display of what runs below it."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, verbosity: Verbosity = Verbosity.NORMAL) -> None:
+        super().__init__(verbosity)
         self.console = Console(highlight=False, soft_wrap=True)
         self.total = 0
         self.refreshed = 0.0

@@ -9,12 +9,13 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from enum import IntEnum
 from typing import Any, TextIO
 
 from lightcone.analysis.output import Output
 from lightcone.units import format_seconds
 
-__all__ = ["JsonReporter", "PlainReporter", "Reporter"]
+__all__ = ["JsonReporter", "PlainReporter", "Reporter", "Verbosity"]
 
 
 _COUNTED = ("made", "up_to_date", "failed", "blocked", "interrupted")
@@ -34,6 +35,9 @@ class Reporter:
 
     def note(self, text: str) -> None:
         """Something worth a line."""
+
+    def planned(self, output: Output, why: str) -> None:
+        """The output is to be made, for a reason."""
 
     def would_make(self, output: Output, why: str) -> None:
         """The output would be made, for a reason; or, where that is "", is up to date."""
@@ -80,12 +84,28 @@ class Reporter:
         return {**self.counts, "seconds": seconds, "session": self.session}
 
 
+class Verbosity(IntEnum):
+    """How much is told: failures and the summary, what happens, or also what does not, and why."""
+
+    QUIET = -1
+    NORMAL = 0
+    VERBOSE = 1
+
+
 class PlainReporter(Reporter):
     """One line for each thing that happens, labelled with the output."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    def __init__(
+        self, verbosity: Verbosity = Verbosity.NORMAL, stream: TextIO | None = None
+    ) -> None:
         super().__init__()
+        self.verbosity = verbosity
         self.stream = stream or sys.stdout
+
+    def tell(self, text: str) -> None:
+        """Show a line that nobody misses who asked for few."""
+        if self.verbosity > Verbosity.QUIET:
+            self.say(text)
         if isinstance(self.stream, io.TextIOWrapper):
             # Recipes print what they like, which not every terminal can write.
             self.stream.reconfigure(errors="replace")
@@ -95,7 +115,16 @@ class PlainReporter(Reporter):
         print(text, file=self.stream, flush=True)
 
     def note(self, text: str) -> None:
-        self.say(f"lc: {text}")
+        self.tell(f"lc: {text}")
+
+    def planned(self, output: Output, why: str) -> None:
+        if self.verbosity >= Verbosity.VERBOSE:
+            self.say(f"{output.name}: to be made: {why}")
+
+    def up_to_date(self, output: Output) -> None:
+        super().up_to_date(output)
+        if self.verbosity >= Verbosity.VERBOSE:
+            self.say(f"{output.name}: up to date")
 
     def would_make(self, output: Output, why: str) -> None:
         super().would_make(output, why)
@@ -103,17 +132,17 @@ class PlainReporter(Reporter):
             self.say(f"{output.name}: would be made: {why}")
 
     def started(self, output: Output) -> None:
-        self.say(f"{output.name}: started")
+        self.tell(f"{output.name}: started")
 
     def lines(self, output: Output, lines: Sequence[str]) -> None:
-        self.say("\n".join(f"{output.name} | {line}" for line in lines))
+        self.tell("\n".join(f"{output.name} | {line}" for line in lines))
 
     def waiting(self, output: Output, by: str) -> None:
-        self.say(f"{output.name}: waiting for {by}")
+        self.tell(f"{output.name}: waiting for {by}")
 
     def made(self, output: Output, seconds: float) -> None:
         super().made(output, seconds)
-        self.say(f"{output.name}: made in {format_seconds(seconds)}")
+        self.tell(f"{output.name}: made in {format_seconds(seconds)}")
 
     def failed(self, output: Output, told: Mapping[str, Any]) -> None:
         super().failed(output, told)

@@ -14,7 +14,7 @@ import pytest
 from tests.helpers import wait_until
 from tests.run.analyses import Analysis, output
 
-_ROUNDS = 12
+_ROUNDS = 10
 _LONGEST = 1.2
 # Each output is the sum of its inputs and its number.
 _INPUTS: dict[str, tuple[str, ...]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 
@@ -73,3 +74,30 @@ def test_commands_end_as_they_wish_and_then_everything(
     assert time.monotonic() - begun < _SOON
     assert (sandbox.base / "ended").read_text() == "ended\n"
     assert sandbox.status()["state"] == "dead"
+
+
+def test_python_task_does_not_hold_the_end_up(sandbox: Sandbox) -> None:
+    """Its thread cannot be ended, only left."""
+    code = """if True:
+        import lightcone, sys, time
+        client = lightcone.connect()
+        future = client.submit(lambda path: (open(path, "w"), time.sleep(1000)), sys.argv[1])
+        try:
+            future.result()
+        except Exception as error:
+            print(type(error).__name__)
+    """
+    (sandbox.project / "lightcone.toml").write_text(f"[run]\ngrace = {_GRACE}\n")
+    running = sandbox.base / "running"
+    caller = subprocess.Popen(
+        [sys.executable, "-c", code, str(running)],
+        cwd=sandbox.project,
+        env=sandbox.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    with caller:
+        wait_until(running.exists, "the task runs")
+        begun = time.monotonic()
+        sandbox.lc("session", "stop")
+        assert time.monotonic() - begun < _SOON
