@@ -37,10 +37,9 @@ class ControlServer:
         self.reason = ""
         self.users = 0
         self._describe = describe
-        self._changed = asyncio.Condition()
+        self._change = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._holders: set[asyncio.StreamWriter] = set()
-        self._notices: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Listen; whoever calls this holds the owner lock, so a socket there is a dead one's."""
@@ -56,9 +55,8 @@ class ControlServer:
 
     def changed(self) -> None:
         """Let those who wait look again: workers or uses have changed."""
-        task = asyncio.ensure_future(self._notify())
-        self._notices.add(task)
-        task.add_done_callback(self._notices.discard)
+        self._change.set()
+        self._change = asyncio.Event()
 
     async def close(self) -> None:
         """Tell those who hold a connection why it ends, and stop listening."""
@@ -71,10 +69,6 @@ class ControlServer:
                 writer.close()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)
-
-    async def _notify(self) -> None:
-        async with self._changed:
-            self._changed.notify_all()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -89,16 +83,7 @@ class ControlServer:
         request = json.loads(await reader.readline())
         operation = request.get("op") if isinstance(request, dict) else None
         if operation in ("ready", "idle"):
-            gone = asyncio.ensure_future(reader.read(1))
-            async with self._changed:
-                while not self._describe()[operation] and not gone.done():
-                    waiting = asyncio.ensure_future(self._changed.wait())
-                    await asyncio.wait({waiting, gone}, return_when=asyncio.FIRST_COMPLETED)
-                    if not waiting.done():
-                        waiting.cancel()
-                        with contextlib.suppress(asyncio.CancelledError):
-                            await waiting
-            gone.cancel()
+            await self._wait_until(operation, reader)
         elif operation == "reason":
             self.reason = str(request.get("reason", ""))
         writer.write(_line(self._describe()))
@@ -113,6 +98,20 @@ class ControlServer:
                 self._holders.discard(writer)
                 self.users -= use
                 self.changed()
+
+    async def _wait_until(self, state: str, reader: asyncio.StreamReader) -> None:
+        """Wait until the description says ``state``, or the one who asked has left."""
+        use = state == "ready"  # whoever waits for that is about to use it
+        self.users += use
+        gone = asyncio.ensure_future(reader.read(1))
+        try:
+            while not self._describe()[state] and not gone.done():
+                change = asyncio.ensure_future(self._change.wait())
+                await asyncio.wait({change, gone}, return_when=asyncio.FIRST_COMPLETED)
+                change.cancel()
+        finally:
+            gone.cancel()
+            self.users -= use
 
 
 def _line(value: dict[str, Any]) -> bytes:

@@ -6,6 +6,7 @@ Imported by the engine's own worker program (``--preload``) before it looks for 
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import signal
 from types import FrameType
@@ -48,6 +49,10 @@ def _close_in_order(worker: Worker) -> None:
     The engine's own program would cancel everything, a close that is under way too, and then wait
     for that one for ever.
     """
+    # The thread of a task that is no command cannot be ended, whoever asks the worker to close.
+    in_order = functools.partial(worker.close, executor_wait=False)
+    worker.close = in_order  # type: ignore[method-assign]
+    worker.stream_handlers["close"] = in_order
     loop = asyncio.get_running_loop()
     before_registered = signal.getsignal(signal.SIGTERM)
     closing: list[asyncio.Task[str | None]] = []

@@ -55,6 +55,10 @@ class LiveReporter(PlainReporter):
     def started(self, output: Output) -> None:
         self.running[output.key] = (output.name, self._seconds())
 
+    def up_to_date(self, output: Output) -> None:
+        self.running.pop(output.key, None)
+        super().up_to_date(output)
+
     def made(self, output: Output, seconds: float) -> None:
         self.running.pop(output.key, None)
         super().made(output, seconds)

@@ -107,6 +107,22 @@ def test_wait_is_answered_when_it_is_so(path: Path, what: str) -> None:
     _serve(path, test)
 
 
+def test_those_who_wait_for_it_to_be_ready_are_a_use(path: Path) -> None:
+    """Or a slow start could end as idle before it was of use to the one who asked for it."""
+
+    async def test(server: ControlServer, told: dict[str, Any]) -> None:
+        waiting = [await _ask(path, op=what) for what in ("ready", "ready", "idle")]
+        await _until(lambda: server.users == 2)
+        waiting[0][1].close()
+        await _until(lambda: server.users == 1)
+        told["ready"] = True
+        server.changed()
+        assert await _answer(waiting[1]) == told
+        assert server.users == 0
+
+    _serve(path, test)
+
+
 def test_wait_of_one_who_has_left_is_forgotten(path: Path) -> None:
     async def test(server: ControlServer, told: dict[str, Any]) -> None:
         before = len(asyncio.all_tasks())

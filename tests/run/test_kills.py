@@ -78,6 +78,13 @@ def test_recipe_is_run_again_when_the_worker_is_killed_and_never_twice_at_once(
     assert kept.leftovers() == []
 
 
+def test_run_that_begins_while_the_worker_is_replaced_waits_for_it(kept: Analysis) -> None:
+    kept.open("gate")
+    os.kill(kept.box.programs()["worker"], signal.SIGKILL)
+    wait_until(lambda: kept.box.status()["workers"] == [], "the session has noticed")
+    assert kept.summary()["made"] == 2
+
+
 def test_recipe_that_kills_its_worker_is_given_up(alone: Analysis) -> None:
     alone.spec(
         output("bad", 'kill -9 "$(ps -o ppid= -p $$)"; sleep 60'),

@@ -7,9 +7,12 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from lightcone.analysis.output import Output
+from lightcone.run.live import LiveReporter
 from tests.helpers import wait_until
 from tests.run.analyses import Analysis, output
 
@@ -227,3 +230,12 @@ def test_what_the_terminal_cannot_write_stops_nobody(
     told = analysis.run(*options, env={"PYTHONIOENCODING": "ascii"})
     assert told.stderr == ""
     assert analysis.states() == {"x": "ok"}
+
+
+def test_display_forgets_a_recipe_whose_output_another_run_has_made() -> None:
+    root = Path("/project")
+    made = Output("u", "x", root, root / "x", root / "s", False, "true", "true")
+    reporter = LiveReporter()
+    reporter.started(made)  # and its worker was lost
+    reporter.up_to_date(made)
+    assert reporter.running == {}
