@@ -204,6 +204,14 @@ class Commands(WorkerPlugin):
             self._runs[run] = told
         return told
 
+    def drain(self, run: str, total: int) -> None:
+        """Wait until the run's client has passed on ``total`` bytes of output, or is gone.
+
+        Raises:
+            OSError: where the scheduler is gone.
+        """
+        sync(self.worker.loop, self.worker.scheduler.lightcone_drain, run=run, total=total)
+
     def begin(self, key: str) -> Task:
         """The task whose thread calls this; where it can, it leaves the thread pool."""
         task = self.tasks[key]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from distributed import Scheduler, SchedulerPlugin
@@ -28,9 +29,12 @@ class Runs(SchedulerPlugin):
     async def start(self, scheduler: Scheduler) -> None:
         """Serve the runs' requests from now on."""
         self.scheduler = scheduler
+        self.changed = asyncio.Event()
         scheduler.handlers["lightcone_begin"] = self.begin
         scheduler.handlers["lightcone_run"] = self.describe
         scheduler.handlers["lightcone_interrupt"] = self.interrupt
+        scheduler.handlers["lightcone_received"] = self.received
+        scheduler.handlers["lightcone_drain"] = self.drain
 
     def __getstate__(self) -> dict[str, Any]:
         return {"runs": {}}
@@ -42,6 +46,21 @@ class Runs(SchedulerPlugin):
     async def describe(self, run: str) -> dict[str, Any] | None:
         """What the run has said of itself, or None when it is gone."""
         return self.runs.get(run)
+
+    async def received(self, run: str, total: int) -> None:
+        """The run's client has passed on ``total`` bytes of what its command printed."""
+        if run in self.runs:
+            self.runs[run]["received"] = total
+            self._change()
+
+    async def drain(self, run: str, total: int) -> None:
+        """Return once the run's client has passed on ``total`` bytes, or is gone."""
+        while run in self.runs and self.runs[run].get("received", 0) < total:
+            await self.changed.wait()
+
+    def _change(self) -> None:
+        self.changed.set()
+        self.changed = asyncio.Event()
 
     async def interrupt(self, run: str, kill: bool) -> None:
         """End the run's commands on every worker: politely, or at once."""
@@ -56,6 +75,8 @@ class Runs(SchedulerPlugin):
             scheduler.unsubscribe_topic(f"lightcone-{run}", client)
             # What is being ended may still send something.
             scheduler.loop.call_later(_LAST_WORDS, self._forget_topic, f"lightcone-{run}")
+
+        self._change()
 
     def _forget_topic(self, topic: str) -> None:
         # The engine keeps the last messages of a topic for ever, and offers no way to drop one.

@@ -12,7 +12,7 @@ from queue import Empty
 from typing import Any
 
 from lightcone.analysis.output import Resources
-from lightcone.cluster.commands import Cause, current_task
+from lightcone.cluster.commands import Cause, Task, current_task
 from lightcone.context import Context
 from lightcone.errors import SessionError, UsageError
 from lightcone.run import environment
@@ -28,6 +28,7 @@ _NOT_FOUND = 127
 _NOT_EXECUTABLE = 126
 _INTERRUPTED = 130
 _MARGIN = 10.0
+_WINDOW = 4 << 20
 _logger = logging.getLogger("lightcone")
 
 
@@ -46,10 +47,7 @@ def execute(order: ExecOrder) -> None:
                     directory=Path(os.fsdecode(run["directory"])),
                     umask=int(run["umask"]),
                     grace=order.grace,
-                    sink=lambda name, data: task.emit(
-                        order.topic,
-                        {"event": "data", "key": task.key, "stream": name, "data": data},
-                    ),
+                    sink=_Sender(task, order).send,
                     merge=False,
                 )
             told = {"code": ended.code, "unwanted": ended.cause is Cause.UNWANTED}
@@ -59,6 +57,29 @@ def execute(order: ExecOrder) -> None:
             told = {"code": _NOT_EXECUTABLE, "error": f"{error.strerror}: {error.filename}"}
         _logger.info("%s: exit code %s", order.caller, told["code"])
         task.emit(order.topic, {"event": "done", "key": task.key, **told})
+
+
+class _Sender:
+    """Sends what a command prints, no further ahead of its reader than a window.
+
+    Nothing of it may be left out, and a command that prints faster than it is read would else fill
+    the memory of the worker and the scheduler, which others use too.
+    """
+
+    def __init__(self, task: Task, order: ExecOrder) -> None:
+        self.task = task
+        self.order = order
+        self.sent = 0
+        self.asked = 0
+
+    def send(self, name: str, data: bytes) -> None:
+        """Send a piece of the stream ``name``."""
+        message = {"event": "data", "key": self.task.key, "stream": name, "data": data}
+        self.task.emit(self.order.topic, message)
+        self.sent += len(data)
+        if self.sent - self.asked >= _WINDOW:
+            self.asked = self.sent
+            self.task.commands.drain(self.order.run, self.sent - _WINDOW // 2)
 
 
 def run_command(
@@ -77,6 +98,7 @@ def run_command(
         raise UsageError(f"The command cannot run: {given.why}.")
     link = Link(connection, "lc exec")
     interrupts, started = 0, False
+    received = confirmed = 0
     deadline: float | None = None
     with link.open():
         order = ExecOrder(
@@ -108,6 +130,10 @@ def run_command(
                 stream = sys.stdout if value["stream"] == "out" else sys.stderr
                 stream.buffer.write(value["data"])
                 stream.buffer.flush()
+                received += len(value["data"])
+                if received - confirmed >= _WINDOW // 4:
+                    confirmed = received
+                    link.received(received)
             elif value["event"] == "done":
                 if value.get("error"):
                     print(f"lc: {value['error']}", file=sys.stderr)

@@ -95,6 +95,11 @@ class Link:
         future.add_done_callback(lambda ended: self._on_future(key, ended))
         return future
 
+    def received(self, total: int) -> None:
+        """Let the command go on: ``total`` bytes of what it printed have been passed on."""
+        with contextlib.suppress(OSError, TimeoutError):
+            self._call("lightcone_received", run=self.run, total=total)
+
     def interrupt(self, *, kill: bool) -> None:
         """End this caller's commands on every worker: politely, or at once."""
         # A cluster that is gone has ended them already.

@@ -287,3 +287,31 @@ def test_project_with_a_name_that_is_hard_to_quote(sandbox: Sandbox) -> None:
     root = sandbox.new_project("a 'b\" $c #{d} é;")
     result = sandbox.lc("exec", "--", "pwd", cwd=root)
     assert Path(result.stdout.rstrip("\n")) == root
+
+
+def test_more_output_than_is_sent_ahead(shared: Sandbox) -> None:
+    with shared.popen("exec", "--", "head", "-c", "20000000", "/dev/zero") as program:
+        assert program.stdout is not None
+        assert len(program.stdout.read()) == 20_000_000
+
+
+def test_a_command_waits_for_its_reader(shared: Sandbox) -> None:
+    # It would print 1 GB; what it has printed when nobody reads is what fits in between.
+    size = shared.base / "printed"
+    counting = f"""
+import os
+for n in range(1000):
+    os.write(1, b"x" * 1000000)
+    open({str(size)!r}, "w").write(str(n))
+"""
+    program = shared.popen("exec", "--", "python3", "-c", counting)
+    seen: list[str] = []
+
+    def stands_still() -> bool:
+        seen.append(size.read_text() if size.exists() else "")
+        return len(seen) > 50 and len(set(seen[-50:])) == 1 and bool(seen[-1])
+
+    wait_until(stands_still, "the command waits")
+    assert int(seen[-1]) < 100
+    program.kill()
+    wait_until(lambda: shared.status()["idle"], "nothing of it is left")

@@ -536,7 +536,8 @@ def test_time_limit_ends_a_container(boxed: Analysis, podman: Podman) -> None:
 _SEEN = (
     'trap "echo heard" TERM; echo >> "$PLACE/begun"; n=$(wc -l < "$PLACE/begun"); '
     'touch "$PLACE/first$n"; echo half > {output}; '
-    'until [ -e "$PLACE/gate" ]; do touch "$PLACE/last$n"; sleep 0.05 || :; done; echo made > {output}'
+    'until [ -e "$PLACE/gate" ]; do touch "$PLACE/last$n"; sleep 0.05 || :; done; '
+    "echo made > {output}"
 )
 
 
