@@ -55,6 +55,7 @@ JOURNAL = "journal.json"
 PARTIAL = "partial"
 _MADE_FOR = ".identity"
 VERSION = 1
+_WITHOUT_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
 
 
 @dataclass(frozen=True)
@@ -137,22 +138,24 @@ class Claim:
             return Busy(_who(journal) if journal else "a recipe that reads it", lock.path)
         claim = Claim(output, lock)
         try:
-            journal = _read_journal(output.state_dir)
-            if journal is not None:
-                if journal.get("lock") != str(lock.path) and not _is_over(journal):
-                    claim.release()
-                    return Busy(_who(journal), None)
-                claim._settle(journal)
-            _remove(claim._previous)
-            for unfinished in output.state_dir.glob(".*.new"):
-                unfinished.unlink(missing_ok=True)
+            busy = claim._put_right()
         except BaseException:
             claim.release()
             raise
+        if busy is not None:
+            claim.release()
+            return busy
+        for unfinished in (*output.state_dir.glob(".*.new"), *output.state_dir.glob(".*.old")):
+            _remove(unfinished)
         return claim
 
-    def set_aside(self, run: str, umask: int, identity: str, *, resume: bool = False) -> None:
+    def set_aside(
+        self, run: str, umask: int, identity: str, *, resume: bool = False
+    ) -> Busy | None:
         """Move the result there is out of the way; from here on the path belongs to the recipe.
+
+        Returns who has the path, where that is a context with locks of its own which began at the
+        same moment; nothing has then been moved.
 
         Args:
             run: what the claim's journal calls its holder.
@@ -180,9 +183,10 @@ class Claim:
             "had_output": had_output,
             "identity": identity,
         }
-        write_atomically(
-            self._journal, json.dumps(journal).encode(), mode=0o666, durable=had_output
-        )
+        if not self._begin(json.dumps(journal).encode(), durable=had_output):
+            other = _read_journal(state)
+            return Busy(_who(other) if other else "another run", None)
+        _remove(self._previous)  # nobody's: there was no journal
         if had_output:
             self._previous.mkdir(exist_ok=True)
             with contextlib.suppress(FileNotFoundError):
@@ -198,6 +202,7 @@ class Claim:
         elif self.output.is_directory:
             path.mkdir()
             path.chmod(0o777 & ~umask)
+        return None
 
     def commit(self, manifest: Manifest) -> None:
         """Make what lies at the path, flushed already, the output's good result, durably.
@@ -217,6 +222,45 @@ class Claim:
     def release(self) -> None:
         """Give the claim up, for the recipe's processes too."""
         self.lock.release()
+
+    def _begin(self, journal: bytes, *, durable: bool) -> bool:
+        """Write the journal unless there is one: contexts that share no lock share that name."""
+        new = self._journal.with_name(f".{JOURNAL}.{self.attempt}.new")
+        write_atomically(new, journal, mode=0o666, durable=durable)
+        try:
+            os.link(new, self._journal)
+        except (FileExistsError, FileNotFoundError):
+            return False  # somebody was quicker, and may have cleared this away as unfinished
+        except OSError as error:
+            if error.errno not in _WITHOUT_LINKS:
+                raise
+            os.rename(new, self._journal)
+        finally:
+            new.unlink(missing_ok=True)
+        if durable:
+            flush_to_disk(self._journal.parent)
+        return True
+
+    def _put_right(self) -> Busy | None:
+        """Settle what a dead holder left; or say who holds the path, where that one lives."""
+        journal = _read_journal(self.output.state_dir)
+        if journal is None:
+            return None
+        if journal.get("lock") == str(self.lock.path):
+            self._settle(journal)
+            return None
+        if not _is_over(journal):
+            return Busy(_who(journal), None)
+        # Several contexts may want to put this right: the dead one's lock says which of them does.
+        with contextlib.ExitStack() as stack:
+            if isinstance(journal.get("lock"), str) and os.path.exists(journal["lock"]):
+                lock = Lock(Path(journal["lock"]))
+                if not lock.acquire():
+                    return Busy(_who(journal), None)
+                stack.callback(lock.release)
+            if _read_journal(self.output.state_dir) == journal:
+                self._settle(journal)
+        return None
 
     def _settle(self, journal: dict[str, Any]) -> None:
         recorded = manifests.read(self.output.state_dir)
@@ -254,8 +298,12 @@ class Claim:
             write_atomically(partial / _MADE_FOR, identity.encode(), mode=0o666, durable=False)
 
     def _forget(self) -> None:
+        # Out of the way first: without a journal, the name is the next holder's.
+        old = self.output.state_dir / f".previous.{self.attempt}.old"
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(self._previous, old)
         self._journal.unlink(missing_ok=True)
-        _remove(self._previous)
+        _remove(old)
 
 
 def discard_partial(output: Output) -> int:

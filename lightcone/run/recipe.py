@@ -107,9 +107,11 @@ class _Making:
             self.container = Container.choose(self.output, variables)
         self.products = Products(self.output, self.order.parts)
         started = datetime.now(UTC)
-        claim.set_aside(
+        busy = claim.set_aside(
             str(run["name"]), umask, self.order.parts.identity, resume=self.order.resume
         )
+        if busy is not None:
+            return _busy(busy)
         try:
             _logger.info("%s: started for %s", self.output.name, run["name"])
             self.task.emit(self.order.topic, {"event": "start", "key": self.task.key})

@@ -526,12 +526,12 @@ def test_what_was_there_reaches_the_disk_before_it_is_forgotten(
 ) -> None:
     place.put("old")
     done: list[str] = []
-    for name in ("rename", "unlink", "fsync"):
+    for name in ("rename", "link", "unlink", "fsync"):
         monkeypatch.setattr(os, name, _told(name, getattr(os, name), place, done))
     _fail(place)
     set_aside = done[: done.index("rename partial")] if "rename partial" in done else done
-    assert set_aside.index("fsync .journal") < set_aside.index("rename journal")
-    assert set_aside.index("rename journal") < set_aside.index("rename manifest")
+    assert set_aside.index("fsync ..journal") < set_aside.index("link journal")
+    assert set_aside.index("link journal") < set_aside.index("rename manifest")
     back = len(done) - 1 - done[::-1].index("rename output")
     assert "fsync results" in done[back : done.index("unlink journal")]
     assert "fsync state" in done[back : done.index("unlink journal")]
@@ -551,13 +551,34 @@ def _told(name: str, real: Callable[..., Any], place: Place, done: list[str]) ->
             known = {results: "results", state: "state"}
             what = known.get(where, where.name.rpartition(".json")[0])
         else:
-            to = Path(os.fspath(arguments[0] if name == "rename" else path))
+            to = Path(os.fspath(arguments[0] if name in ("rename", "link") else path))
             what = "output" if to == place.output.path else to.name.partition(".")[0]
             what = "partial" if to.parent.name == "partial" else what
         done.append(f"{name} {what}")
         return real(path, *arguments, **options)
 
     return call
+
+
+def test_of_two_contexts_that_begin_at_once_one_has_the_path(place: Place) -> None:
+    place.put("old")
+    ours = place.take()
+    theirs = Claim.take(place.output, place.root / "other claims")
+    assert isinstance(theirs, Claim), "they share no lock"
+    assert ours.set_aside("lc run, pid 1", 0o022, "identity") is None
+    other = theirs.set_aside("lc run, pid 2", 0o022, "identity")
+    theirs.release()
+    assert isinstance(other, Busy)
+    assert "pid 1" in other.by
+    assert (place.output.state_dir / "previous").exists(), "what the other set aside is there"
+    later = Claim.take(place.output, place.root / "other claims")
+    assert isinstance(later, Busy)
+    ours.put_back()
+    ours.release()
+    assert place.found() == "old"
+    again = Claim.take(place.output, place.root / "other claims")
+    assert isinstance(again, Claim)
+    again.release()
 
 
 def test_journal_is_readable_by_later_versions(place: Place) -> None:
