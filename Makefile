@@ -2,7 +2,7 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format clean
+.PHONY: help demo test soak lint format clean
 
 # The tests run on each of these that is installed here, and always on the Python of .venv.
 ENVS ?= py311,py312,py313
@@ -18,6 +18,7 @@ tox := PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/tox run
 help:
 	@echo 'make demo    run the example: the expansion of the universe, as found in 1929'
 	@echo 'make test    run the tests on every Python found here, and the checks of the source'
+	@echo 'make soak    200 kills at random moments of a run, each followed by a look at everything'
 	@echo 'make lint    the checks of the source alone: mistakes, layout, types'
 	@echo 'make format  lay out the source'
 	@echo 'make clean   remove what these have made'
@@ -34,6 +35,14 @@ test:
 	@own=$$(.venv/bin/python -c 'import sys; print("py%d%d" % sys.version_info[:2])'); \
 	case ",$(ENVS)," in *",$$own,"*) envs=$(ENVS);; *) envs=$(ENVS),$$own;; esac; \
 	$(tox) -e "lint,type,$$envs"
+
+# SEED=... repeats one; what is printed at the end says which it was.
+soak: export SEED := $(or $(SEED),$(shell date +%s))
+soak: export SOAK_ROUNDS := $(or $(SOAK_ROUNDS),200)
+soak:
+	@scripts/setup.sh tmux tox
+	@own=$$(.venv/bin/python -c 'import sys; print("py%d%d" % sys.version_info[:2])'); \
+	$(tox) -e "$$own" -- -n 0 -s tests/run/test_random_kills.py
 
 lint:
 	@scripts/setup.sh tox
