@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from lightcone.errors import SessionError, SpecError
-from lightcone.files import check_locks, private_directory
+from lightcone.files import check_directory, check_locks, private_directory
 from lightcone.settings import Settings, load_settings
 
 __all__ = [
@@ -116,7 +116,10 @@ class Context:
             SessionError: where a directory or the locks in it cannot be had.
         """
         remedy = "set LIGHTCONE_RUNTIME_DIR to a short path that is yours"
-        private_directory(self.runtime.parent, remedy)
+        if self.settings.runtime_dir is None:
+            private_directory(self.runtime.parent, remedy)
+        else:  # it may be a directory that the user has for other things too
+            check_directory(self.runtime.parent, remedy)
         private_directory(self.runtime, remedy)
         longest = len(os.fsencode(self.control_socket))
         if longest > _SOCKET_PATH_MAX:

@@ -13,7 +13,14 @@ from pathlib import Path
 
 from lightcone.errors import SessionError
 
-__all__ = ["Lock", "check_locks", "flush_to_disk", "private_directory", "write_atomically"]
+__all__ = [
+    "Lock",
+    "check_directory",
+    "check_locks",
+    "flush_to_disk",
+    "private_directory",
+    "write_atomically",
+]
 
 _TICK = 0.02
 # Some file systems write through, and refuse to be asked for it.
@@ -43,6 +50,19 @@ def private_directory(path: Path, remedy: str) -> Path:
     if stat.S_IMODE(status.st_mode) & 0o077:
         os.chmod(path, 0o700)
     return path
+
+
+def check_directory(path: Path, remedy: str) -> None:
+    """Make ``path`` unless it is there, and refuse it where others may put things into it.
+
+    Raises:
+        SessionError: as :func:`private_directory`, and where others may write there.
+    """
+    if path.is_symlink() or not path.is_dir():
+        private_directory(path, remedy)
+    status = path.stat()
+    if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o022:
+        raise SessionError(f"Other users may write to the directory {path}: {remedy}.")
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o600, durable: bool = True) -> None:

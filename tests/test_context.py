@@ -147,7 +147,7 @@ def test_prepared_places_are_private(sandbox: Sandbox) -> None:
     [
         ("ln -s real run", "not a directory of its own but a link or a file"),
         ("touch run", "not a directory of its own|cannot be made"),
-        ("mkdir -m 1777 run", "one that all users share"),
+        ("mkdir -m 1777 run", "Other users may write to"),
     ],
     ids=["a link", "a file", "shared by all"],
 )
@@ -163,10 +163,19 @@ def test_directory_of_sockets_that_cannot_be_trusted(
     assert not list((sandbox.base / "real").iterdir())
 
 
-def test_directory_of_sockets_that_others_may_enter_is_closed(sandbox: Sandbox) -> None:
+def test_directory_of_sockets_that_others_may_write_to_is_refused(sandbox: Sandbox) -> None:
     sandbox.runtime.chmod(0o775)
+    result = sandbox.lc("session", "start", check=3)
+    assert "Other users may write to" in result.stderr
+    assert sandbox.runtime.stat().st_mode & 0o7777 == 0o775
+
+
+def test_directory_of_the_users_own_stays_as_it_is(sandbox: Sandbox) -> None:
+    sandbox.runtime.chmod(0o755)
     sandbox.start()
-    assert sandbox.runtime.stat().st_mode & 0o7777 == 0o700
+    assert sandbox.runtime.stat().st_mode & 0o7777 == 0o755
+    (ours,) = (path for path in sandbox.runtime.iterdir() if path.is_dir())
+    assert ours.stat().st_mode & 0o7777 == 0o700
 
 
 def test_socket_path_that_is_too_long(sandbox: Sandbox) -> None:

@@ -48,6 +48,7 @@ __all__ = [
     "holder",
     "is_interrupted",
     "lock_path",
+    "put_right",
     "read_inputs",
 ]
 
@@ -145,8 +146,8 @@ class Claim:
         if busy is not None:
             claim.release()
             return busy
-        for unfinished in (*output.state_dir.glob(".*.new"), *output.state_dir.glob(".*.old")):
-            _remove(unfinished)
+        for unfinished in output.state_dir.glob(".*.new"):
+            unfinished.unlink(missing_ok=True)
         return claim
 
     def set_aside(
@@ -167,7 +168,9 @@ class Claim:
             OSError: where that cannot be done; nothing has then been moved.
         """
         state, path = self.output.state_dir, self.output.path
-        state.mkdir(parents=True, exist_ok=True)
+        if not state.is_dir():
+            state.mkdir(parents=True, exist_ok=True)
+            state.chmod(0o777 & ~umask)
         path.parent.mkdir(parents=True, exist_ok=True)
         had_output = os.path.lexists(path)
         if had_output and os.lstat(path).st_dev != os.stat(state).st_dev:
@@ -183,7 +186,7 @@ class Claim:
             "had_output": had_output,
             "identity": identity,
         }
-        if not self._begin(json.dumps(journal).encode(), durable=had_output):
+        if not self._begin(json.dumps(journal).encode(), umask, durable=had_output):
             other = _read_journal(state)
             return Busy(_who(other) if other else "another run", None)
         _remove(self._previous)  # nobody's: there was no journal
@@ -223,10 +226,11 @@ class Claim:
         """Give the claim up, for the recipe's processes too."""
         self.lock.release()
 
-    def _begin(self, journal: bytes, *, durable: bool) -> bool:
+    def _begin(self, journal: bytes, umask: int, *, durable: bool) -> bool:
         """Write the journal unless there is one: contexts that share no lock share that name."""
         new = self._journal.with_name(f".{JOURNAL}.{self.attempt}.new")
         write_atomically(new, journal, mode=0o666, durable=durable)
+        new.chmod(0o666 & ~umask)
         try:
             os.link(new, self._journal)
         except (FileExistsError, FileNotFoundError):
@@ -298,12 +302,23 @@ class Claim:
             write_atomically(partial / _MADE_FOR, identity.encode(), mode=0o666, durable=False)
 
     def _forget(self) -> None:
-        # Out of the way first: without a journal, the name is the next holder's.
-        old = self.output.state_dir / f".previous.{self.attempt}.old"
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(self._previous, old)
+        # The journal last: without it the name is the next holder's, and with it, whoever comes
+        # sees that there is something to be cleared away.
+        _remove(self._previous)
         self._journal.unlink(missing_ok=True)
-        _remove(old)
+
+
+def put_right(output: Output, claims: Path) -> None:
+    """Put right what a dead holder left of ``output``, if anything, and let the living go on.
+
+    Raises:
+        OSError: where the results cannot be written.
+        SessionError: where the directory of the claims cannot be used.
+    """
+    if os.path.lexists(output.state_dir / JOURNAL) and holder(output) is None:
+        claim = Claim.take(output, claims)
+        if isinstance(claim, Claim):
+            claim.release()
 
 
 def discard_partial(output: Output) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from lightcone.analysis.claims import discard_partial, holder
+from lightcone.analysis.claims import Claim, discard_partial
 from lightcone.analysis.spec import load_outputs
 from lightcone.context import here
 from lightcone.units import format_bytes
@@ -21,6 +21,12 @@ def command() -> None:
     context = here()
     freed = 0
     for output in load_outputs(context.root, context.settings):
-        if holder(output) is None:
-            freed += discard_partial(output)
+        if not output.state_dir.is_dir():
+            continue
+        claim = Claim.take(output, context.claims)
+        if isinstance(claim, Claim):
+            try:
+                freed += discard_partial(output)
+            finally:
+                claim.release()
     click.echo(f"freed {format_bytes(freed)}")

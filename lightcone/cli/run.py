@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import sys
@@ -9,6 +10,7 @@ import sys
 import click
 
 from lightcone.analysis.adoption import adopt_all
+from lightcone.analysis.claims import put_right
 from lightcone.analysis.output import Key, Output
 from lightcone.analysis.plan import State, plan
 from lightcone.analysis.selection import named, select
@@ -66,17 +68,21 @@ def command(
     wanted = select(declared, outputs) if outputs else declared
     again = named(declared, outputs) if outputs else {output.key for output in wanted}
     forced = frozenset(again) if force else frozenset[Key]()
+    if not dry_run:
+        for output in wanted:
+            # What is not writable is told of below, where it is in the way.
+            with contextlib.suppress(OSError):
+                put_right(output, context.claims)
     assessed = plan(wanted, forced, context.hashes)
     if not dry_run and adopt_all(assessed, context.claims, context.hashes):
         assessed = plan(wanted, forced, context.hashes)
-    if all(assessment.state is State.OK for assessment in assessed.values()):
+    if dry_run or all(assessment.state is State.OK for assessment in assessed.values()):
         for output in wanted:
-            reporter.up_to_date(output)
-        reporter.finish()
-        return 0
-    if dry_run:
-        for output in wanted:
-            reporter.would_make(output, assessed[output.key].why)
+            why = assessed[output.key].why
+            if why:
+                reporter.would_make(output, why)
+            else:
+                reporter.up_to_date(output)
         reporter.finish()
         return 0
     unmade = [output for output in wanted if assessed[output.key].state is not State.OK]

@@ -193,7 +193,9 @@ def wait(what: str, timeout: str | None) -> int:
     }
     if waits[what](context, seconds):
         return 0
-    click.echo(f"lc: {context.name}: not {what} within {timeout}", err=True)
+    click.echo(
+        f"lc: {context.name}: not {'ended' if what == 'end' else what} within {timeout}", err=True
+    )
     return 1
 
 

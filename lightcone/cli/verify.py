@@ -39,5 +39,9 @@ def command(universe: str | None, as_json: bool) -> int:
     for finding in findings:
         click.echo(f"{finding.output.name}: {finding.trouble.value}: {finding.what}")
     todo = "; 'lc run' makes them again" if findings else ""
-    click.echo(f"{looked_at} results verified, {len(findings)} findings{todo}")
+    click.echo(f"{_count(looked_at, 'result')} verified, {_count(len(findings), 'finding')}{todo}")
     return int(bool(findings))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

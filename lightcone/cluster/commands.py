@@ -199,8 +199,6 @@ class Commands(WorkerPlugin):
             told = sync(self.worker.loop, self.worker.scheduler.lightcone_run, run=run)
             if told is None:
                 raise RuntimeError(f"the run {run} is gone")
-            if len(self._runs) >= 64:
-                self._runs.pop(next(iter(self._runs)))
             self._runs[run] = told
         return told
 
@@ -235,6 +233,8 @@ class Commands(WorkerPlugin):
         """The task's thread is done."""
         if self.tasks.get(task.key) is task:
             del self.tasks[task.key]
+        if all(other.run != task.run for other in list(self.tasks.values())):
+            self._runs.pop(task.run, None)  # its environment is kept no longer than it is of use
 
 
 class current_task:

@@ -244,11 +244,8 @@ class Driver:
             return
         output, result = self.outputs[key], Result(message["result"])
         if result in (Result.MADE, Result.GOOD):
-            found = manifests.read(output.state_dir)
-            if found is None:
-                self._failed(output, {"reason": "its manifest was gone as soon as it was made"})
-                return
-            self.versions[key] = found.data.version
+            # Not read here: somebody else may be remaking it by now.
+            self.versions[key] = message["version"]
             self.force.discard(key)
             if result is Result.MADE:
                 self.reporter.made(output, message["seconds"])

@@ -16,7 +16,7 @@ from typing import Any
 
 from lightcone.analysis import manifest as manifests
 from lightcone.analysis.claims import Busy, Claim, read_inputs
-from lightcone.analysis.manifest import Manifest
+from lightcone.analysis.manifest import MANIFEST, Manifest
 from lightcone.analysis.plan import FAILURE
 from lightcone.analysis.products import Products
 from lightcone.cluster.commands import Cause, Ended, Task, current_task
@@ -79,8 +79,9 @@ class _Making:
             if isinstance(claim, Busy):
                 return _busy(claim)
             try:
-                if not self.order.force and self._is_good():
-                    return {"result": Result.GOOD}
+                good = None if self.order.force else self._good()
+                if good is not None:
+                    return {"result": Result.GOOD, "version": good.data.version}
                 hold = [claim.lock.fd, *(lock.fd for lock in inputs)]
                 return self._make(claim, run, hold)
             finally:
@@ -90,13 +91,12 @@ class _Making:
             for lock in inputs:
                 lock.close()
 
-    def _is_good(self) -> bool:
+    def _good(self) -> Manifest | None:
+        """The record of what is there, where it is what is wanted."""
         found = manifests.read(self.state)
-        return (
-            found is not None
-            and found.identity == self.order.parts.identity
-            and manifests.unchanged(self.output.path, found.data)
-        )
+        if found is None or found.identity != self.order.parts.identity:
+            return None
+        return found if manifests.unchanged(self.output.path, found.data) else None
 
     def _make(self, claim: Claim, run: Any, hold: list[int]) -> dict[str, Any]:
         if self.task.unwanted:
@@ -121,9 +121,12 @@ class _Making:
             told = self._verdict(ended, tail)
             if told is None:
                 manifests.flush(self.output.path)
-                claim.commit(self.products.enter(self._manifest(claim, started, ended)))
+                made = self.products.enter(self._manifest(claim, started, ended))
+                claim.commit(made)
+                (self.state / MANIFEST).chmod(0o666 & ~umask)
                 (self.state / FAILURE).unlink(missing_ok=True)
-                return {"result": Result.MADE, "seconds": ended.seconds}
+                version = made.data.version
+                return {"result": Result.MADE, "seconds": ended.seconds, "version": version}
         except BaseException:
             claim.put_back()
             raise
@@ -142,6 +145,7 @@ class _Making:
             )
 
         with open(self.state / LOG, "wb", buffering=0) as log:
+            os.fchmod(log.fileno(), 0o666 & ~umask)
             log.write(os.fsencode(self._heading()))
             stream = LineStream(tell, tail)
 

@@ -40,8 +40,8 @@ class Reporter:
         """The output is to be made, for a reason."""
 
     def would_make(self, output: Output, why: str) -> None:
-        """The output would be made, for a reason; or, where that is "", is up to date."""
-        self.counts["would_make" if why else "up_to_date"] += 1
+        """The output would be made, for a reason."""
+        self.counts["would_make"] += 1
 
     def started(self, output: Output) -> None:
         """A recipe began."""
@@ -101,14 +101,14 @@ class PlainReporter(Reporter):
         super().__init__()
         self.verbosity = verbosity
         self.stream = stream or sys.stdout
+        if isinstance(self.stream, io.TextIOWrapper):
+            # Recipes print what they like, which not every terminal can write.
+            self.stream.reconfigure(errors="replace")
 
     def tell(self, text: str) -> None:
         """Show a line that nobody misses who asked for few."""
         if self.verbosity > Verbosity.QUIET:
             self.say(text)
-        if isinstance(self.stream, io.TextIOWrapper):
-            # Recipes print what they like, which not every terminal can write.
-            self.stream.reconfigure(errors="replace")
 
     def say(self, text: str) -> None:
         """Show a line."""
@@ -128,8 +128,7 @@ class PlainReporter(Reporter):
 
     def would_make(self, output: Output, why: str) -> None:
         super().would_make(output, why)
-        if why:
-            self.say(f"{output.name}: would be made: {why}")
+        self.say(f"{output.name}: would be made: {why}")
 
     def started(self, output: Output) -> None:
         self.tell(f"{output.name}: started")
@@ -201,8 +200,7 @@ class JsonReporter(Reporter):
 
     def would_make(self, output: Output, why: str) -> None:
         super().would_make(output, why)
-        if why:
-            self._put("would_make", output, why=why)
+        self._put("would_make", output, why=why)
 
     def started(self, output: Output) -> None:
         self._put("started", output)

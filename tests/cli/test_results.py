@@ -89,6 +89,16 @@ def test_a_dry_run_says_what_and_why_and_makes_nothing(shared: Sandbox, made: Pa
     assert "to be made" not in shared.lc("run", "-n").stdout
 
 
+def test_what_lc_writes_has_the_callers_umask(shared: Sandbox) -> None:
+    _write(shared.project, ("private", "umask; echo x > {output}"))
+    shared.python(
+        "-c", "import os; os.umask(0o077); from lightcone.cli.main import main; main()", "run"
+    )
+    state = shared.project / "results" / "baseline" / ".lightcone" / "private"
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (state, *state.iterdir())}
+    assert modes == {"private": 0o700, "log.txt": 0o600, "manifest.json": 0o600}
+
+
 def _write(project: Path, *recipes: tuple[str, str]) -> None:
     outputs = "".join(
         f"  - {{id: {name}, type: data, format: txt, recipe: {{command: {json.dumps(command)}}}}}\n"

@@ -17,7 +17,7 @@ import yaml
 
 from tests.helpers import Sandbox, wait_until
 
-__all__ = ["Analysis", "output"]
+__all__ = ["Analysis", "interrupt", "output", "succeed"]
 
 
 def output(
@@ -189,6 +189,14 @@ class Analysis:
             for path in (self.root / "results").rglob("*")
             if path.name in names or path.name.endswith(".new")
         ]
+
+
+def succeed(*programs: subprocess.Popen[bytes]) -> list[str]:
+    """What the programs print until they have all ended well."""
+    told = [program.communicate(timeout=90) for program in programs]
+    codes = [program.returncode for program in programs]
+    assert codes == [0] * len(programs), (codes, told)
+    return [out.decode() for out, _ in told]
 
 
 def interrupt(program: subprocess.Popen[bytes]) -> None:

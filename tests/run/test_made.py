@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import socket
+
 import pytest
 
+from tests.helpers import Sandbox
 from tests.run.analyses import Analysis, output
 
 DIAMOND = (
@@ -203,6 +207,32 @@ def test_nothing_to_do_touches_no_session_and_imports_no_engine(alone: Analysis)
     """
     assert alone.box.python("-c", code).stdout.splitlines()[-1] == "[]"
     assert alone.box.status()["state"] == "dead"
+
+
+@pytest.mark.parametrize("committed", [True, False], ids=["made", "half made"])
+def test_what_a_killed_run_left_is_put_right_without_a_session(
+    sandbox: Sandbox, committed: bool
+) -> None:
+    project = Analysis(sandbox)
+    project.spec(output("x", "echo 1 > {output}"))
+    project.run()
+    sandbox.lc("session", "stop")
+    state, path = project.state("x"), project.path("x")
+    (state / "previous").mkdir()
+    manifest = json.loads((state / "manifest.json").read_bytes())
+    attempt = manifest["made"]["attempt"] if committed else "another"
+    journal = {"attempt": attempt, "had_output": True, "host": socket.gethostname()}
+    (state / "journal.json").write_text(json.dumps(journal | {"lock": "gone", "boot_id": "0"}))
+    if not committed:
+        (state / "manifest.json").rename(state / "previous" / "manifest.json")
+        path.rename(state / "previous" / "output")
+        path.write_text("half")
+    project.run("-n")
+    assert (state / "journal.json").exists()
+    assert project.summary()["session"] == "none"
+    assert project.leftovers() == []
+    assert project.text("x") == "1\n"
+    assert sandbox.processes() == []
 
 
 def test_session_that_ended_by_itself_is_told_of_and_replaced(alone: Analysis) -> None:

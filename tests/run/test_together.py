@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections import Counter
 
 from tests.helpers import wait_until
-from tests.run.analyses import Analysis, output
+from tests.run.analyses import Analysis, output, succeed
 
 _WAITS = 'touch "$PLACE/begun"; until [ -e "$PLACE/gate" ]; do sleep 0.05; done; '
 
@@ -46,10 +47,9 @@ def test_run_joins_another_one_and_waits_for_its_result(analysis: Analysis) -> N
     assert waiting["id"] == "x"
     assert waiting["by"].startswith(f"lc run, pid {first.pid} on ")
     analysis.open("gate")
-    out = first.communicate(timeout=60)[0]
-    assert (first.returncode, second.wait(timeout=60)) == (0, 0)
-    assert b"x: made" in out
-    assert json.loads(second.stdout.read().splitlines()[-1])["up_to_date"] == 1
+    out, joined = succeed(first, second)
+    assert "x: made" in out
+    assert json.loads(joined.splitlines()[-1])["up_to_date"] == 1
     assert analysis.made() == ["x"]
 
 
@@ -62,10 +62,29 @@ def test_run_that_wants_another_result_waits_its_turn(analysis: Analysis) -> Non
     assert second.stdout is not None
     assert b"waiting for lc run" in second.stdout.readline()
     analysis.open("gate")
-    assert (first.wait(timeout=60), second.wait(timeout=60)) == (0, 0)
+    succeed(first, second)
     assert analysis.made() == ["x", "x"]
     assert analysis.text("x") == "2\n"
     assert analysis.states() == {"x": "ok"}
+
+
+def test_result_that_somebody_remakes_at_once_was_made_all_the_same(analysis: Analysis) -> None:
+    analysis.spec(output("x", _WAITS + "echo 1 > {output}"))
+    first = analysis.begin()
+    analysis.began("begun")
+    waits = 'touch "$PLACE/again"; until [ -e "$PLACE/second gate" ]; do sleep 0.05; done; '
+    analysis.spec(output("x", waits + "echo 2 > {output}"))
+    second = analysis.begin()
+    assert second.stdout is not None
+    assert b"waiting for lc run" in second.stdout.readline()
+    first.send_signal(signal.SIGSTOP)  # so that it hears of its result when that is gone again
+    analysis.open("gate")
+    analysis.began("again")
+    first.send_signal(signal.SIGCONT)
+    assert "x: made" in succeed(first)[0]
+    analysis.open("second gate")
+    succeed(second)
+    assert analysis.text("x") == "2\n"
 
 
 def test_run_that_is_interrupted_lets_the_other_one_make_it(analysis: Analysis) -> None:
@@ -79,7 +98,7 @@ def test_run_that_is_interrupted_lets_the_other_one_make_it(analysis: Analysis) 
     assert first.wait(timeout=60) == 130
     wait_until(lambda: len(analysis.pids("pids")) == 2, "the second run makes it")
     analysis.open("gate")
-    assert second.wait(timeout=60) == 0
+    succeed(second)
     assert analysis.states() == {"x": "ok"}
 
 
@@ -97,7 +116,7 @@ def test_input_is_not_remade_while_it_is_read(analysis: Analysis) -> None:
     assert b"waiting for" in writer.stdout.readline()
     before = analysis.text("a")
     analysis.open("gate")
-    assert (reader.wait(timeout=60), writer.wait(timeout=60)) == (0, 0)
+    succeed(reader, writer)
     assert analysis.text("b") == before
     assert analysis.text("a") != before
     assert analysis.states() == {"a": "ok", "b": "stale"}
