@@ -85,6 +85,7 @@ def test_every_output_is_good_after_a_kill_at_any_moment(alone: Analysis) -> Non
         assert found == _expected(raw), told
         assert alone.leftovers() == [], told
         wait_until(lambda: not alone.recipes(), f"no recipe is left, {what}")
+        print(f"{what}, all good", flush=True)
     assert set(alone.states().values()) == {"ok"}
     print(f"seed {seed}: {_ROUNDS} kills, {len(_INPUTS)} outputs right after each")
     assert len(alone.box.programs()) in (0, 6)
