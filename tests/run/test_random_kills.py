@@ -78,7 +78,7 @@ def test_every_output_is_good_after_a_kill_at_any_moment(alone: Analysis) -> Non
         out, errors = run.communicate(timeout=60)
         told = f"{what}: {run.returncode}\n{out.decode()}\n{errors.decode()}"
         assert run.returncode in (0, 3, -signal.SIGKILL), told
-        assert re.fullmatch(rb"(lc: [^\n]+\n)?", errors), told
+        assert re.fullmatch(rb"(lc: [^\n]+\n(  [^\n]*\n)*)?", errors), told
         again = alone.run(check=None)
         told += f"then {again.returncode}\n{again.stdout}\n{again.stderr}"
         assert again.returncode == 0, told
