@@ -61,7 +61,9 @@ def check_directory(path: Path, remedy: str) -> None:
     if path.is_symlink() or not path.is_dir():
         private_directory(path, remedy)
     status = path.stat()
-    if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o022:
+    if status.st_uid != os.getuid():
+        raise SessionError(f"The directory {path} belongs to another user: {remedy}.")
+    if stat.S_IMODE(status.st_mode) & 0o022:
         raise SessionError(f"Other users may write to the directory {path}: {remedy}.")
 
 

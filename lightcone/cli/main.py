@@ -6,7 +6,7 @@ A verb's module is imported when it is called: the everyday calls come from agen
 from __future__ import annotations
 
 import importlib
-import os
+import io
 import sys
 
 import click
@@ -58,6 +58,10 @@ def cli() -> None:
 
 def main() -> None:
     """The program ``lc``: runs a verb, and turns errors into a sentence and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Names and messages may have what not every terminal can write.
+            stream.reconfigure(errors="replace")
     # What 'exec' leaves with is the command's own; as with env(1) and timeout(1), 125 is ours.
     ours = 125 if sys.argv[1:2] == ["exec"] else None
     try:
@@ -73,9 +77,5 @@ def main() -> None:
         code = ours or error.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo("lc: interrupted", err=True)
-        code = _INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has left; the interpreter must not complain of it either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = _INTERRUPTED
     sys.exit(code if isinstance(code, int) else 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import sys
@@ -101,9 +100,6 @@ class PlainReporter(Reporter):
         super().__init__()
         self.verbosity = verbosity
         self.stream = stream or sys.stdout
-        if isinstance(self.stream, io.TextIOWrapper):
-            # Recipes print what they like, which not every terminal can write.
-            self.stream.reconfigure(errors="replace")
 
     def tell(self, text: str) -> None:
         """Show a line that nobody misses who asked for few."""

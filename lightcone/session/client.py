@@ -66,7 +66,7 @@ def join(context: Context, say: Say) -> Iterator[Connection]:
     address = external_address()
     if address is not None:
         _quieten()
-        with _client(address) as client:
+        with _closing(_client(address)) as client:
             yield _prepare(client, context)
         return
     ensured = ensure(context, say, meanwhile=_import_engine)
@@ -89,7 +89,13 @@ def join(context: Context, say: Say) -> Iterator[Connection]:
             raise SessionError(
                 f"The session {context.name} ended as it was about to be used: run again."
             ) from error
-        client = stack.enter_context(_client_of(description))
+        try:
+            client = stack.enter_context(_closing(_client_of(description)))
+        except SessionError as error:
+            raise SessionError(
+                f"The session {context.name} ended, or stopped answering, as it was about to be "
+                "used: run again, or see 'lc session status'."
+            ) from error
         yield Connection(client, how, hold, resources)
 
 
@@ -100,7 +106,7 @@ def describe_external(address: str) -> dict[str, Any]:
         SessionError: where it cannot be reached.
     """
     _quieten()
-    with _client(address) as client:
+    with _closing(_client(address)) as client:
         told = client.scheduler_info(n_workers=-1)
     workers = [
         {
@@ -119,6 +125,16 @@ def describe_external(address: str) -> dict[str, Any]:
         "address": address,
         "workers": workers,
     }
+
+
+@contextlib.contextmanager
+def _closing(client: Client) -> Iterator[Client]:
+    """Close the client at the end; one whose cluster has just died may fail at it in any way."""
+    try:
+        yield client
+    finally:
+        with contextlib.suppress(Exception):
+            client.close()
 
 
 def _import_engine() -> None:

@@ -179,7 +179,8 @@ def test_wait_that_is_in_vain(shared: Sandbox, timeout: str) -> None:
     for what in ("idle", "end"):
         result = shared.lc("session", "wait", "--for", what, "--timeout", timeout, check=1)
         name = shared.status()["name"]
-        assert result.stderr == f"lc: {name}: not {what} within {timeout}\n"
+        state = "ended" if what == "end" else what
+        assert result.stderr == f"lc: {name}: not {state} within {timeout}\n"
     gate.touch()
     assert caller.wait(timeout=60) == 0
 

@@ -82,7 +82,8 @@ def test_attach_and_list_go_without_it(frozen: Sandbox) -> None:
 @pytest.mark.parametrize("what", ["ready", "idle", "end"])
 def test_wait_goes_on_waiting(frozen: Sandbox, what: str) -> None:
     result = frozen.lc("session", "wait", "--for", what, "--timeout", "1", check=1)
-    assert result.stderr.endswith(f": not {what} within 1\n")
+    state = "ended" if what == "end" else what
+    assert result.stderr.endswith(f": not {state} within 1\n")
 
 
 def test_caller_that_came_meanwhile_goes_on_with_it(frozen: Sandbox) -> None:
