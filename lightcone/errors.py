@@ -9,14 +9,16 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
-    "InternalError",
-    "Interrupted",
+    "INTERRUPTED",
     "LightconeError",
     "SessionError",
     "SettingsError",
     "SpecError",
     "UsageError",
 ]
+
+INTERRUPTED = 130
+"""The exit code of a command that the user stopped: 128 and SIGINT, as shells have it."""
 
 
 class LightconeError(Exception):
@@ -47,13 +49,3 @@ class SessionError(LightconeError):
     """The session could not be started or reached."""
 
     exit_code = 3
-
-
-class InternalError(LightconeError):
-    """Something that should hold did not; the message says what, the cause says where."""
-
-
-class Interrupted(LightconeError):
-    """The user stopped the command."""
-
-    exit_code = 130

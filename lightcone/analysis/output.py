@@ -81,6 +81,11 @@ class Output:
         return f"{self.universe}/{self.id}"
 
     @property
+    def log(self) -> Path:
+        """What its recipe printed when it last ran."""
+        return self.state_dir / "log.txt"
+
+    @property
     def key(self) -> Key:
         """What it is found by in the mappings of a plan."""
         return (self.universe, self.id)

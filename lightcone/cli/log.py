@@ -16,8 +16,6 @@ from lightcone.errors import UsageError
 
 __all__ = ["command"]
 
-_LOG = "log.txt"
-
 
 @click.command("log", short_help="Show what a recipe printed.")
 @click.argument("output")
@@ -29,7 +27,7 @@ def command(output: str, universe: str | None, follow: bool) -> None:
     The log begins with the command and ends with how it ended.
     """
     context = here()
-    log = _one(load_outputs(context.root, context.settings, universe), output).state_dir / _LOG
+    log = _one(load_outputs(context.root, context.settings, universe), output).log
     if not log.exists():
         raise UsageError(f"{output} has no log, as its recipe has not run here: use 'lc run'.")
     if follow:

@@ -11,7 +11,7 @@ import sys
 
 import click
 
-from lightcone.errors import LightconeError
+from lightcone.errors import INTERRUPTED, LightconeError
 
 __all__ = ["cli", "main"]
 
@@ -25,7 +25,6 @@ _VERBS = {
     "session": "The cluster that stays up between runs.",
     "doctor": "Check whether this machine is fit for a session.",
 }
-_INTERRUPTED = 130
 
 
 class _Verbs(click.Group):
@@ -77,5 +76,5 @@ def main() -> None:
         code = ours or error.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo("lc: interrupted", err=True)
-        code = _INTERRUPTED
+        code = INTERRUPTED
     sys.exit(code if isinstance(code, int) else 0)

@@ -16,13 +16,11 @@ from lightcone.analysis.plan import State, plan
 from lightcone.analysis.selection import named, select
 from lightcone.analysis.spec import load_outputs
 from lightcone.context import here
-from lightcone.errors import UsageError
+from lightcone.errors import INTERRUPTED, UsageError
 from lightcone.run.environment import RECIPE_VARIABLE
 from lightcone.run.report import JsonReporter, PlainReporter, Reporter, Verbosity
 
 __all__ = ["command"]
-
-_INTERRUPTED = 130
 
 
 @click.command("run", short_help="Bring the project's outputs up to date.")
@@ -103,7 +101,7 @@ def command(
         finally:
             reporter.finish()
     if not finished:
-        return _INTERRUPTED
+        return INTERRUPTED
     return 1 if reporter.counts["failed"] else 0
 
 

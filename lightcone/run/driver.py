@@ -28,7 +28,7 @@ from lightcone.errors import SessionError
 from lightcone.files import Lock
 from lightcone.run.link import Link
 from lightcone.run.order import Order, Result
-from lightcone.run.recipe import LOG, make
+from lightcone.run.recipe import make
 from lightcone.run.report import Reporter
 from lightcone.run.share import Refused, share
 from lightcone.session.client import Connection
@@ -268,7 +268,7 @@ class Driver:
             # Not by this run: the worker is closing, and its session may be with it.
             self._again(output, "its worker was asked to end")
         else:
-            log = {"log": str(output.state_dir / LOG)} if "exit_code" in message else {}
+            log = {"log": str(output.log)} if "exit_code" in message else {}
             self._failed(output, message | log)
 
     def _on_lost(self, value: tuple[str, str]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from lightcone.analysis.output import Resources
 from lightcone.cluster.commands import Cause, Task, current_task
 from lightcone.context import Context
-from lightcone.errors import SessionError, UsageError
+from lightcone.errors import INTERRUPTED, SessionError, UsageError
 from lightcone.run import environment
 from lightcone.run.link import Link
 from lightcone.run.order import ExecOrder
@@ -26,7 +26,6 @@ __all__ = ["execute", "run_command"]
 _AHEAD_OF_RECIPES = 100
 _NOT_FOUND = 127
 _NOT_EXECUTABLE = 126
-_INTERRUPTED = 130
 _MARGIN = 10.0
 _WINDOW = 4 << 20
 _logger = logging.getLogger("lightcone")
@@ -112,7 +111,7 @@ def run_command(
                 left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
                 what, value = link.events.get(timeout=left)
             except Empty:
-                return _INTERRUPTED
+                return INTERRUPTED
             if what == "interrupt":
                 interrupts += 1
                 if not started:
@@ -120,7 +119,7 @@ def run_command(
                 link.interrupt(kill=interrupts > 1)
                 deadline = time.monotonic() + context.settings.grace + _MARGIN
             elif what == "lost" and interrupts:
-                return _INTERRUPTED
+                return INTERRUPTED
             elif what in ("end", "lost"):
                 reason = value[1] if what == "lost" else value or "its session ended"
                 raise SessionError(f"The cluster lost the command ({reason}): run it again.")
@@ -139,7 +138,7 @@ def run_command(
                     print(f"lc: {value['error']}", file=sys.stderr)
                 code = int(value["code"])
                 if interrupts:
-                    return _INTERRUPTED
+                    return INTERRUPTED
                 if value.get("unwanted"):
                     raise SessionError("The command was ended with its worker: run it again.")
                 return 128 - code if code < 0 else code

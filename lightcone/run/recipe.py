@@ -29,9 +29,8 @@ from lightcone.run.order import Order, Result
 from lightcone.run.stream import LineStream
 from lightcone.units import format_bytes, format_seconds
 
-__all__ = ["LOG", "make"]
+__all__ = ["make"]
 
-LOG = "log.txt"
 _TAIL = 20
 _logger = logging.getLogger("lightcone")
 
@@ -144,7 +143,7 @@ class _Making:
                 self.order.topic, {"event": "lines", "key": self.task.key, "lines": lines}
             )
 
-        with open(self.state / LOG, "wb", buffering=0) as log:
+        with open(self.output.log, "wb", buffering=0) as log:
             os.fchmod(log.fileno(), 0o666 & ~umask)
             log.write(os.fsencode(self._heading()))
             stream = LineStream(tell, tail)
