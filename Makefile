@@ -2,7 +2,7 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint format clean
+.PHONY: help demo test soak bench bench-full lint format clean
 
 # The tests run on each of these that is installed here, and always on the Python of .venv.
 ENVS ?= py311,py312,py313
@@ -18,7 +18,8 @@ tox := PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/tox run
 help:
 	@echo 'make demo    run the example: the expansion of the universe, as found in 1929'
 	@echo 'make test    run the tests on every Python found here, and the checks of the source'
-	@echo 'make soak    200 kills at random moments of a run, each followed by a look at everything'
+	@echo 'make soak    200 kills and 300 other faults at random moments, and a look at everything after each'
+	@echo 'make bench   measure lc beside its alternatives (ten minutes); bench-full: the rest'
 	@echo 'make lint    the checks of the source alone: mistakes, layout, types'
 	@echo 'make format  lay out the source'
 	@echo 'make clean   remove what these have made'
@@ -31,7 +32,7 @@ demo:
 	@examples/hubble/demo.sh
 
 test:
-	@scripts/setup.sh tmux podman tox
+	@scripts/setup.sh tmux podman slurm tox
 	@own=$$(.venv/bin/python -c 'import sys; print("py%d%d" % sys.version_info[:2])'); \
 	case ",$(ENVS)," in *",$$own,"*) envs=$(ENVS);; *) envs=$(ENVS),$$own;; esac; \
 	$(tox) -e "lint,type,$$envs"
@@ -39,10 +40,17 @@ test:
 # SEED=... repeats one; what is printed at the end says which it was.
 soak: export SEED := $(or $(SEED),$(shell date +%s))
 soak: export SOAK_ROUNDS := $(or $(SOAK_ROUNDS),200)
+soak: export FAULT_ROUNDS := $(or $(FAULT_ROUNDS),300)
+soak: export FUZZ_TIMES := $(or $(FUZZ_TIMES),50)
 soak:
 	@scripts/setup.sh tmux tox
 	@own=$$(.venv/bin/python -c 'import sys; print("py%d%d" % sys.version_info[:2])'); \
-	$(tox) -e "$$own" -- -n 0 -s tests/run/test_random_kills.py
+	$(tox) -e "$$own" -- -n 0 -s tests/run/test_random_kills.py tests/session/test_random_faults.py tests/test_bad_files.py
+
+# BENCH=--write puts what was measured into docs/performance.md.
+bench bench-full:
+	@scripts/setup.sh tmux package
+	@.venv/bin/python -m benchmarks $(if $(filter %-full,$@),full,quick) $(BENCH)
 
 lint:
 	@scripts/setup.sh tox
@@ -54,5 +62,5 @@ format:
 
 clean:
 	rm -rf .venv .tox .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
-	rm -rf examples/hubble/.venv examples/hubble/figures
+	rm -rf examples/hubble/.venv examples/hubble/figures benchmarks/.envs benchmarks/.results
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

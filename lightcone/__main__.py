@@ -1,7 +1,25 @@
-"""``python -m lightcone`` is ``lc``."""
+"""The program ``lc``, which ``python -m lightcone`` is too."""
 
 from __future__ import annotations
 
-from lightcone.cli.main import main
+import sys
 
-main()
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run one call of ``lc``."""
+    if sys.argv[1:2] == ["hook"]:
+        from lightcone import hook
+
+        # An agent waits for this: it goes without the library that reads command lines.
+        if len(sys.argv) == 3 and sys.argv[2] in hook.EVENTS:
+            hook.run(sys.argv[2])
+            sys.exit(0)
+    from lightcone.cli import main as command_line
+
+    command_line.main()
+
+
+if __name__ == "__main__":
+    main()

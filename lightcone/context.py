@@ -6,20 +6,34 @@ import hashlib
 import os
 import re
 import socket
-import subprocess
+import stat
 import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from lightcone import sites
 from lightcone.errors import SessionError, SpecError
-from lightcone.files import check_directory, check_locks, private_directory
+from lightcone.files import (
+    check_directory,
+    check_locks,
+    check_own,
+    private_directory,
+    read_object,
+)
 from lightcone.settings import Settings, load_settings
+from lightcone.slurm import jobs
+from lightcone.slurm.allocation import job_id
+from lightcone.slurm.jobs import JobState
 
 __all__ = [
     "ADDRESS_VARIABLE",
+    "OWN_ADDRESS_VARIABLE",
+    "SOCKET_PATH_MAX",
     "SPEC_FILE",
     "Context",
+    "allocated_job",
+    "allocation_file",
     "boot_id",
     "external_address",
     "find_root",
@@ -30,21 +44,26 @@ __all__ = [
 
 SPEC_FILE = "astra.yaml"
 ADDRESS_VARIABLE = "DASK_SCHEDULER_ADDRESS"
+OWN_ADDRESS_VARIABLE = "LIGHTCONE_SESSION_ADDRESS"
+"""In an environment that names a session of ours as the cluster: its address."""
 # sockaddr_un.sun_path, less the final NUL; macOS has four bytes fewer than Linux.
-_SOCKET_PATH_MAX = 103 if sys.platform == "darwin" else 107
+SOCKET_PATH_MAX = 103 if sys.platform == "darwin" else 107
+_REMEDY_FOR_SOCKETS = "set LIGHTCONE_RUNTIME_DIR to a short path that is yours"
+_REMEDY_FOR_SCRATCH = "set LIGHTCONE_SCRATCH to a directory that is yours"
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a session belongs to: a project directory on this host.
+    """What a session belongs to: a project directory on this host, or a SLURM allocation.
 
     Attributes:
         key: short, unique and the same for every caller of the context.
-        kind: ``"project"``.
+        kind: ``"project"`` or ``"allocation"``.
         root: the project's directory, its real path.
         settings: the settings in force.
         scratch: the directory that holds sessions, locks and logs.
         runtime: the directory that holds the session's sockets, on this host.
+        job: the allocation's number.
     """
 
     key: str
@@ -53,10 +72,13 @@ class Context:
     settings: Settings
     scratch: Path
     runtime: Path
+    job: int | None = None
 
     @property
     def name(self) -> str:
         """The session's name for people, also that of its terminal session."""
+        if self.job is not None:
+            return f"lc-{self.key}"
         directory = re.sub(r"[^A-Za-z0-9_-]+", "-", self.root.name).strip("-")[:40] or "root"
         return f"lc-{directory}-{self.key}"
 
@@ -64,9 +86,11 @@ class Context:
     def state(self) -> Path:
         """Where the session keeps its locks, record, keys, logs and spilled data.
 
-        The boot id is part of the name: scratch may be shared by hosts that each have a session
-        for a project at the same path.
+        The boot id is part of a project's: scratch may be shared by hosts that each have a session
+        for a project at the same path. An allocation's is found from all of its hosts.
         """
+        if self.job is not None:
+            return self.scratch / ".lightcone" / "sessions" / self.key
         return self.scratch / ".lightcone" / "sessions" / f"{self.key}-{boot_id()[:8]}"
 
     @property
@@ -109,31 +133,64 @@ class Context:
         """``session.json``: what the scheduler published about itself."""
         return self.state / "session.json"
 
+    def check(self) -> None:
+        """Refuse directories that are not this user's, as others can make theirs first.
+
+        Changes nothing, and passes where there are none.
+
+        Raises:
+            SessionError: where one is a link or another user's.
+        """
+        for path, remedy in self._exposed():
+            check_own(path, remedy)
+
+    def take(self) -> None:
+        """Make the directories, private to this user, so that nobody else can make them any more.
+
+        Raises:
+            SessionError: where one is a link or another user's, or cannot be made.
+        """
+        for path, remedy in self._exposed():
+            private_directory(path, remedy)
+
+    def _exposed(self) -> list[tuple[Path, str]]:
+        """The directories in places that others may write to, and what to do where they did."""
+        sockets = [self.runtime]
+        if self.settings.runtime_dir is None:  # its name can be guessed, in a place open to all
+            sockets.insert(0, self.runtime.parent)
+        scratch = [self.scratch / ".lightcone"]
+        if self.scratch == _own_scratch():
+            scratch.insert(0, self.scratch)
+        return [
+            *((path, _REMEDY_FOR_SOCKETS) for path in sockets),
+            *((path, _REMEDY_FOR_SCRATCH) for path in scratch),
+        ]
+
     def prepare(self) -> None:
-        """Make the directories, private to this user, and check that locks work in them.
+        """Make all that a session needs, private to this user, and check that locks work there.
 
         Raises:
             SessionError: where a directory or the locks in it cannot be had.
         """
-        remedy = "set LIGHTCONE_RUNTIME_DIR to a short path that is yours"
-        if self.settings.runtime_dir is None:
-            private_directory(self.runtime.parent, remedy)
-        else:  # it may be a directory that the user has for other things too
-            check_directory(self.runtime.parent, remedy)
-        private_directory(self.runtime, remedy)
+        if self.settings.runtime_dir is not None:
+            # It may be a directory that the user has for other things too.
+            check_directory(self.runtime.parent, _REMEDY_FOR_SOCKETS)
         longest = len(os.fsencode(self.control_socket))
-        if longest > _SOCKET_PATH_MAX:
+        if longest > SOCKET_PATH_MAX:
             raise SessionError(
                 f"The socket path {self.control_socket} has {longest} bytes, more than the "
-                f"{_SOCKET_PATH_MAX} that this system allows: {remedy}."
+                f"{SOCKET_PATH_MAX} that this system allows: {_REMEDY_FOR_SOCKETS}."
             )
-        remedy = "set LIGHTCONE_SCRATCH to a directory that is yours"
-        if self.settings.scratch is None:  # its name can be guessed, in a directory open to all
-            private_directory(self.scratch, remedy)
-        private_directory(self.scratch / ".lightcone", remedy)
+        self.take()
+        remedy = _REMEDY_FOR_SCRATCH
         for path in (self.state, self.state / "logs", self.state / "tls", self.state / "spill"):
             private_directory(path, remedy)
         private_directory(self.claims, remedy)
+        for path in (self.owner_lock, self.members_lock, self.spawn_lock):
+            if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+                raise SessionError(
+                    f"The lock file {path} is not a file but a link or a directory: remove it."
+                )
         check_locks(self.state)
 
 
@@ -141,15 +198,26 @@ def find_root(start: Path) -> Path:
     """The real path of the nearest directory, at or above ``start``, with a spec in it.
 
     Raises:
-        SpecError: where there is none.
+        SpecError: where there is none, or one that another user has put where all may write.
     """
     start = start.resolve()
     for directory in (start, *start.parents):
         if (directory / SPEC_FILE).is_file():
+            _check_spec(directory)
             return directory
     raise SpecError(
         f"There is no {SPEC_FILE} in {start} or above it: go to the project's directory."
     )
+
+
+def _check_spec(directory: Path) -> None:
+    """A spec above some directory of this user's could be there for him to run it unawares."""
+    owner = (directory / SPEC_FILE).stat().st_uid
+    if owner not in (0, os.getuid()) and directory.stat().st_mode & stat.S_IWOTH:
+        raise SpecError(
+            f"The project in {directory} is not used, as {SPEC_FILE} belongs to another user and "
+            "all users may write there: copy the project to a directory of yours."
+        )
 
 
 def here(start: Path | None = None) -> Context:
@@ -158,6 +226,7 @@ def here(start: Path | None = None) -> Context:
     Raises:
         SpecError: outside any project.
         SettingsError: where a setting cannot be used.
+        SessionError: where its directories are another user's.
     """
     try:
         start = start or Path.cwd()
@@ -165,7 +234,9 @@ def here(start: Path | None = None) -> Context:
         raise SpecError(
             "The working directory no longer exists: go to the project's directory."
         ) from error
-    return of(find_root(start))
+    context = of(find_root(start))
+    context.check()
+    return context
 
 
 def of(root: Path) -> Context:
@@ -175,20 +246,74 @@ def of(root: Path) -> Context:
         SettingsError: where a setting cannot be used.
     """
     settings = load_settings(root)
-    key = hashlib.sha256(os.fsencode(root)).hexdigest()[:8]
+    job = job_id(os.environ) or _living_job(root, settings)
+    key = project_key(root) if job is None else f"slurm-{job}"
+    shared = _shared_scratch(settings)
     return Context(
         key=key,
-        kind="project",
+        kind="project" if job is None else "allocation",
         root=root,
         settings=settings,
-        scratch=settings.scratch or Path(f"/var/tmp/lightcone-{os.getuid()}"),  # noqa: S108 (checked)
+        scratch=shared
+        if job is not None
+        else settings.scratch or sites.scratch() or _own_scratch(),
         runtime=runtime_directory(settings) / key,
+        job=job,
     )
+
+
+def project_key(root: Path) -> str:
+    """The key of a project outside any allocation."""
+    return hashlib.sha256(os.fsencode(root)).hexdigest()[:8]
+
+
+def allocation_file(root: Path, settings: Settings) -> Path:
+    """The file that names the allocation which ``lc run --allocate`` got for a project."""
+    directory = _shared_scratch(settings) / ".lightcone" / "allocations"
+    return directory / f"{project_key(root)}.json"
+
+
+def allocated_job(root: Path, settings: Settings) -> int | None:
+    """The allocation that ``lc run --allocate`` got for the project, as far as it is written.
+
+    Raises:
+        SessionError: where a newer ``lc`` has written it.
+    """
+    path = allocation_file(root, settings)
+    try:
+        told = read_object(path)
+    except (OSError, ValueError):
+        return None
+    version, job = told.get("version"), told.get("job")
+    if isinstance(version, int) and version > 1:
+        raise SessionError(
+            f"{path}, which names the allocation of this project, was written by a newer lc: "
+            "upgrade lc, or remove the file to go on without the allocation."
+        )
+    return job if version == 1 and type(job) is int and job > 0 else None
+
+
+def _living_job(root: Path, settings: Settings) -> int | None:
+    job = allocated_job(root, settings)
+    if job is None or jobs.job_state(job).state not in (JobState.ENDING, JobState.ENDED):
+        return job
+    allocation_file(root, settings).unlink(missing_ok=True)
+    return None
+
+
+def _shared_scratch(settings: Settings) -> Path:
+    """A directory that the nodes of an allocation share: home is that nearly everywhere."""
+    return settings.scratch or sites.scratch() or Path.home()
+
+
+def _own_scratch() -> Path:
+    return Path(f"/var/tmp/lightcone-{os.getuid()}")  # noqa: S108 (checked)
 
 
 def external_address() -> str | None:
     """The address of the cluster that the user wants used instead of a session, if any."""
-    return os.environ.get(ADDRESS_VARIABLE) or None
+    address = os.environ.get(ADDRESS_VARIABLE) or None
+    return None if address == os.environ.get(OWN_ADDRESS_VARIABLE) else address
 
 
 def runtime_directory(settings: Settings) -> Path:
@@ -204,6 +329,8 @@ def boot_id() -> str:
         text = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
     except OSError:
         command = ["/usr/sbin/sysctl", "-n", "kern.boottime"]
+        import subprocess
+
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         text = socket.gethostname() + result.stdout
     return hashlib.sha256(text.strip().encode()).hexdigest()

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 __all__ = [
     "INTERRUPTED",
+    "OUT_OF_TIME",
     "LightconeError",
     "SessionError",
     "SettingsError",
@@ -19,6 +20,9 @@ __all__ = [
 
 INTERRUPTED = 130
 """The exit code of a command that the user stopped: 128 and SIGINT, as shells have it."""
+
+OUT_OF_TIME = 4
+"""The exit code of a run that an allocation had not enough time for."""
 
 
 class LightconeError(Exception):

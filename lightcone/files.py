@@ -5,24 +5,38 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import json
 import os
 import stat
-import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from lightcone.errors import SessionError
 
 __all__ = [
+    "FULL_DISK",
     "Lock",
     "check_directory",
     "check_locks",
+    "check_own",
     "flush_to_disk",
+    "is_full",
     "private_directory",
+    "read_file",
+    "read_object",
+    "remove",
     "write_atomically",
 ]
 
+FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""The errors of a write that there is no room for."""
+
 _TICK = 0.02
+_CHUNK = 1 << 16
+# Less is of no use, and some file systems never say that there is nothing.
+_NO_ROOM = 1 << 16
+_OTHERS = 0o077
 # Some file systems write through, and refuse to be asked for it.
 _UNSYNCABLE = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EROFS, errno.EBADF, errno.ENOSYS})
 
@@ -30,26 +44,55 @@ _UNSYNCABLE = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EROFS, errno.EBADF, 
 def private_directory(path: Path, remedy: str) -> Path:
     """Make ``path`` a directory that only this user can enter (0700), or refuse.
 
+    Directories above it that are missing are made so too.
+
     Raises:
         SessionError: where it is a link, another user's, open to others or cannot be made; the
             sentence ends with ``remedy``.
     """
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = os.lstat(path)
+        _make(path)
     except OSError as error:
         raise SessionError(
             f"The directory {path} cannot be made ({error.strerror}): {remedy}."
         ) from error
+    check_own(path, remedy)
+    if stat.S_IMODE(os.lstat(path).st_mode) & _OTHERS:
+        with contextlib.suppress(OSError):
+            os.chmod(path, 0o700)
+        if stat.S_IMODE(os.lstat(path).st_mode) & _OTHERS:
+            raise SessionError(
+                f"The directory {path} cannot be closed to other users, as its file system keeps "
+                f"no modes: {remedy}."
+            )
+    return path
+
+
+def check_own(path: Path, remedy: str) -> None:
+    """Refuse ``path`` unless it is a directory of this user's, or nothing that can be reached.
+
+    Raises:
+        SessionError: where it is a link, another user's or shared by all; the sentence ends with
+            ``remedy``.
+    """
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return
     if not stat.S_ISDIR(status.st_mode):
         raise SessionError(f"{path} is not a directory of its own but a link or a file: {remedy}.")
     if status.st_uid != os.getuid():
         raise SessionError(f"The directory {path} belongs to another user: {remedy}.")
     if status.st_mode & stat.S_ISVTX:
         raise SessionError(f"The directory {path} is one that all users share: {remedy}.")
-    if stat.S_IMODE(status.st_mode) & 0o077:
-        os.chmod(path, 0o700)
-    return path
+
+
+def _make(path: Path) -> None:
+    try:
+        path.mkdir(mode=0o700, exist_ok=True)
+    except FileNotFoundError:
+        _make(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
 
 
 def check_directory(path: Path, remedy: str) -> None:
@@ -67,14 +110,52 @@ def check_directory(path: Path, remedy: str) -> None:
         raise SessionError(f"Other users may write to the directory {path}: {remedy}.")
 
 
+def read_file(path: str | Path) -> bytes:
+    """What a file contains; what lies there and is no file is neither waited for nor read.
+
+    Raises:
+        OSError: where there is none, or it cannot be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            kind = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+            text = os.strerror(kind) if stat.S_ISDIR(mode) else "Not a file"
+            raise OSError(kind, text, str(path))
+        pieces = []
+        while piece := os.read(descriptor, _CHUNK):
+            pieces.append(piece)
+        return b"".join(pieces)
+    finally:
+        os.close(descriptor)
+
+
+def read_object(path: str | Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        OSError: where there is none, or it cannot be read.
+        ValueError: where it contains something else.
+    """
+    try:
+        told = json.loads(read_file(path))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(told, dict):
+        raise ValueError("no object")
+    return told
+
+
 def write_atomically(path: Path, data: bytes, mode: int = 0o600, durable: bool = True) -> None:
     """Replace ``path`` so that a reader sees the old or the new content whole.
 
     With ``durable`` so does whoever looks after a power loss, who then sees the new one once this
     has returned. ``mode`` is subject to the umask.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
+    # A name that nobody can have put a link or a file of his own at.
+    temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}.new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
@@ -82,9 +163,11 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o600, durable: bool =
             if durable:
                 os.fsync(file.fileno())
         os.rename(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a write that fails does not say where
         raise
     if durable:
         flush_to_disk(path.parent)
@@ -107,6 +190,25 @@ def flush_to_disk(path: str | Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def is_full(directory: Path) -> bool:
+    """Whether there is no room left on the disk of ``directory``, as far as it says."""
+    try:
+        found = os.statvfs(directory)
+    except OSError:
+        return False
+    return found.f_bavail * found.f_frsize < _NO_ROOM
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a whole tree, if it is there."""
+    import shutil
+
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 class Lock:
@@ -132,8 +234,8 @@ class Lock:
             )
         except OSError as error:
             raise SessionError(
-                f"The lock file {self.path} cannot be opened ({error.strerror}): make its "
-                "directory writable or set LIGHTCONE_SCRATCH to one that is."
+                f"The lock file {self.path} cannot be opened ({error.strerror}): make room in its "
+                "directory or make it writable, or set LIGHTCONE_SCRATCH to one that is."
             ) from error
         mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         deadline = None if timeout is None else time.monotonic() + timeout

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from lightcone.errors import SettingsError
+from lightcone.files import read_file
 from lightcone.units import parse_seconds
 
 __all__ = ["SETTINGS_FILE", "Settings", "load_settings"]
 
 SETTINGS_FILE = "lightcone.toml"
+_LONGEST = 10 * 366 * 86400.0
 _KNOWN = {
-    "session": {"idle_timeout", "scratch"},
+    "session": {"forgotten_timeout", "idle_timeout", "scratch"},
     "run": {"grace", "oversized"},
     "results": {"depend_on", "layout"},
 }
@@ -36,6 +38,8 @@ class Settings:
         layout: how outputs are laid out, ``"file"``, ``"directory"`` or ``"auto"``.
         depend_on: patterns of the project's files that every output depends on besides those
             that its command names; ``**`` stands for any directories.
+        forgotten_timeout: seconds after which a session ends in which a program holds results,
+            but nothing is computed and nothing asked.
     """
 
     idle_timeout: float = 1800.0
@@ -45,6 +49,7 @@ class Settings:
     oversized: str = "refuse"
     layout: str = "auto"
     depend_on: tuple[str, ...] = ()
+    forgotten_timeout: float = 86400.0
 
 
 def load_settings(root: Path, environ: Mapping[str, str] | None = None) -> Settings:
@@ -61,11 +66,13 @@ def load_settings(root: Path, environ: Mapping[str, str] | None = None) -> Setti
     idle, idle_where = session.get("idle_timeout", default.idle_timeout), where
     if environ.get("LIGHTCONE_IDLE_TIMEOUT"):
         idle, idle_where = environ["LIGHTCONE_IDLE_TIMEOUT"], "in LIGHTCONE_IDLE_TIMEOUT"
+    forgotten = session.get("forgotten_timeout", default.forgotten_timeout)
     scratch = environ.get("LIGHTCONE_SCRATCH") or session.get("scratch") or None
     if scratch is not None and not isinstance(scratch, str):
         raise SettingsError(f"'scratch' {where} is {scratch!r}: give a directory's path.")
     return Settings(
         idle_timeout=_duration("idle_timeout", idle, idle_where),
+        forgotten_timeout=_duration("forgotten_timeout", forgotten, where),
         scratch=_directory(scratch, root),
         runtime_dir=_directory(environ.get("LIGHTCONE_RUNTIME_DIR"), root),
         grace=_duration("grace", run.get("grace", default.grace), where),
@@ -77,11 +84,14 @@ def load_settings(root: Path, environ: Mapping[str, str] | None = None) -> Setti
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(read_file(path).decode())
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise SettingsError(f"The settings file {path} cannot be read: {error}.") from error
+        why = error.strerror if isinstance(error, OSError) else error
+        raise SettingsError(f"The settings file {path} cannot be read: {why}.") from error
+    except RecursionError as error:
+        raise SettingsError(f"{path} is nested too deeply: check its brackets.") from error
     for section, values in table.items():
         if section not in _KNOWN:
             known = ", ".join(f"[{name}]" for name in _KNOWN)
@@ -104,6 +114,8 @@ def _duration(name: str, value: Any, where: str) -> float:
         raise SettingsError(f"'{name}' {where}: {error}.") from error
     if seconds <= 0:
         raise SettingsError(f"'{name}' {where} is {value!r}: it must be more than zero.")
+    if seconds > _LONGEST:
+        raise SettingsError(f"'{name}' {where} is {value!r}: it may be ten years at most.")
     return seconds
 
 
@@ -132,4 +144,9 @@ def _patterns(value: Any, where: str) -> tuple[str, ...]:
 def _directory(text: str | None, root: Path) -> Path | None:
     if not text:
         return None
-    return root / Path(os.path.expandvars(text)).expanduser()
+    try:
+        if "\0" in text:
+            raise ValueError("it has a zero byte in it")
+        return root / Path(os.path.expandvars(text)).expanduser()
+    except (ValueError, RuntimeError) as error:
+        raise SettingsError(f"The directory {text!r} cannot be used: {error}.") from error

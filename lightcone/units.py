@@ -70,7 +70,7 @@ def format_moment(text: str) -> str:
     """A moment given in ISO 8601, in this machine's time: ``12:01`` today, with the date else."""
     try:
         moment = datetime.fromisoformat(text).astimezone()
-    except ValueError:
+    except (ValueError, OverflowError):
         return text
     today = moment.date() == datetime.now().astimezone().date()
     return moment.strftime("%H:%M" if today else "%Y-%m-%d %H:%M")

@@ -4,6 +4,7 @@
 #   scripts/setup.sh PART...      PART is one of
 #     tmux      a tmux that is new enough
 #     podman    podman, for the tests of containers, where it is had for the asking
+#     slurm     SLURM, for the tests of allocations, likewise
 #     package   lightcone, editable, in .venv
 #     tox       tox in .venv
 #     example   examples/hubble/.venv with what the example needs
@@ -162,6 +163,33 @@ setup_podman() {
     say "podman or busybox is not installed: the tests of containers that need them are skipped"
 }
 
+# The same for SLURM. The tests start its daemons themselves, each time anew and in a place of their
+# own: what the packages would have this machine run from now on is turned off again.
+setup_slurm() {
+    local service services=(slurmctld slurmd)
+    if has_daemon slurmctld && has_daemon slurmd && has_daemon munged && has srun; then
+        return
+    fi
+    if has srun || has_daemon slurmd; then
+        say "this machine belongs to a SLURM of its own, which is left alone: the tests of allocations that need all of it are skipped"
+        return
+    fi
+    has_daemon munged || services+=(munge)
+    if has apt-get && { [ "$(id -u)" -eq 0 ] || sudo -n true 2>/dev/null; } &&
+        system_install slurm-wlm munge iproute2; then
+        if [ -d /run/systemd/system ]; then
+            for service in "${services[@]}"; do
+                as_root systemctl --quiet disable --now "$service" || true
+            done
+        fi
+        return
+    fi
+    say "SLURM is not installed: the tests of allocations that need it are skipped"
+}
+
+# Daemons are where the PATH of a plain user does not look.
+has_daemon() { PATH=$PATH:/usr/sbin:/sbin has "$1"; }
+
 # ---- Virtual environments --------------------------------------------------------------------------
 
 # What the content of an environment follows from; where that has changed, it is brought up to date.
@@ -234,11 +262,11 @@ setup_example() {
     printf '%s' "$stamp" >"$own/.venv/.example"
 }
 
-[ $# -gt 0 ] || fail "say what to set up: tmux, podman, package, tox or example."
+[ $# -gt 0 ] || fail "say what to set up: tmux, podman, slurm, package, tox or example."
 for part in "$@"; do
     case $part in
-        tmux | podman | package | tox | example) ;;
-        *) fail "there is no part called '$part'; there are tmux, podman, package, tox and example." ;;
+        tmux | podman | slurm | package | tox | example) ;;
+        *) fail "there is no part called '$part'; there are tmux, podman, slurm, package, tox and example." ;;
     esac
 done
 # One at a time: two makes started together would build the same environment. Held until this script

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psutil
@@ -24,7 +25,7 @@ _MARK = "LIGHTCONE_TEST_SANDBOX"
 _TICK = 0.02
 _LC = ("-m", "lightcone")
 # What a shell, a batch system or another session may have put into this process's environment.
-FOREIGN = ("DASK_", "LIGHTCONE_", "SLURM_", "TMUX", "PYTHON", "OMP_", "CUDA_")
+FOREIGN = ("DASK_", "LIGHTCONE_", "SLURM", "SALLOC_", "SBATCH_", "TMUX", "PYTHON", "OMP_", "CUDA_")
 # The least that is a valid project.
 SPEC = """\
 version: "0.0.14"
@@ -74,7 +75,10 @@ class Sandbox:
         base: the directory; its path is short, as sockets are in it.
         project: a project with one output.
         env: the environment of every program started through the sandbox.
+        owner: whose programs they are, as options of :class:`subprocess.Popen`; mine if empty.
     """
+
+    owner: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self) -> None:
         self.base = Path(tempfile.mkdtemp(prefix="lc-", dir="/tmp")).resolve()
@@ -134,7 +138,7 @@ class Sandbox:
             [sys.executable, *_LC, *arguments],
             cwd=cwd or self.project,
             env={**self.env, **(env or {})},
-            **(settings | options),
+            **(settings | dict(self.owner) | options),
         )
         self._programs.append(program)
         return program
@@ -158,6 +162,7 @@ class Sandbox:
             stdin=subprocess.DEVNULL,
             timeout=timeout,
             check=False,
+            **self.owner,
         )
         shown = f"{arguments}: {result.returncode}\n{result.stdout}\n{result.stderr}"
         assert check is None or result.returncode == check, shown

@@ -29,6 +29,7 @@ def test_a_file(tmp_path: Path) -> None:
     text = """
 [session]
 idle_timeout = "2h"
+forgotten_timeout = "3d"
 scratch = "scratch"
 [run]
 grace = 3
@@ -44,6 +45,7 @@ depend_on = ["config/*.yaml", "src/**/*.R"]
         oversized="clamp",
         layout="file",
         depend_on=("config/*.yaml", "src/**/*.R"),
+        forgotten_timeout=3 * 86400.0,
     )
 
 
@@ -83,6 +85,10 @@ def test_directories_may_name_variables(tmp_path: Path, monkeypatch: pytest.Monk
         (
             '[session]\nidle_timeout = "soon"',
             "'idle_timeout' in {file}: 'soon' is not a duration (write 90, 30m or 1h30m).",
+        ),
+        (
+            '[session]\nforgotten_timeout = "later"',
+            "'forgotten_timeout' in {file}: 'later' is not a duration (write 90, 30m or 1h30m).",
         ),
         (
             "[session]\nidle_timeout = 0",

@@ -71,7 +71,7 @@ def adopt(assessment: Assessment, claims: Path, hashes: Path | None = None) -> A
             return _not_good(assessment, f"in use by {claim.by}")
         try:
             found = older.find(output)
-            if manifests.read(output.state_dir) is None and isinstance(found, older.Older):
+            if manifests.inspect(output.state_dir) is None and isinstance(found, older.Older):
                 reasons = older.judge(output, found, produced, {}, thorough=True)
                 if reasons:
                     return _not_good(assessment, "; ".join(reasons))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lightcone.errors import SpecError
+from lightcone.files import read_file
 
 __all__ = ["read_document"]
 
@@ -47,8 +48,7 @@ def read_document(path: Path, name: str) -> Any:
     import yaml
 
     try:
-        with open(path, "rb") as file:
-            content = file.read()
+        content = read_file(path)
         if _looks_deep(content) and _is_deep(content):
             raise RecursionError
         loader = _loader()(content)

@@ -123,7 +123,7 @@ def unchanged(path: Path, data: Data) -> bool:
     return not difference(path, data)
 
 
-def difference(path: Path, data: Data) -> str:
+def difference(path: str | Path, data: Data) -> str:
     """What differs between ``path`` and ``data``, in words that follow its name; "" if nothing.
 
     For instance ``"is missing"``, ``"was changed"``, ``"lacks a/b.csv"``, ``"cannot be read"``.

@@ -16,9 +16,11 @@ from pathlib import Path
 
 from lightcone.analysis.fingerprint import LARGE, UNTRUSTED, Stamp
 from lightcone.errors import LightconeError
-from lightcone.files import private_directory, write_atomically
+from lightcone.files import private_directory, read_object, write_atomically
 
-__all__ = ["Hashes"]
+__all__ = ["VERSION", "Hashes"]
+
+VERSION = 1
 
 
 class Hashes:
@@ -38,11 +40,11 @@ class Hashes:
         try:
             if place.stat().st_uid != os.getuid():
                 return None
-            table = json.loads(place.read_bytes())
-            if table["path"] != path:
+            table = read_object(place)
+            if (table["version"], table["path"]) != (VERSION, path):
                 return None
             stamp = Stamp(table["size"], table["mtime_ns"], table["inode"], table["sha256"])
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        except (OSError, ValueError, KeyError):
             return None
         return stamp if isinstance(stamp.sha256, str) and stamp.stands(found) else None
 
@@ -50,7 +52,7 @@ class Hashes:
         """Keep the stamp of a large file, unless it may have changed within a tick of its time."""
         if self._directory is None or stamp.size < LARGE or stamp.mtime_ns == UNTRUSTED:
             return
-        content = json.dumps({"path": path} | stamp._asdict()).encode()
+        content = json.dumps({"version": VERSION, "path": path} | stamp._asdict()).encode()
         with contextlib.suppress(OSError, LightconeError):
             private_directory(self._directory, "")
             write_atomically(self._place(self._directory, path), content, durable=False)

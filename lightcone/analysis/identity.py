@@ -12,6 +12,8 @@ from lightcone.analysis.sources import Sources
 
 __all__ = ["changes", "identify"]
 
+_NOTHING = Parts("", "")
+
 
 def identify(
     output: Output,
@@ -34,29 +36,42 @@ def identify(
         sources = Sources(output.root)
         if recorded is not None:
             sources.learn(recorded.parts)
+    before = _NOTHING if recorded is None else recorded.parts
     inputs = {}
     for given in output.inputs:
         if given.producer is None:
             data = sources.given(given, output)
-            inputs[given.id] = Source(given.text, data.version, data.files)
+            version, stamps = data.version, data.files
         else:
-            inputs[given.id] = Source(given.text, versions[given.id])
+            version, stamps = versions[given.id], {}
+        source = before.inputs.get(given.id)
+        if source is None or (source.text, source.version, source.files) != (
+            given.text,
+            version,
+            stamps,
+        ):
+            source = Source(given.text, version, stamps)
+        inputs[given.id] = source
     files = sources.of(output)
-    if recorded is not None and recorded.parts.template == output.template:
-        for name in recorded.products:
-            files.pop(name, None)
+    products = recorded.products if recorded is not None else ()
+    if products and before.template == output.template:
+        files = {name: stamp for name, stamp in files.items() if name not in products}
     if output.container is not None and output.container not in files:
         stamp = sources.file(output.container, output)
         if stamp is not None:
-            files[output.container] = stamp
-    return Parts(
-        command=output.command,
-        template=output.template,
-        container=output.container,
-        files=files,
-        inputs=inputs,
-        decisions=dict(output.decisions),
-    )
+            files = files | {output.container: stamp}
+    decisions = dict(output.decisions)
+    # Of tens of thousands most are as they were: then one record of it is enough.
+    if (
+        before.command == output.command
+        and before.template == output.template
+        and before.container == output.container
+        and before.files == files
+        and before.inputs == inputs
+        and before.decisions == decisions
+    ):
+        return before
+    return Parts(output.command, output.template, output.container, files, inputs, decisions)
 
 
 def changes(output: Output, recorded: Manifest, now: Parts, produced: Collection[str]) -> list[str]:
@@ -65,6 +80,8 @@ def changes(output: Output, recorded: Manifest, now: Parts, produced: Collection
     ``produced`` are the inputs that outputs make.
     """
     before = recorded.parts
+    if before is now:
+        return []
     found = []
     rewritten = before.template != now.template
     if before.command != now.command and rewritten:

@@ -102,11 +102,11 @@ class Places:
 
     def find(self, universe: str, scope: Scope, name: str) -> tuple[str, str]:
         """The absolute paths of an output and of the directory with its manifest and log."""
-        directory = f"{self.bases[self.tree.home(scope)]}/{universe}"
-        place = self.names[(scope, name)]
-        stem = place
+        home = self.tree.home(scope)
+        directory = f"{self.bases[home]}/{universe}"
+        place = stem = self.names[(scope, name)]
         if self.layout is Layout.FILE:
-            stem = ".".join((*scope[len(self.tree.home(scope)) :], name))
+            stem = ".".join((*scope[len(home) :], name))
         return f"{directory}/{place}", f"{directory}/{STATE}/{stem}"
 
 

@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from lightcone.analysis.fingerprint import (
 )
 from lightcone.analysis.flush import flush
 from lightcone.analysis.parts import Parts, Source
-from lightcone.files import flush_to_disk, write_atomically
+from lightcone.files import flush_to_disk, read_file, write_atomically
 
 __all__ = [
     "MANIFEST",
@@ -40,6 +41,7 @@ __all__ = [
     "flush",
     "inspect",
     "read",
+    "sight",
     "unchanged",
     "write",
 ]
@@ -47,7 +49,6 @@ __all__ = [
 MANIFEST = "manifest.json"
 VERSION = 1
 OLDER = 0
-_USUALLY_ENOUGH = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,26 +82,30 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Unusable:
-    """A manifest that is there and says nothing: ``reason`` reads after "its manifest"."""
+    """A manifest that is there and says nothing: ``reason`` reads after "its manifest".
+
+    What a newer ``lc`` has made (``is_newer``) may be as good as can be.
+    """
 
     reason: str
+    is_newer: bool = False
 
 
-def inspect(state_dir: Path) -> Manifest | Unusable | None:
+def inspect(state_dir: str | Path) -> Manifest | Unusable | None:
     """The manifest in ``state_dir``, why it cannot be used, or None where there is none."""
     try:
-        content = _read(f"{state_dir}/{MANIFEST}")
+        content = read_file(f"{state_dir}/{MANIFEST}")
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         return Unusable(f"cannot be read ({error.strerror})")
     try:
-        table = json.loads(content)
+        table = _decode(str(content, "utf-8"))
         if not isinstance(table, dict):
             return Unusable("is damaged")
         version = table.get("version")
         if isinstance(version, int) and version > VERSION:
-            return Unusable("was written by a newer lc")
+            return Unusable("was written by a newer lc", is_newer=True)
         return _parse(table)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return Unusable("is damaged")
@@ -110,6 +115,15 @@ def read(state_dir: Path) -> Manifest | None:
     """The manifest in ``state_dir``, or None where there is none that can be used."""
     found = inspect(state_dir)
     return found if isinstance(found, Manifest) else None
+
+
+def sight(state_dir: Path) -> tuple[int, int] | None:
+    """What the manifest looks like; another one once the output was set aside, put back or not."""
+    try:
+        found = os.stat(state_dir / MANIFEST)
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def write(state_dir: Path, manifest: Manifest) -> None:
@@ -125,19 +139,6 @@ def write(state_dir: Path, manifest: Manifest) -> None:
     _make_durably(state_dir)
     # Readable as the umask allows: results are often shared with a group.
     write_atomically(state_dir / MANIFEST, content, mode=0o666)
-
-
-def _read(path: str) -> bytes:
-    """A file's content with as few calls as can be: a plan reads tens of thousands."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        content = os.read(descriptor, _USUALLY_ENOUGH)
-        if len(content) == _USUALLY_ENOUGH:
-            while more := os.read(descriptor, 1 << 20):
-                content += more
-        return content
-    finally:
-        os.close(descriptor)
 
 
 def _make_durably(directory: Path) -> None:
@@ -189,64 +190,58 @@ def _parse(table: dict[str, Any]) -> Manifest:
     parts, data, made = table["parts"], table["data"], table["made"]
     if not isinstance(made, dict):
         raise ValueError("'made' is no mapping")
-    container = parts["container"]
+    output, universe, identity = table["output"], table["universe"], table["identity"]
+    command, template, container = parts["command"], parts["template"], parts["container"]
+    _check_texts(output, universe, identity, command, template, data["version"])
+    if container is not None:
+        _check_texts(container)
+    decisions = parts["decisions"]
+    _check_texts(*decisions.values())
+    inputs = {}
+    for name, source in parts["inputs"].items():
+        text, version = source["text"], source["version"]
+        _check_texts(text, version)
+        inputs[name] = Source(text, version, _shared(source["files"]))
+    files = _shared(parts["files"])
     return Manifest(
-        output=_text(table["output"]),
-        universe=_text(table["universe"]),
-        identity=_text(table["identity"]),
-        parts=Parts(
-            command=_text(parts["command"]),
-            template=_text(parts["template"]),
-            container=None if container is None else _text(container),
-            files=_shared(parts["files"]),
-            inputs={
-                name: Source(
-                    _text(source["text"]), _text(source["version"]), _shared(source["files"])
-                )
-                for name, source in parts["inputs"].items()
-            },
-            decisions={name: _text(option) for name, option in parts["decisions"].items()},
-        ),
-        data=Data(_text(data["version"]), _stamps(data["files"])),
-        made=made,
-        products=_texts(table.get("products")),
-        disturbed=_texts(table.get("disturbed")),
+        output,
+        universe,
+        identity,
+        Parts(command, template, container, files, inputs, decisions),
+        Data(data["version"], {name: _stamp(*_figures(it)) for name, it in data["files"].items()}),
+        made,
+        _names(table, "products"),
+        _names(table, "disturbed"),
     )
 
 
-def _text(value: object) -> str:
-    if type(value) is not str:
-        raise ValueError(f"{value!r} is no text")
-    return value
+def _check_texts(*values: object) -> None:
+    for value in values:
+        if type(value) is not str:
+            raise ValueError(f"{value!r} is no text")
 
 
-def _texts(values: object) -> tuple[str, ...]:
-    if values is None:
+def _names(table: dict[str, Any], key: str) -> tuple[str, ...]:
+    names = table.get(key)
+    if names is None:
         return ()
-    if not isinstance(values, list):
-        raise ValueError(f"{values!r} is no list")
-    return tuple(_text(value) for value in values)
-
-
-def _stamps(table: dict[str, Any]) -> dict[str, Stamp]:
-    return {
-        name: _stamp(stamp["size"], stamp["mtime_ns"], stamp["inode"], stamp["sha256"])
-        for name, stamp in table.items()
-    }
+    if not isinstance(names, list):
+        raise ValueError(f"'{key}' is no list")
+    _check_texts(*names)
+    return tuple(names)
 
 
 def _shared(table: dict[str, Any]) -> dict[str, Stamp]:
-    """As :func:`_stamps`, for files that many outputs have: a plan holds tens of thousands."""
-    return {
-        name: _same_stamp(stamp["size"], stamp["mtime_ns"], stamp["inode"], stamp["sha256"])
-        for name, stamp in table.items()
-    }
+    """The stamps of files that many outputs have, each once: a plan holds tens of thousands."""
+    return {name: _same_stamp(*_figures(stamp)) for name, stamp in table.items()}
 
 
 def _stamp(size: object, mtime_ns: object, inode: object, sha256: object) -> Stamp:
-    if type(size) is int and type(mtime_ns) is int and type(inode) is int:
-        return Stamp(size, mtime_ns, inode, _text(sha256))
+    if type(size) is type(mtime_ns) is type(inode) is int and type(sha256) is str:
+        return Stamp(size, mtime_ns, inode, sha256)
     raise ValueError("a stamp has no numbers")
 
 
+_decode = json.JSONDecoder().decode
+_figures = itemgetter("size", "mtime_ns", "inode", "sha256")
 _same_stamp = lru_cache(maxsize=1 << 12, typed=True)(_stamp)

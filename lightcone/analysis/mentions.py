@@ -30,6 +30,7 @@ _WRITTEN = re.compile(
 )
 _ENVIRONMENT = re.compile(r"/(?:bin|lib|lib64)/")
 _SPEC = "astra.yaml"
+_HERE = Surroundings()
 
 
 class Mentions:
@@ -45,11 +46,11 @@ class Mentions:
 
     def named(self, command: str) -> tuple[str, ...]:
         """The files that the command itself names, by their paths from the root, as it does."""
-        return tuple(self._named(command, Surroundings().after(command).directories))
+        return tuple(self._named(command, _HERE.after(command).directories))
 
     def all(self, command: str) -> tuple[str, ...]:
         """The files that the command names, and those that the scripts among them bring in."""
-        around = Surroundings().after(command)
+        around = _HERE.after(command)
         key = (tuple(self._named(command, around.directories)), around)
         names = self._all.get(key)
         if names is None:

@@ -24,6 +24,7 @@ from typing import Any
 from lightcone.analysis.manifest import OLDER, Data, Manifest, Parts, Unusable
 from lightcone.analysis.older_data import OLD_MANIFEST, is_made_as, is_same
 from lightcone.analysis.output import Output
+from lightcone.files import read_object
 
 __all__ = ["Older", "as_manifest", "find", "judge"]
 
@@ -50,15 +51,15 @@ def find(output: Output) -> Older | Unusable | None:
     if not output.is_directory:
         return None
     try:
-        with open(os.path.join(output.path, OLD_MANIFEST), "rb") as file:
-            written_ns = os.fstat(file.fileno()).st_mtime_ns
-            table = json.loads(file.read())
+        record = os.path.join(output.place, OLD_MANIFEST)
+        written_ns = os.stat(record).st_mtime_ns
+        table = read_object(record)
         found = _parse(table, written_ns)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         return Unusable(f"cannot be read ({error.strerror})")
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         return Unusable("is damaged")
     names_an_image = found.container is None or not (output.root / found.container).is_file()
     if names_an_image and table.get("code_version") != _code_version(found):

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from lightcone.files import read_object
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -54,9 +55,9 @@ def is_made_as(path: Path | None, version: str, versions: dict[str, str]) -> boo
     """Whether an output that is known to be good has the bytes recorded as ``version``."""
     if path is None:
         return False
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+    with contextlib.suppress(OSError, ValueError, KeyError):
         # Its record goes with it when it is made again, so what is there is about these bytes.
-        if json.loads((path / OLD_MANIFEST).read_bytes())["data_version"] == version:
+        if read_object(path / OLD_MANIFEST)["data_version"] == version:
             return True
     return is_same(path, version, -1, versions)
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from lightcone.errors import SpecError
 
 if TYPE_CHECKING:
-    from astra.resolve import ResolvedOutput
+    from lightcone.analysis.resolution import Resolved
 
 __all__ = ["in_order"]
 
 
-def in_order(made: Mapping[str, ResolvedOutput]) -> list[str]:
+def in_order(made: Mapping[str, Resolved]) -> list[str]:
     """The outputs, each after those it needs, otherwise as declared.
 
     Raises:
@@ -45,7 +45,7 @@ def in_order(made: Mapping[str, ResolvedOutput]) -> list[str]:
     return order
 
 
-def _needs(made: Mapping[str, ResolvedOutput], name: str) -> Iterator[str]:
+def _needs(made: Mapping[str, Resolved], name: str) -> Iterator[str]:
     for given in made[name].inputs:
         if given.produced_by is not None and given.produced_by in made:
             yield given.produced_by

@@ -18,15 +18,23 @@ class Input:
     Attributes:
         id: as the output declares it, ``"raw"`` or ``"sub.raw"``.
         text: what ``{inputs.id}`` is replaced by, before any quoting.
-        path: where it lies, absolute; None where the source is no path in the file system.
+        place: where it lies, absolute; None where the source is no path in the file system.
         producer: the qualified id of the output of the same universe that makes it; None for
             what comes from outside.
+        certain: whether what comes from outside lies at ``place`` beyond doubt, so that no recipe
+            can do without something there.
     """
 
     id: str
     text: str
-    path: Path | None
+    place: str | None
     producer: str | None
+    certain: bool = False
+
+    @property
+    def path(self) -> Path | None:
+        """``place``, as a path."""
+        return None if self.place is None else Path(self.place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +51,16 @@ class Resources:
 class Output:
     """An output that a recipe makes, with everything needed to make it.
 
+    Where it lies is kept as text: a plan looks at tens of thousands, and paths would cost it more
+    than looking.
+
     Attributes:
         universe: the universe's name.
         id: the qualified id, ``"fit"`` or ``"sub.fit"``.
         root: the project's directory, a real path; the recipe runs there.
-        path: what ``{output}`` names, absolute.
-        state_dir: where the output's manifest, log and the like are kept, absolute.
-        is_directory: whether ``path`` is a directory that is made before the recipe runs.
+        place: what ``{output}`` names, absolute.
+        state: the directory where the output's manifest, log and the like are kept, absolute.
+        is_directory: whether ``place`` is a directory that is made before the recipe runs.
         command: the rendered shell command, never empty.
         template: the command as the spec declares it.
         inputs: the declared inputs, in the order declared.
@@ -63,8 +74,8 @@ class Output:
     universe: str
     id: str
     root: Path
-    path: Path
-    state_dir: Path
+    place: str
+    state: str
     is_directory: bool
     command: str
     template: str
@@ -74,6 +85,16 @@ class Output:
     resources: Resources = Resources()
     aliases: tuple[str, ...] = ()
     depend_on: tuple[str, ...] = ()
+
+    @property
+    def path(self) -> Path:
+        """``place``, as a path."""
+        return Path(self.place)
+
+    @property
+    def state_dir(self) -> Path:
+        """``state``, as a path."""
+        return Path(self.state)
 
     @property
     def name(self) -> str:
@@ -86,6 +107,11 @@ class Output:
         return self.state_dir / "log.txt"
 
     @property
+    def good_log(self) -> Path:
+        """What the good result's recipe printed, where it has run again since and made nothing."""
+        return self.state_dir / "good-log.txt"
+
+    @property
     def key(self) -> Key:
         """What it is found by in the mappings of a plan."""
         return (self.universe, self.id)
@@ -93,5 +119,4 @@ class Output:
     @property
     def shown(self) -> str:
         """Its path as one would type it in the project's directory."""
-        inside = self.path.is_relative_to(self.root)
-        return str(self.path.relative_to(self.root) if inside else self.path)
+        return self.place.removeprefix(f"{self.root}/")

@@ -15,18 +15,18 @@ from lightcone.analysis.failure import FAILURE, products_of, read_failure
 from lightcone.analysis.garbage import no_garbage
 from lightcone.analysis.hashes import Hashes
 from lightcone.analysis.identity import changes, identify
-from lightcone.analysis.manifest import Manifest, Parts, Unusable, difference, inspect
+from lightcone.analysis.manifest import MANIFEST, Manifest, Parts, Unusable, difference, inspect
 from lightcone.analysis.older import Older
-from lightcone.analysis.output import Key, Output
+from lightcone.analysis.output import Input, Key, Output
 from lightcone.analysis.sources import Sources
 
-__all__ = ["FAILURE", "Assessment", "State", "assess", "plan"]
+__all__ = ["FAILURE", "Assessment", "State", "assess", "lacking", "plan"]
 
 _SHOWN = 3
 
 
 class State(StrEnum):
-    """What an output is, at a glance."""
+    """What an output is, at a glance; ``NEWER`` is what only a newer ``lc`` can judge."""
 
     OK = "ok"
     STALE = "stale"
@@ -34,6 +34,7 @@ class State(StrEnum):
     RUNNING = "running"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
+    NEWER = "newer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,9 @@ class Assessment:
         output: the output.
         state: never ``RUNNING``, which claims know.
         why: what is wrong, in words; "" where nothing is.
-        parts: what it would be made from; None where an input is to be made first.
+        parts: what it would be made from; None where an input is to be made first, or is not there.
         manifest: the record of the result that is there, good or not, if it can be read.
+        lacks: whether it cannot be made, as an input from outside is not there; ``why`` says so.
     """
 
     output: Output
@@ -53,6 +55,7 @@ class Assessment:
     why: str
     parts: Parts | None
     manifest: Manifest | None
+    lacks: bool = False
 
 
 def plan(
@@ -85,9 +88,27 @@ def assess(
     return _assess(output, versions, _look_up(output, sources), sources)
 
 
+def lacking(assessed: Mapping[Key, Assessment]) -> dict[Key, Output]:
+    """Those outputs of a plan that cannot be made.
+
+    Each with the output to which that is due, itself or one that it needs: it lacks an input from
+    outside, or only a newer ``lc`` can judge it.
+    """
+    found: dict[Key, Output] = {}
+    for key, assessment in assessed.items():
+        if assessment.lacks or assessment.state is State.NEWER:
+            found[key] = assessment.output
+        elif assessment.state is not State.OK:
+            for given in assessment.output.inputs:
+                by = found.get((key[0], given.producer or ""))
+                if by is not None:
+                    found[key] = by
+    return found
+
+
 def _look_up(output: Output, sources: Sources) -> Manifest | Older | Unusable | None:
     """What is recorded of an output, and taken as known of its sources."""
-    found = inspect(output.state_dir)
+    found = inspect(output.state)
     if isinstance(found, Manifest):
         sources.learn(found.parts)
     return older.find(output) if found is None else found
@@ -125,6 +146,9 @@ def _assess(
     found: Manifest | Older | Unusable | None,
     sources: Sources,
 ) -> Assessment:
+    if isinstance(found, Unusable) and found.is_newer:
+        record = os.path.relpath(output.state_dir / MANIFEST, output.root)
+        return Assessment(output, State.NEWER, f"{record} {found.reason}: upgrade lc", None, None)
     manifest = found if isinstance(found, Manifest) else None
     waiting = [name for name, version in versions.items() if version is None]
     known = {name: version or "" for name, version in versions.items()}
@@ -137,7 +161,7 @@ def _assess(
     reasons, gone = _reasons(output, found, parts, versions, sources)
     failure = None
     if reasons and not (waiting and gone):
-        failure = read_failure(output.state_dir)
+        failure = read_failure(output.state)
     if failure is not None:
         products = products_of(failure, output) & parts.files.keys()
         if products:
@@ -151,6 +175,10 @@ def _assess(
             manifest = older.as_manifest(output, found, parts)
         return Assessment(output, State.OK, "", parts, manifest)
     state = State.MISSING if gone else State.STALE
+    # Of what is to be made first, a recipe may well put them there.
+    lacked = [] if waiting else [each for each in output.inputs if sources.lacks(each, output)]
+    if lacked:
+        return Assessment(output, state, _not_there(lacked), None, manifest, lacks=True)
     why = "; ".join(reasons[:_SHOWN])
     if len(reasons) > _SHOWN:
         why += f"; and {len(reasons) - _SHOWN} more"
@@ -170,20 +198,26 @@ def _reasons(
 ) -> tuple[list[str], bool]:
     """Why what lies at the output's path is not its good result; and whether nothing lies there."""
     if found is None:
-        if not os.path.exists(output.path):
+        if not os.path.exists(output.place):
             return ["never made"], True
         return [f"{output.shown} is there, but not known to be finished"], True
     if isinstance(found, Unusable):
-        return [f"its manifest {found.reason}"], not os.path.exists(output.path)
+        return [f"its manifest {found.reason}"], not os.path.exists(output.place)
     if isinstance(found, Older):
         return older.judge(output, found, produced, sources.tree_versions), False
     if (found.universe, found.output) != output.key:
         return [f"its manifest is that of {found.universe}/{found.output}"], False
     reasons = changes(output, found, parts, produced)
-    differs = difference(output.path, found.data)
+    differs = difference(output.place, found.data)
     if differs:
         reasons.insert(0, f"{output.shown} {differs}")
     return reasons, differs == "is missing"
+
+
+def _not_there(inputs: list[Input]) -> str:
+    what = "; ".join(f"input {given.id}: {given.text} does not exist" for given in inputs[:_SHOWN])
+    more = f"; and {len(inputs) - _SHOWN} more" if len(inputs) > _SHOWN else ""
+    return f"{what}{more}: put {'it' if len(inputs) == 1 else 'them'} there, or correct astra.yaml"
 
 
 def _to_be_remade(names: list[str]) -> list[str]:

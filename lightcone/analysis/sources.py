@@ -33,6 +33,7 @@ class Sources:
         self.tree_versions: dict[str, str] = {}
         self._hashes = hashes or Hashes(None)
         self._inside = f"{root}/"
+        self._recorded: dict[str, Stamp] = {}
         self._known: dict[str, Stamp] = {}
         self._learned: dict[str, str] = {}
         self._data: dict[str, Data | None] = {}
@@ -41,8 +42,7 @@ class Sources:
 
     def learn(self, parts: Parts) -> None:
         """Take the stamps that were recorded for an output as known."""
-        for name, stamp in parts.files.items():
-            self._known[self._inside + name] = stamp
+        self._recorded.update(parts.files)
         for source in parts.inputs.values():
             if source.files and self._learned.get(source.text) != source.version:
                 self._learned[source.text] = source.version
@@ -56,13 +56,14 @@ class Sources:
         """The project's files that an output depends on, by their path from the root.
 
         Those that its command names, those that scripts among these bring in, and those that
-        every output of the project depends on.
+        every output of the project depends on. Not to be changed: outputs may share it.
         """
-        stamps = dict(self._stamps(self.mentions.all(output.command), output))
-        for given in output.inputs:
-            stamps.pop(given.text, None)
+        stamps = self._stamps(self.mentions.all(output.command), output)
+        if any(given.text in stamps for given in output.inputs):
+            texts = {given.text for given in output.inputs}
+            stamps = {name: stamp for name, stamp in stamps.items() if name not in texts}
         if output.depend_on:
-            stamps |= self._stamps(self._always_of(output.depend_on), output)
+            stamps = stamps | self._stamps(self._always_of(output.depend_on), output)
         return stamps
 
     def file(self, name: str, output: Output) -> Stamp | None:
@@ -71,13 +72,20 @@ class Sources:
         return None if data is None else data.files.get("")
 
     def given(self, given: Input, output: Output) -> Data:
-        """What an input that no output makes consists of; its text where that is no path."""
+        """What an input that no output makes consists of; its text where nothing is there."""
+        return self._find(given, output) or Data(f"text:{given.text}")
+
+    def lacks(self, given: Input, output: Output) -> bool:
+        """Whether nothing is there of an input that no output makes, and something has to be."""
+        return given.certain and self._find(given, output) is None
+
+    def _find(self, given: Input, output: Output) -> Data | None:
         data = None
-        if given.path is not None:
-            data = self._look(os.fspath(given.path), output)
+        if given.place is not None:
+            data = self._look(given.place, output)
         if data is None and _is_pattern(given.text):
             data = self._match(given.text, output)
-        return data or Data(f"text:{given.text}")
+        return data
 
     def _stamps(self, names: tuple[str, ...], output: Output) -> dict[str, Stamp]:
         if names not in self._together:
@@ -104,7 +112,7 @@ class Sources:
             for path in sorted(glob.glob(self._place(pattern))):
                 data = self._look(path, output)
                 if data is not None:
-                    name = path.removeprefix(self._inside)
+                    name = self._relative(path)
                     versions.append(f"{name} {data.version}")
                     files.update((_join(name, inner), stamp) for inner, stamp in data.files.items())
             version = hashlib.sha256("\n".join(versions).encode(errors="surrogateescape"))
@@ -129,12 +137,13 @@ class Sources:
 
         def known(name: str, found: os.stat_result) -> Stamp | None:
             full = _join(path, name)
-            stamp = self._known.get(full)
-            if stamp is None or not stamp.stands(found):
-                stamp = self._hashes.find(full, found)
-            if stamp is None:
+            for stamp in (self._known.get(full), self._recorded.get(self._relative(full))):
+                if stamp is not None and stamp.stands(found):
+                    return stamp
+            kept = self._hashes.find(full, found)
+            if kept is None:
                 fresh.append(name)
-            return stamp
+            return kept
 
         data = fingerprint_foreign(Path(path), known)
         for name in fresh:
@@ -142,6 +151,9 @@ class Sources:
             self._known[full] = data.files[name]
             self._hashes.keep(full, data.files[name])
         return data
+
+    def _relative(self, path: str) -> str:
+        return path.removeprefix(self._inside)
 
     def _place(self, text: str) -> str:
         expanded = os.path.expandvars(os.path.expanduser(text))

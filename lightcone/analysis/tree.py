@@ -28,12 +28,14 @@ class Tree:
         data: the analysis, in the form that ``astra`` resolves, all sub-analyses inline.
         nodes: each analysis by its scope, parents before children.
         directories: those analyses that have a directory of their own, the root among them.
+        files: what :meth:`file` said already.
     """
 
     root: Path
     data: Node
     nodes: dict[Scope, Node] = field(default_factory=dict)
     directories: dict[Scope, Path] = field(default_factory=dict)
+    files: dict[Scope, str] = field(default_factory=dict)
 
     def home(self, scope: Scope) -> Scope:
         """The scope of the nearest analysis, at or above ``scope``, with its own directory."""
@@ -43,7 +45,10 @@ class Tree:
 
     def file(self, scope: Scope) -> str:
         """What messages call the file in which an analysis is declared."""
-        return describe(self.directories[self.home(scope)] / SPEC_FILE, self.root)
+        home = self.home(scope)
+        if home not in self.files:
+            self.files[home] = describe(self.directories[home] / SPEC_FILE, self.root)
+        return self.files[home]
 
 
 def describe(path: Path, root: Path) -> str:

@@ -24,6 +24,7 @@ class Trouble(StrEnum):
     MISSING = "missing"
     BROKEN = "broken chain"
     DAMAGED = "damaged record"
+    NEWER = "newer record"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,8 @@ def verify(outputs: Sequence[Output]) -> tuple[int, list[Finding]]:
         manifest = found[output.key]
         if isinstance(manifest, Unusable):
             what = f"its manifest {manifest.reason}"
-            findings.append(Finding(output, Trouble.DAMAGED, what))
+            trouble = Trouble.NEWER if manifest.is_newer else Trouble.DAMAGED
+            findings.append(Finding(output, trouble, what))
         elif isinstance(manifest, Manifest):
             findings += _check(output, manifest, found)
         elif manifest is not None:

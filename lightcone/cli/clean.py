@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from lightcone.analysis.claims import Claim, discard_partial
+from lightcone.analysis.claims import Claim
+from lightcone.analysis.partial import discard_partial
 from lightcone.analysis.spec import load_outputs
 from lightcone.context import here
 from lightcone.units import format_bytes

@@ -10,9 +10,11 @@ from pathlib import Path
 import click
 
 import lightcone
-from lightcone.context import here, of
+from lightcone.context import find_root, of
 from lightcone.errors import SpecError
-from lightcone.session.checks import Verdict, check_all
+from lightcone.run import runtimes
+from lightcone.session.checks import check_all, versions
+from lightcone.session.finding import Check, Verdict
 
 __all__ = ["command"]
 
@@ -24,22 +26,39 @@ _COLOURS = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILURE: "re
 def command(as_json: bool) -> int:
     """Check whether this machine is fit for a session, and say what to do where it is not.
 
-    Exits with 1 where a check failed. What it prints can be pasted into a report of a bug.
+    Exits with 1 where a check failed. The last lines are for a report of a bug: they name versions
+    and what is not ok, and nothing of yours.
     """
     try:
-        context = here()
+        root = find_root(Path.cwd())
     except SpecError:
-        context = of(Path.cwd())  # it is about the machine, whatever the directory
-    checks = check_all(context)
-    system = f"lightcone {lightcone.__version__} on {platform.platform()}"
-    failed = any(check.verdict is Verdict.FAILURE for check in checks)
+        root = Path.cwd()  # it is about the machine, whatever the directory
+    context = of(root)
+    checks = [*check_all(context), runtimes.check(context)]
+    system = (
+        f"lightcone {lightcone.__version__}, Python {platform.python_version()}, "
+        f"{platform.platform()}"
+    )
+    used = versions(context)
     if as_json:
-        click.echo(json.dumps({"system": system, "checks": [asdict(check) for check in checks]}))
-        return int(failed)
+        told = [asdict(check) for check in checks]
+        click.echo(json.dumps({"system": system, "versions": used, "checks": told}))
+    else:
+        _show(checks)
+        click.echo(f"\nFor a report of a bug:\n{system}\n{', '.join(used)}\n{_summary(checks)}")
+    return int(any(check.verdict is Verdict.FAILURE for check in checks))
+
+
+def _show(checks: list[Check]) -> None:
+    width = max(len(check.name) for check in checks)
     for check in checks:
-        word = click.style(f"{check.verdict.value:<8}", fg=_COLOURS[check.verdict])
-        click.echo(f"{word} {check.name:<12} {check.found}")
+        word = click.style(f"{check.verdict.value:<7}", fg=_COLOURS[check.verdict])
+        click.echo(f"{word}  {check.name:<{width}}  {check.found}")
         if check.remedy:
-            click.echo(f"{'':<21} → {check.remedy}")
-    click.echo(system)
-    return int(failed)
+            click.echo(f"{'':<{width + 9}}  → {check.remedy}")
+
+
+def _summary(checks: list[Check]) -> str:
+    """What is not ok, by name alone: what was found may name places."""
+    wrong = [f"{check.verdict.value}: {check.name}" for check in checks if check.remedy]
+    return ", ".join(wrong) or "nothing found wrong"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from lightcone.analysis.output import Resources
+from lightcone.cli.completion import complete_files
 from lightcone.context import here
 from lightcone.units import parse_bytes
 
@@ -27,16 +28,24 @@ class _Size(click.ParamType[int]):
 @click.option("--cpus", type=click.FloatRange(min=0, min_open=True), default=1.0, help="Default 1.")
 @click.option("--memory", type=_Size(), default=0, help="For example 4Gi.")
 @click.option("--gpus", type=click.IntRange(min=0), default=0, help="Default none.")
-@click.argument("argv", nargs=-1, required=True, metavar="-- COMMAND...", type=click.UNPROCESSED)
+@click.argument(
+    "argv",
+    nargs=-1,
+    required=True,
+    metavar="-- COMMAND...",
+    type=click.UNPROCESSED,
+    shell_complete=complete_files,
+)
 def command(cpus: float, memory: int, gpus: int, argv: tuple[str, ...]) -> int:
     """Run one command on the cluster, ahead of queued recipes.
 
     It sees this shell's environment, directory and umask; its output comes here as it is printed,
     and its exit code is this command's, 128 + N where signal N ended it, 125 where lc failed.
     """
-    from lightcone.run.exec import run_command
     from lightcone.session.client import join
 
     context = here()
     with join(context, lambda text: click.echo(f"lc: {text}", err=True)) as connection:
+        from lightcone.run.exec import run_command
+
         return run_command(context, connection, argv, Resources(cpus, memory, gpus))

@@ -10,21 +10,37 @@ import io
 import sys
 
 import click
+from click.shell_completion import CompletionItem
 
-from lightcone.errors import INTERRUPTED, LightconeError
+from lightcone.errors import INTERRUPTED, LightconeError, SessionError
 
 __all__ = ["cli", "main"]
 
-_VERBS = {
-    "run": "Bring the project's outputs up to date.",
-    "exec": "Run one command on the cluster.",
-    "status": "Show the state of every output, and why.",
-    "log": "Show what a recipe printed.",
-    "verify": "Recompute the recorded hashes of every result.",
-    "clean": "Remove the partial work of failed and interrupted recipes.",
-    "session": "The cluster that stays up between runs.",
-    "doctor": "Check whether this machine is fit for a session.",
+# By what one wants to do.
+_GROUPS = {
+    "Make results": {
+        "run": "Bring the project's outputs up to date.",
+        "wait": "Wait for a detached run, with its exit code.",
+        "cancel": "End a detached run.",
+        "clean": "Remove the partial work of failed and interrupted recipes.",
+    },
+    "Look at results": {
+        "status": "Show the state of every output, and why.",
+        "log": "Show what a recipe printed.",
+        "verify": "Recompute the recorded hashes of every result.",
+    },
+    "The session": {
+        "session": "The cluster that stays up between runs.",
+        "exec": "Run one command on the cluster.",
+    },
+    "Set up": {
+        "init": "Make a project, or equip the one that is there.",
+        "completion": "Let a shell complete lc's words.",
+        "doctor": "Check whether this machine is fit for a session.",
+        "hook": "What an agent's hooks call.",
+    },
 }
+_VERBS = {name: text for verbs in _GROUPS.values() for name, text in verbs.items()}
 
 
 class _Verbs(click.Group):
@@ -39,8 +55,19 @@ class _Verbs(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(_VERBS.items()))
+        width = max(map(len, _VERBS))
+        for title, verbs in _GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(f"{name:<{width}}", text) for name, text in verbs.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        # The usual way would import the modules of all verbs for their descriptions.
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        return options + [
+            CompletionItem(name, help=text)
+            for name, text in _VERBS.items()
+            if name.startswith(incomplete)
+        ]
 
 
 @click.command(
@@ -74,6 +101,13 @@ def main() -> None:
     except LightconeError as error:
         click.echo(f"lc: {error}", err=True)
         code = ours or error.exit_code
+    except ImportError as error:
+        click.echo(
+            f"lc: A part of what lc needs cannot be imported by {sys.executable} ({error}): look "
+            "for PYTHONPATH in the environment, or install lightcone again.",
+            err=True,
+        )
+        code = ours or SessionError.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo("lc: interrupted", err=True)
         code = INTERRUPTED

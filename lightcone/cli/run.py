@@ -9,14 +9,16 @@ import sys
 
 import click
 
+from lightcone import sites
 from lightcone.analysis.adoption import adopt_all
 from lightcone.analysis.claims import put_right
 from lightcone.analysis.output import Key, Output
-from lightcone.analysis.plan import State, plan
+from lightcone.analysis.plan import State, lacking, plan
 from lightcone.analysis.selection import named, select
 from lightcone.analysis.spec import load_outputs
-from lightcone.context import here
-from lightcone.errors import INTERRUPTED, UsageError
+from lightcone.cli.completion import complete_outputs, complete_universes
+from lightcone.context import ADDRESS_VARIABLE, Context, external_address, here
+from lightcone.errors import INTERRUPTED, OUT_OF_TIME, UsageError
 from lightcone.run.environment import RECIPE_VARIABLE
 from lightcone.run.report import JsonReporter, PlainReporter, Reporter, Verbosity
 
@@ -24,8 +26,13 @@ __all__ = ["command"]
 
 
 @click.command("run", short_help="Bring the project's outputs up to date.")
-@click.argument("outputs", nargs=-1, metavar="[OUTPUT]...")
-@click.option("-u", "--universe", help="Only this universe; all of them without it.")
+@click.argument("outputs", nargs=-1, metavar="[OUTPUT]...", shell_complete=complete_outputs)
+@click.option(
+    "-u",
+    "--universe",
+    help="Only this universe; all of them without it.",
+    shell_complete=complete_universes,
+)
 @click.option(
     "-n", "--dry-run", is_flag=True, help="Say what would be made, and why; make nothing."
 )
@@ -33,6 +40,20 @@ __all__ = ["command"]
 @click.option("-j", "--jobs", type=click.IntRange(min=1), help="At most this many recipes at once.")
 @click.option("--fail-fast", is_flag=True, help="Begin nothing more once a recipe has failed.")
 @click.option("--resume", is_flag=True, help="Give recipes what they had written when interrupted.")
+@click.option("--detach", is_flag=True, help="Go on without this terminal; see --attach.")
+@click.option("--name", help="What to call a detached run; by default a number.")
+@click.option(
+    "--attach",
+    metavar="[NAME]",
+    is_flag=False,
+    flag_value="",
+    help="Show a detached run until it ends, with its exit code; Ctrl-C leaves it alone.",
+)
+@click.option(
+    "--allocate",
+    metavar="OPTIONS",
+    help="Get an allocation with these options of salloc first, and run in it.",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Also say what is up to date, and why not.")
 @click.option("-q", "--quiet", is_flag=True, help="Say no more than what failed, and the summary.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, the last a summary.")
@@ -44,6 +65,10 @@ def command(
     jobs: int | None,
     fail_fast: bool,
     resume: bool,
+    detach: bool,
+    name: str | None,
+    attach: str | None,
+    allocate: str | None,
     verbose: bool,
     quiet: bool,
     as_json: bool,
@@ -60,49 +85,116 @@ def command(
             f"'lc run' was called inside the recipe of {recipe}, which it might wait for: declare "
             "what it needs as inputs in astra.yaml instead."
         )
-    reporter = _reporter(as_json, Verbosity(verbose - quiet))
     context = here()
+    if attach is not None:
+        return _attach(context, attach or None)
+    if name is not None and not detach:
+        raise UsageError("--name is for a run with --detach: add that, or leave it out.")
+    reporter = _reporter(as_json, Verbosity(verbose - quiet))
     declared = load_outputs(context.root, context.settings, universe)
     wanted = select(declared, outputs) if outputs else declared
     again = named(declared, outputs) if outputs else {output.key for output in wanted}
     forced = frozenset(again) if force else frozenset[Key]()
     if not dry_run:
+        claims = context.claims
         for output in wanted:
             # What is not writable is told of below, where it is in the way.
             with contextlib.suppress(OSError):
-                put_right(output, context.claims)
+                put_right(output, claims)
     assessed = plan(wanted, forced, context.hashes)
     if not dry_run and adopt_all(assessed, context.claims, context.hashes):
         assessed = plan(wanted, forced, context.hashes)
-    if dry_run or all(assessment.state is State.OK for assessment in assessed.values()):
+    out_of_reach = lacking(assessed)
+    if dry_run or all(
+        assessment.state is State.OK or key in out_of_reach for key, assessment in assessed.items()
+    ):
         for output in wanted:
-            why = assessed[output.key].why
-            if why:
+            why, by = assessed[output.key].why, out_of_reach.get(output.key)
+            if by is output:
+                reporter.failed(output, {"reason": why})
+            elif by is not None:
+                reporter.blocked(output, by)
+            elif why:
                 reporter.would_make(output, why)
             else:
                 reporter.up_to_date(output)
         reporter.finish()
-        return 0
+        return 1 if reporter.counts["failed"] else 0
     unmade = [output for output in wanted if assessed[output.key].state is not State.OK]
     _check_writable(unmade)
     for output in unmade:
         reporter.planned(output, assessed[output.key].why)
 
-    from lightcone.run.driver import Driver, Wishes
+    if detach:
+        wish = [*outputs, *(["-u", universe] if universe else []), *(["-f"] if force else [])]
+        wish += [f"-j{jobs}"] if jobs else []
+        wish += ["--fail-fast"] if fail_fast else []
+        wish += ["--resume"] if resume else []
+        wish += ["-v"] * verbose + ["-q"] * quiet + ["--json"] * as_json
+        return _detach(context, name, wish, reporter)
+    from lightcone.run.order import Outcome, Wishes
     from lightcone.session.client import join
 
+    if allocate is not None:
+        from lightcone.session.request import allocate as ask_for_allocation
+
+        try:
+            context = ask_for_allocation(context, allocate, reporter.note)
+        except KeyboardInterrupt:
+            reporter.note("the request was taken back")
+            return INTERRUPTED
+    elif external_address() is None:
+        _check_login_node(context, unmade)
     wishes = Wishes(jobs or math.inf, fail_fast, resume)
-    finished = False
-    with join(context, reporter.note) as connection:
+    outcome = Outcome.INTERRUPTED
+    with join(context, reporter.note, _import_driver) as connection:
+        from lightcone.run.driver import Driver
+
         reporter.begin(len(wanted), connection.how)
         try:
             driver = Driver(context, wanted, assessed, forced, connection, reporter, wishes)
-            finished = driver.run()
+            outcome = driver.run()
         finally:
             reporter.finish()
-    if not finished:
+    if outcome is Outcome.INTERRUPTED:
         return INTERRUPTED
-    return 1 if reporter.counts["failed"] else 0
+    if reporter.counts["failed"]:
+        return 1
+    return OUT_OF_TIME if outcome is Outcome.OUT_OF_TIME else 0
+
+
+def _detach(context: Context, name: str | None, wish: list[str], reporter: Reporter) -> int:
+    from lightcone.run.detached import start
+    from lightcone.session.lifecycle import ensure
+
+    if external_address() is not None:
+        raise UsageError(
+            f"--detach needs a session of lc's own: unset {ADDRESS_VARIABLE}, or leave it out."
+        )
+    ensure(context, reporter.note)
+    run = start(context, name, wish)
+    reporter.note(
+        f"runs on as {run.name}: 'lc run --attach {run.name}' shows it, 'lc wait {run.name}' waits "
+        f"for it, 'lc cancel {run.name}' ends it"
+    )
+    return 0
+
+
+def _attach(context: Context, name: str | None) -> int:
+    from lightcone.cli.wait import ended
+    from lightcone.run.detached import find
+
+    run = find(context, name)
+    try:
+        run.follow(sys.stdout.buffer)
+    except KeyboardInterrupt:
+        click.echo(f"lc: {run.name} runs on; 'lc cancel {run.name}' ends it", err=True)
+        return INTERRUPTED
+    return ended(run)
+
+
+def _import_driver() -> None:
+    import lightcone.run.driver  # noqa: F401 (the engine with it)
 
 
 def _reporter(as_json: bool, verbosity: Verbosity) -> Reporter:
@@ -115,6 +207,27 @@ def _reporter(as_json: bool, verbosity: Verbosity) -> Reporter:
     return PlainReporter(verbosity)
 
 
+def _check_login_node(context: Context, outputs: list[Output]) -> None:
+    """Refuse a heavy run on a host that is there for other things."""
+    site = sites.here()
+    if site is None or site.login is None or context.job is not None:
+        return
+    limits = site.login
+    for output in outputs:
+        asked = output.resources
+        if (
+            asked.cpus > limits.cpus
+            or asked.memory > limits.memory
+            or asked.gpus
+            or (asked.time_limit or 0.0) > limits.seconds
+        ):
+            raise UsageError(
+                f"This is a login node of {site.name}, and {output.name} asks for more than is fit "
+                f"for one: get nodes with 'salloc', or run \"lc run --allocate '-N 1 -t 1:00:00'\" "
+                "with what your site asks for."
+            )
+
+
 def _check_writable(outputs: list[Output]) -> None:
     for directory in {output.state_dir.parent for output in outputs}:
         try:
@@ -122,6 +235,12 @@ def _check_writable(outputs: list[Output]) -> None:
             if not os.access(directory, os.W_OK):
                 raise PermissionError(13, "Permission denied")
         except OSError as error:
+            for place in (directory, *directory.parents):
+                if place.is_symlink() and not place.exists():
+                    raise UsageError(
+                        f"{place} is a link to {os.readlink(place)}, which is not there: make that "
+                        "directory, or mount its disk, and run again."
+                    ) from error
             raise UsageError(
                 f"The results directory {directory.parent} cannot be written ({error.strerror}): "
                 "make it writable, and run again."

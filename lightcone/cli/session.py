@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shlex
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,10 @@ from lightcone.context import (
     runtime_directory,
 )
 from lightcone.errors import SessionError, SettingsError, SpecError, UsageError
+from lightcone.hook import LEASE_VARIABLE
 from lightcone.session import control
+from lightcone.session.lease import check, own
+from lightcone.session.lease import release as release_lease
 from lightcone.session.liveness import Life, Liveness, probe, recorded_end
 from lightcone.settings import load_settings
 from lightcone.units import format_bytes, format_moment, format_seconds, parse_seconds
@@ -37,6 +41,7 @@ _STATUS_KEYS = (
     "address",
     "started",
     "idle_timeout_s",
+    "leases",
     "workers",
     "attach",
 )
@@ -53,7 +58,8 @@ def _say(text: str) -> None:
 
 
 @command.command()
-def start() -> None:
+@click.option("--lease", metavar="NAME", help="Take this lease of it, to be given up by release.")
+def start(lease: str | None) -> None:
     """Start the session unless it is there, and wait until it is ready."""
     from lightcone.session.lifecycle import ensure
 
@@ -63,23 +69,63 @@ def start() -> None:
         return
     context = here()
     begun = time.monotonic()
-    ensured = ensure(context, _say)
+    ensured = ensure(context, _say, lease=None if lease is None else check(lease))
     how = f"started in {format_seconds(time.monotonic() - begun)}"
     click.echo(f"{context.name}: {how if ensured.spawned else 'is up already'}")
 
 
 @command.command()
-def stop() -> None:
+def env() -> None:
+    """Print the variables by which a program of yours joins the session: eval "$(lc session env)".
+
+    The session is started if need be. What lc does in such a shell stays the same.
+    """
+    from lightcone.cluster.command import client_variables
+    from lightcone.session.credentials import key_file
+    from lightcone.session.lifecycle import ensure
+
+    address = external_address()
+    if address is not None:
+        click.echo(f"export {ADDRESS_VARIABLE}={shlex.quote(address)}")
+        return
+    context = here()
+    told = ensure(context, _say).description
+    for name, value in client_variables(told["address"], key_file(context.state)).items():
+        click.echo(f"export {name}={shlex.quote(value)}")
+
+
+@command.command()
+@click.argument("lease", required=False)
+def release(lease: str | None) -> None:
+    """Give up a LEASE (default: this shell's), in all sessions of yours on this host.
+
+    A session whose last lease is given up ends, unless somebody still uses it.
+    """
+    name = own() if lease is None else check(lease)
+    if name is None:
+        raise UsageError(
+            f"No lease is named: write 'lc session release NAME', or set {LEASE_VARIABLE}."
+        )
+    release_lease(name, os.getcwd())
+
+
+@command.command()
+@click.option("--force", is_flag=True, help="Also where whether it is alive cannot be told.")
+def stop(force: bool) -> None:
     """End the session and everything it runs; does nothing where there is none."""
     from lightcone.session.lifecycle import stop as stop_session
+    from lightcone.session.request import give_back
 
     address = external_address()
     if address is not None:
         _say(f"the cluster at {address}, which {ADDRESS_VARIABLE} names, is not lc's to stop")
         return
     context = here()
-    if stop_session(context):
+    reason = f"stopped by 'lc session stop{' --force' if force else ''}'"
+    if stop_session(context, reason, force=force):
         click.echo(f"{context.name}: ended")
+    if give_back(context):
+        click.echo(f"SLURM job {context.job}, which 'lc run --allocate' got: ended")
 
 
 @command.command()
@@ -110,17 +156,21 @@ def status(as_json: bool) -> None:
 @command.command("list")
 @click.option("--json", "as_json", is_flag=True, help="As a JSON list.")
 def list_(as_json: bool) -> None:
-    """List the live sessions of this user on this host."""
+    """List the live sessions of this user on this host, and that of this allocation."""
+    places: list[Context | Path] = []
     try:
-        settings = here().settings
+        context = here()
+        settings = context.settings
+        if context.job is not None and not context.control_socket.exists():
+            places.append(context)  # on another host of the allocation
     except (SettingsError, SpecError):
         # Outside a project, or in a broken one, the list is the same.
         settings = load_settings(Path("/"))
+    places += sorted(runtime_directory(settings).glob("*/control"))
     found = []
-    directory = runtime_directory(settings)
-    for socket in sorted(directory.glob("*/control")):
+    for place in places:
         try:
-            found.append(control.ask(socket, "describe"))
+            found.append(control.ask(place, "describe"))
         except OSError:
             continue
     if as_json:
@@ -129,7 +179,8 @@ def list_(as_json: bool) -> None:
     for description in found:
         cpus = sum(worker["cpus"] for worker in description["workers"])
         use = "idle" if description["idle"] else "in use"
-        click.echo(f"{description['name']:<40} {cpus:g} cpus  {use:<6}  {description['root']}")
+        offered = f"{_counted(cpus, 'cpu'):<8}"
+        click.echo(f"{description['name']:<40} {offered} {use:<6}  {description['root']}")
 
 
 @command.command()
@@ -139,10 +190,24 @@ def attach() -> None:
 
     context = here()
     found = probe(context)
-    if found.life is not Life.ALIVE:
+    if found.life is Life.DEAD:
         raise SessionError(f"There is nothing to attach to, {found.why}: start it with 'lc run'.")
+    if found.life is Life.UNKNOWN:
+        raise SessionError(
+            f"There is nothing to attach to, because {found.why}: look at 'lc session logs'."
+        )
     if not (os.isatty(0) and os.isatty(1)):
         raise UsageError("Attaching needs a terminal: use 'lc session logs' to read instead.")
+    host = found.description["host"]
+    if host != socket.gethostname():
+        raise SessionError(
+            f"The session {context.name} is on {host}: attach there, or use 'lc session logs'."
+        )
+    if not tmux.answers(context.tmux_socket):
+        raise SessionError(
+            f"The session {context.name} is alive, but its terminal server does not answer on "
+            f"{context.tmux_socket}: use 'lc session logs', or end it with 'lc session stop'."
+        )
     tmux.attach(context.tmux_socket, context.name)
 
 
@@ -204,7 +269,7 @@ def _wait_ready(context: Context, seconds: float | None) -> bool:
     while True:
         left = None if deadline is None else deadline - time.monotonic()
         try:
-            control.ask(context.control_socket, "ready", None if left is None else max(left, 0.1))
+            control.ask(context, "ready", None if left is None else max(left, 0.1))
         except OSError:
             # Nobody can be told to say when a session that does not exist yet begins.
             if left is not None and left <= 0:
@@ -217,7 +282,7 @@ def _wait_ready(context: Context, seconds: float | None) -> bool:
 def _wait_idle(context: Context, seconds: float | None) -> bool:
     try:
         limit = None if seconds is None else max(seconds, 0.1)
-        control.ask(context.control_socket, "idle", limit)
+        control.ask(context, "idle", limit)
     except TimeoutError:
         return False
     except OSError:
@@ -237,7 +302,7 @@ def _wait_end(context: Context, seconds: float | None) -> bool:
         if found.life is Life.ALIVE:
             with (
                 contextlib.suppress(OSError),
-                control.hold(context.control_socket, use=False) as hold,
+                control.hold(context, use=False) as hold,
             ):
                 hold.wait_for_end(left)
         else:
@@ -263,8 +328,8 @@ def _describe(context: Context, found: Liveness) -> dict[str, Any]:
 def _alive(description: dict[str, Any]) -> dict[str, Any]:
     from lightcone.session.tmux import attach_command
 
-    socket = Path(description["runtime_dir"]) / "tmux"
-    attach_line = shlex.join(attach_command(socket, description["name"]))
+    path = Path(description["runtime_dir"]) / "tmux"
+    attach_line = shlex.join(attach_command(path, description["name"]))
     known = {**description, "state": Life.ALIVE.value, "attach": attach_line}
     return {key: known.get(key) for key in (*_STATUS_KEYS, "root", "idle", "runs", "version")}
 
@@ -276,9 +341,15 @@ def _show(description: dict[str, Any]) -> None:
         f"  {use}; ends by itself after {limit} without use; started at "
         f"{format_moment(description['started'])}"
     )
+    if description["kind"] == "allocation":
+        click.echo(f"  its programs are on {description['host']}")
     _show_workers(description["workers"])
+    if not description["workers"]:
+        click.echo("  no worker at the moment: one is being started; see 'lc session logs worker'")
     for run in description["runs"]:
         click.echo(f"  used by {run['name']}")
+    for lease in description["leases"]:
+        click.echo(f"  leased by {lease}")
     click.echo("  watch it with 'lc session attach', end it with 'lc session stop'")
 
 
@@ -290,6 +361,11 @@ def _describe_external(address: str) -> dict[str, Any]:
 
 def _show_workers(workers: list[dict[str, Any]]) -> None:
     for worker in workers:
-        memory = format_bytes(worker["memory"])
-        gpus = f", {worker['gpus']} gpus" if worker["gpus"] else ""
-        click.echo(f"  worker on {worker['host']}: {worker['cpus']:g} cpus, {memory}{gpus}")
+        offered = [_counted(worker["cpus"], "cpu"), format_bytes(worker["memory"])]
+        if worker["gpus"]:
+            offered.append(_counted(worker["gpus"], "gpu"))
+        click.echo(f"  worker on {worker['host']}: {', '.join(offered)}")
+
+
+def _counted(number: float, what: str) -> str:
+    return f"{number:g} {what}{'' if number == 1 else 's'}"

@@ -11,6 +11,7 @@ import click
 from lightcone.analysis.claims import holder, is_interrupted
 from lightcone.analysis.plan import Assessment, State, plan
 from lightcone.analysis.spec import load_outputs
+from lightcone.cli.completion import complete_universes
 from lightcone.context import here
 
 __all__ = ["command"]
@@ -22,15 +23,22 @@ _COLOURS = {
     State.RUNNING: "cyan",
     State.FAILED: "red",
     State.INTERRUPTED: "magenta",
+    State.NEWER: "red",
 }
 
 
 @click.command("status", short_help="Show the state of every output, and why.")
-@click.option("-u", "--universe", help="Only this universe; all of them without it.")
+@click.option(
+    "-u",
+    "--universe",
+    help="Only this universe; all of them without it.",
+    shell_complete=complete_universes,
+)
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
 @click.option("--check", is_flag=True, help="Exit with 1 unless every output is ok.")
 def command(universe: str | None, as_json: bool, check: bool) -> int:
-    """Show every output in every universe: ok, stale, missing, running, failed or interrupted.
+    """Show every output in every universe: ok, stale, missing, running, failed or interrupted;
+    or newer, which is made by a newer lc and left alone.
 
     Changes nothing and needs no session.
     """
@@ -41,7 +49,8 @@ def command(universe: str | None, as_json: bool, check: bool) -> int:
     for assessment in assessed.values():
         output = assessment.output
         state, why = _now(assessment)
-        path = os.path.relpath(output.path, context.root)
+        # Of tens of thousands, relative paths are made only where somebody reads them.
+        path = os.path.relpath(output.place, context.root) if as_json else ""
         rows.append((output.id, output.universe, state, why, path))
     if as_json:
         keys = ("id", "universe", "state", "why", "path")
@@ -67,9 +76,12 @@ def _show(rows: list[tuple[str, str, State, str, str]]) -> None:
         return
     colour = sys.stdout.isatty()
     width = max(len(f"{universe}/{name}") for name, universe, *_ in rows)
+    lines = []
     for name, universe, state, why, _ in rows:
-        word = click.style(f"{state.value:<11}", fg=_COLOURS[state]) if colour else f"{state:<11}"
-        click.echo(f"{word} {f'{universe}/{name}':<{width}}  {why}".rstrip())
+        word = f"{state.value:<11}"
+        word = click.style(word, fg=_COLOURS[state]) if colour else word
+        lines.append(f"{word} {f'{universe}/{name}':<{width}}  {why}".rstrip())
+    click.echo("\n".join(lines))
     good = sum(row[2] is State.OK for row in rows)
     todo = "" if good == len(rows) else "; run 'lc run' to make the rest"
     click.echo(f"{good} of {len(rows)} ok{todo}")

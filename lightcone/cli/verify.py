@@ -7,20 +7,26 @@ import json
 import click
 
 from lightcone.analysis.spec import load_outputs
-from lightcone.analysis.verification import verify
+from lightcone.analysis.verification import Trouble, verify
+from lightcone.cli.completion import complete_universes
 from lightcone.context import here
 
 __all__ = ["command"]
 
 
 @click.command("verify", short_help="Recompute the recorded hashes of every result.")
-@click.option("-u", "--universe", help="Only this universe; all of them without it.")
+@click.option(
+    "-u",
+    "--universe",
+    help="Only this universe; all of them without it.",
+    shell_complete=complete_universes,
+)
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
 def command(universe: str | None, as_json: bool) -> int:
     """Read every result again and compare it with its record; exit with 1 if anything differs.
 
     Says tampered (other bytes than were made), missing (a record without its result), broken
-    chain (made from another input than is there now) or damaged record.
+    chain (made from another input than is there now), damaged record, or newer record (upgrade lc).
     """
     context = here()
     looked_at, findings = verify(load_outputs(context.root, context.settings, universe))
@@ -38,7 +44,8 @@ def command(universe: str | None, as_json: bool) -> int:
         return int(bool(findings))
     for finding in findings:
         click.echo(f"{finding.output.name}: {finding.trouble.value}: {finding.what}")
-    todo = "; 'lc run' makes them again" if findings else ""
+    again = any(finding.trouble is not Trouble.NEWER for finding in findings)
+    todo = "; 'lc run' makes them again" if again else ""
     click.echo(f"{_count(looked_at, 'result')} verified, {_count(len(findings), 'finding')}{todo}")
     return int(bool(findings))
 

@@ -18,6 +18,7 @@ from dask.context import thread_state
 from distributed import Worker, WorkerPlugin, get_worker, secede
 from distributed.utils import sync
 
+from lightcone.cluster.awake import AwakeTimer
 from lightcone.cluster.keeper import Keeper
 from lightcone.cluster.node import gpus
 from lightcone.cluster.processes import CommandGroup, Usage
@@ -26,6 +27,8 @@ __all__ = ["COMMANDS_PLUGIN", "KEY_PREFIX", "Cause", "Commands", "Ended", "Task"
 
 COMMANDS_PLUGIN = "lightcone-commands"
 KEY_PREFIX = "lightcone-"
+# Seconds; nobody sees a line sooner, and a second of instant recipes has hundreds of them.
+_GATHERED = 0.05
 _EXECUTING = ("executing", "long-running")
 _logger = logging.getLogger("lightcone")
 
@@ -66,6 +69,23 @@ class Task:
         self.cause = Cause.ITSELF
         self.started = False
         self.keeper: Keeper | None = None
+        self._parts: list[Task] = []
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def part(self, key: str) -> Iterator[Task]:
+        """One of several commands of this task, with a group of its own; ended with the task."""
+        part = Task(self.commands, key)
+        with self._lock:
+            self._parts.append(part)
+            unwanted = self.unwanted
+        if unwanted:
+            part.end(Cause.UNWANTED, 0.0)
+        try:
+            yield part
+        finally:
+            with self._lock:
+                self._parts.remove(part)
 
     def describe_run(self, run: str) -> Mapping[str, Any]:
         """What the run that wants this task has said of itself; asked of the scheduler once."""
@@ -79,7 +99,7 @@ class Task:
 
     def emit(self, topic: str, message: Mapping[str, Any]) -> None:
         """Send a message to the run's driver, in order with everything else sent from here."""
-        self.commands.worker.log_event(topic, dict(message))
+        self.commands.emit(topic, message)
 
     def execute(
         self,
@@ -96,7 +116,7 @@ class Task:
     ) -> Ended:
         """Run a command to its end; see :meth:`CommandGroup.start` for the arguments.
 
-        ``time_limit`` is in seconds; past it the command is ended.
+        ``time_limit`` is in seconds that this process was awake; past it the command is ended.
 
         Raises:
             OSError: where the program cannot be run.
@@ -115,8 +135,7 @@ class Task:
             self.keeper.started(self.group.pid)
         timer = None
         if time_limit is not None:
-            timer = threading.Timer(time_limit, self.end, (Cause.TIME_LIMIT, grace))
-            timer.daemon = True
+            timer = AwakeTimer(time_limit, self.end, Cause.TIME_LIMIT, grace)
             timer.start()
         code = self.group.wait(sink, grace)
         if timer is not None:
@@ -125,8 +144,12 @@ class Task:
 
     def end(self, cause: Cause, grace: float) -> None:
         """Ask the command to end, and end it after ``grace`` seconds (0: at once)."""
-        if self.cause is Cause.ITSELF:
-            self.cause = cause
+        with self._lock:
+            if self.cause is Cause.ITSELF:
+                self.cause = cause
+            parts = list(self._parts)
+        for part in parts:
+            part.end(cause, grace)
         if grace <= 0:
             self.group.end(signal.SIGKILL)
             return
@@ -145,24 +168,36 @@ class Commands(WorkerPlugin):
 
     name = COMMANDS_PLUGIN
 
-    def __init__(self, grace: float = 10.0, bounded_by_threads: bool = False) -> None:
+    def __init__(
+        self,
+        grace: float = 10.0,
+        bounded_by_threads: bool = False,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         """Prepare a worker for commands.
 
         Args:
             grace: seconds between asking a command to end and ending it.
             bounded_by_threads: whether each command takes a thread of the worker, which is what
                 bounds them where the worker declares no resources.
+            variables: by which a command's own programs find the session.
         """
         self.grace = grace
         self.bounded_by_threads = bounded_by_threads
+        self.variables = dict(variables or {})
 
     def setup(self, worker: Worker) -> None:
         """Called by the engine when the plugin joins a worker."""
         self.worker = worker
         self.tasks: dict[str, Task] = {}
         self._runs: dict[str, Mapping[str, Any]] = {}
+        self._interrupted: set[str] = set()
         self._free_gpus = gpus()
+        self._outbox: list[tuple[str, dict[str, Any]]] = []
+        self._outbox_lock = threading.Lock()
+        self._next_sending = 0.0
         worker.handlers["lightcone_interrupt"] = self.interrupt
+        worker.handlers["lightcone_forget"] = self.forget
 
     def transition(self, key: Any, start: str, finish: str, **kwargs: Any) -> None:
         """Called by the engine, in its event loop, for every change of a task's state."""
@@ -178,11 +213,23 @@ class Commands(WorkerPlugin):
                 if not task.started:
                     del self.tasks[key]
 
-    async def interrupt(self, run: str, kill: bool) -> None:
-        """The run's driver wants its commands to end: politely, or at once."""
+    async def interrupt(self, run: str, kill: bool) -> list[str]:
+        """The run's driver wants its commands to end: politely, or at once.
+
+        None of them begins here from now on. Returns the tasks that have begun.
+        """
+        self._interrupted.add(run)
+        begun = []
         for task in list(self.tasks.values()):
-            if task.run == run:
+            if task.started and task.key.startswith(f"{KEY_PREFIX}{run}-"):
                 task.end(Cause.UNWANTED, 0.0 if kill else self.grace)
+                begun.append(task.key)
+        return begun
+
+    async def forget(self, run: str) -> None:
+        """The run is gone: its environment is kept no longer than it is of use."""
+        self._runs.pop(run, None)
+        self._interrupted.discard(run)
 
     async def teardown(self, worker: Worker) -> None:
         """Called by the engine when the worker closes: end every command, TERM before KILL."""
@@ -191,6 +238,7 @@ class Commands(WorkerPlugin):
         deadline = time.monotonic() + self.grace + 2.0
         while any(task.started for task in self.tasks.values()) and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
+        self._send()
 
     def describe_run(self, run: str) -> Mapping[str, Any]:
         """What a run has said of itself."""
@@ -201,6 +249,24 @@ class Commands(WorkerPlugin):
                 raise RuntimeError(f"the run {run} is gone")
             self._runs[run] = told
         return told
+
+    def emit(self, topic: str, message: Mapping[str, Any]) -> None:
+        """Send a message with all those that follow it closely: each sending costs as much."""
+        with self._outbox_lock:
+            self._outbox.append((topic, dict(message)))
+            if len(self._outbox) > 1:
+                return
+        self.worker.loop.add_callback(self._send_soon)
+
+    def _send_soon(self) -> None:
+        self.worker.loop.call_at(self._next_sending, self._send)
+
+    def _send(self) -> None:
+        self._next_sending = self.worker.loop.time() + _GATHERED
+        with self._outbox_lock:
+            outbox, self._outbox = self._outbox, []
+        for topic in dict.fromkeys(topic for topic, _ in outbox):
+            self.worker.log_event(topic, [message for to, message in outbox if to == topic])
 
     def drain(self, run: str, total: int) -> None:
         """Wait until the run's client has passed on ``total`` bytes of output, or is gone.
@@ -214,6 +280,8 @@ class Commands(WorkerPlugin):
         """The task whose thread calls this; where it can, it leaves the thread pool."""
         task = self.tasks[key]
         task.started = True
+        if any(key.startswith(f"{KEY_PREFIX}{run}-") for run in list(self._interrupted)):
+            task.end(Cause.UNWANTED, self.grace)
         if not self.bounded_by_threads:
             # Its resources stay held: commands are bounded by what they ask for.
             secede()
@@ -230,11 +298,10 @@ class Commands(WorkerPlugin):
             self._free_gpus += taken
 
     def finish(self, task: Task) -> None:
-        """The task's thread is done."""
+        """The task's thread is done, and its last word is not kept waiting."""
+        self.worker.loop.add_callback(self._send)
         if self.tasks.get(task.key) is task:
             del self.tasks[task.key]
-        if all(other.run != task.run for other in list(self.tasks.values())):
-            self._runs.pop(task.run, None)  # its environment is kept no longer than it is of use
 
 
 class current_task:

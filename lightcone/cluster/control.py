@@ -1,14 +1,23 @@
 """The control socket: what a living session says of itself, and how it is asked.
 
-Protocol 1: a Unix socket on which the client sends one JSON object on a line and gets one back.
-In every version of the protocol ``describe`` is answered, with ``protocol`` and ``python``.
+Protocol 1: a Unix socket on which the client sends one JSON object on a line and gets one back. The
+session of an allocation listens on a TCP port too, for callers on its other hosts: the same over
+TLS 1.3, where each side has to show that it has the session's key.
+In every version of the protocol ``describe`` is answered, with ``key``, ``protocol``, ``python``,
+``version``, ``name``, ``idle`` and ``runs`` (each with a ``name``), and ``reason`` is heard.
 
 - ``{"op": "describe"}``: what the session is, at once.
 - ``{"op": "ready"}``: the same, as soon as a worker is there.
 - ``{"op": "idle"}``: the same, as soon as nothing uses the session.
 - ``{"op": "hold", "use": bool}``: the same, at once; the connection then stays open, counts as a
-  use if ``use``, and gets ``{"ended": reason}`` when the session ends in good order.
+  use if ``use``, and gets ``{"ended": reason}`` when the session ends in good order. With
+  ``"lease": name`` it is a use under that lease.
+- ``{"op": "lease", "lease": name}``, ``{"op": "release", "lease": name}``: the lease is taken, or
+  given up; the description.
+- ``{"op": "cancel", "run": name}``: the run of that name is asked to end; ``cancelled`` tells
+  whether there is one.
 - ``{"op": "reason", "reason": text}``: why the session is about to be ended; the description.
+- ``{"op": "end", "reason": text}``: the same, and the session ends itself.
 """
 
 from __future__ import annotations
@@ -17,28 +26,44 @@ import asyncio
 import contextlib
 import json
 import os
+import ssl
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["PROTOCOL", "PYTHON", "ControlServer"]
+from lightcone.cluster.leases import Leases
+
+__all__ = ["PROTOCOL", "PYTHON", "ControlServer", "tls_context"]
 
 PROTOCOL = 1
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 _LINE_LIMIT = 65536
+_LEASE_LIMIT = 200
 
 
 class ControlServer:
     """Answers on a session's control socket, in the event loop of its scheduler."""
 
-    def __init__(self, path: Path, describe: Callable[[], dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        describe: Callable[[], dict[str, Any]],
+        end: Callable[[], None],
+        cancel: Callable[[str], bool],
+        leases: Leases,
+    ) -> None:
         self.path = path
         self.reason = ""
         self.users = 0
         self._describe = describe
+        self._end = end
+        self._cancel = cancel
+        self._leases = leases
         self._change = asyncio.Event()
         self._server: asyncio.Server | None = None
+        self._remote: asyncio.Server | None = None
+        self._inode = 0
         self._holders: set[asyncio.StreamWriter] = set()
 
     async def start(self) -> None:
@@ -52,6 +77,25 @@ class ControlServer:
             )
         finally:
             os.umask(mask)
+        self._inode = self.path.stat().st_ino
+
+    async def listen(self, host: str, certificate: Path) -> str:
+        """Listen on a port of ``host`` too, for those who have the key; its ``host:port``."""
+        self._remote = await asyncio.start_server(
+            self._serve, host, 0, limit=_LINE_LIMIT, ssl=tls_context(certificate, server=True)
+        )
+        return f"{host}:{self._remote.sockets[0].getsockname()[1]}"
+
+    async def restore(self) -> None:
+        """Listen again where the socket has been removed, as a cleaner of /tmp does."""
+        try:
+            if self.path.stat().st_ino == self._inode:
+                return
+        except FileNotFoundError:
+            pass
+        if self._server is not None:
+            self._server.close()
+        await self.start()
 
     def changed(self) -> None:
         """Let those who wait look again: workers or uses have changed."""
@@ -63,6 +107,8 @@ class ControlServer:
         if self._server is None:
             return
         self._server.close()
+        if self._remote is not None:
+            self._remote.close()
         for writer in list(self._holders):
             with contextlib.suppress(OSError):
                 writer.write(_line({"ended": self.reason}))
@@ -84,19 +130,35 @@ class ControlServer:
         operation = request.get("op") if isinstance(request, dict) else None
         if operation in ("ready", "idle"):
             await self._wait_until(operation, reader)
-        elif operation == "reason":
+        elif operation in ("reason", "end"):
             self.reason = str(request.get("reason", ""))
-        writer.write(_line(self._describe()))
+        lease = request.get("lease") if isinstance(request, dict) else None
+        lease = lease if isinstance(lease, str) and len(lease) <= _LEASE_LIMIT else ""
+        if lease and operation == "lease":
+            self._leases.take(lease)
+        elif operation == "release":
+            self._leases.release(lease)
+            self.changed()
+        answer = self._describe()
+        if operation == "cancel":
+            answer["cancelled"] = self._cancel(str(request.get("run", "")))
+        writer.write(_line(answer))
         await writer.drain()
+        if operation == "end":
+            self._end()
         if operation == "hold":
             use = bool(request.get("use"))
             self.users += use
+            if lease:
+                self._leases.begin_use(lease)
             self._holders.add(writer)
             try:
                 await reader.read()
             finally:
                 self._holders.discard(writer)
                 self.users -= use
+                if lease:
+                    self._leases.end_use(lease)
                 self.changed()
 
     async def _wait_until(self, state: str, reader: asyncio.StreamReader) -> None:
@@ -112,6 +174,21 @@ class ControlServer:
         finally:
             gone.cancel()
             self.users -= use
+
+
+def tls_context(certificate: Path, *, server: bool) -> ssl.SSLContext:
+    """Mutual TLS between two who have the same key, in the file with its certificate.
+
+    Raises:
+        OSError: where the file cannot be used.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False  # the key itself says who it is
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(certificate)
+    context.load_cert_chain(certificate)
+    return context
 
 
 def _line(value: dict[str, Any]) -> bytes:

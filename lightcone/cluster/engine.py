@@ -2,28 +2,49 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import os
+import platform
+import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import dask
 from distributed.config import initialize_logging
+from tornado.ioloop import IOLoop
 
 from lightcone.cluster.command import SETTINGS_VARIABLE, STATE_VARIABLE
+from lightcone.files import Lock
 
-__all__ = ["fail", "instructions", "use_our_settings"]
+__all__ = [
+    "fail",
+    "import_work",
+    "instructions",
+    "start_no_uname",
+    "use_our_settings",
+    "use_steady_clock",
+]
 
 _SPAWN_DEADLINE = 60.0
+_ALONE = 0.25
+# Named, not imported: what is here knows nothing of what it is used for.
+_WORK = ("lightcone.run.exec", "lightcone.run.batch")
+_EPOCH = time.time() - time.monotonic()
 
 
 def use_our_settings() -> Path:
     """Drop every setting read so far, the user's files and variables included, for the session's.
 
+    The clock becomes a steady one, too.
+
     Returns the session's state directory.
     """
+    use_steady_clock()
+    start_no_uname()
     dask.config.refresh(paths=[os.environ[SETTINGS_VARIABLE]], env={})
     for logger in logging.root.manager.loggerDict.values():
         if isinstance(logger, logging.Logger):
@@ -32,9 +53,43 @@ def use_our_settings() -> Path:
     return Path(os.environ[STATE_VARIABLE])
 
 
-def instructions(path: Path) -> dict[str, Any]:
-    """The JSON object in ``path``, waited for: a program may be up before it is written."""
+def use_steady_clock() -> None:
+    """Have the engine reckon, in this process, with a clock that nobody sets.
+
+    As it comes it waits until a time of day. When the clock is put back by a day, nothing that it
+    does at intervals is done for a day, and what it was about to send may wait as long.
+    """
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == "distributed" and getattr(module, "time", None) is time.time:
+            module.time = _steady  # type: ignore[attr-defined]
+    IOLoop.time = lambda self: _steady()  # type: ignore[method-assign]
+
+
+def start_no_uname() -> None:
+    """Keep the engine, which tells of this machine to whom it connects, from a process for it."""
+    vars(platform.uname()).setdefault("processor", "")  # else it is asked of 'uname -p'
+
+
+def _steady() -> float:
+    return time.monotonic() + _EPOCH
+
+
+def import_work() -> None:
+    """Import what tasks of ours will ask for, scheduler and worker alike.
+
+    When they come, the package's files may be those of another version, or gone.
+    """
+    for name in _WORK:
+        importlib.import_module(name)
+
+
+def instructions(path: Path, locks: Sequence[str] = ()) -> dict[str, Any]:
+    """The JSON object in ``path``, waited for: a program may be up before it is written.
+
+    Gives up once nobody holds any of the ``locks`` beside it, if there are any.
+    """
     deadline = time.monotonic() + _SPAWN_DEADLINE
+    next_look = time.monotonic() + _ALONE
     while True:
         try:
             loaded: dict[str, Any] = json.loads(path.read_bytes())
@@ -43,6 +98,10 @@ def instructions(path: Path) -> dict[str, Any]:
                 raise
         else:
             return loaded
+        if locks and time.monotonic() > next_look:
+            next_look = time.monotonic() + _ALONE
+            if all(Lock.is_free(path.with_name(name)) for name in locks):
+                raise SystemExit("Whoever was starting this session has left.")
         time.sleep(0.005)
 
 

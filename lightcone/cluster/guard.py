@@ -8,13 +8,16 @@ it stands beside every program of a session, so it has to be small and quick to 
   TERM, and KILL after the grace. Elsewhere it ends the descendants it can find by parent.
 - A keeper (``keeper.py``) is left alone, with what it runs: it ends a container, and then itself.
 - SIGHUP, SIGTERM and SIGINT ask the program to end; one that has not ended after the grace and
-  five seconds more is killed.
+  five seconds more is killed. With ``--patience=SECONDS`` it is asked only when it has not ended by
+  itself that long after the guard was asked.
 - When the guard itself is killed, the kernel sends SIGTERM to the program (Linux).
 - The program's output goes to the guard's own output and to the log file.
 - ``--restart``: a program that ended badly and unasked, after it had said with SIGUSR1 that it was
   up, is started again, more slowly each time; five bad ends within a minute are given up.
 - ``--drop=PREFIX``, ``--set=NAME=VALUE``: the program's environment is the guard's own, less the
   variables with that prefix, and with those set.
+- ``--remove=PATH``: this file or directory is removed once the program is gone for good.
+- ``--status=FILE``: the exit status is written there when everything is over.
 - ``--members=FILE``: this lock is held, shared, until both the guard and the program are gone.
 
 It leaves with the program's exit status, 128 + N where signal N ended it.
@@ -34,7 +37,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:  # importing typing would double what the guard takes to start
     from collections.abc import Callable
 
-__all__ = ["descendants", "end_all"]
+__all__ = ["GAVE_UP", "descendants", "end_all"]
+
+GAVE_UP = "[guard] five bad ends within a minute: giving up"
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -124,7 +129,9 @@ class _Guard:
     def __init__(self, options: dict[str, str], program: list[str]) -> None:
         self.program = program
         self.grace = float(options.get("--grace", "10"))
+        self.patience = float(options.get("--patience", "0"))
         self.restart = "--restart" in options
+        self.is_driver = "--status" in options
         self.log_path = options.get("--log", "")
         self.log = self._open_log() if self.log_path else -1
         self.asked = 0.0
@@ -141,7 +148,7 @@ class _Guard:
                 self.environment[name] = value
         if "--members" in options:
             # Inherited by the program: the lock is free only when both are gone.
-            members = os.open(options["--members"], os.O_RDWR | os.O_CREAT, 0o600)
+            members = os.open(options["--members"], os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
             fcntl.flock(members, fcntl.LOCK_SH)
             os.set_inheritable(members, True)
         if _LINUX:
@@ -164,9 +171,10 @@ class _Guard:
         self.was_up = True
 
     def _on_request(self, *_: object) -> None:
-        if not self.asked:
-            self.asked = time.monotonic()
-        if self.pid:
+        if self.asked:
+            return  # a program that is asked twice may leave without an orderly end
+        self.asked = time.monotonic()
+        if self.pid and not self.patience:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGTERM)
 
@@ -184,7 +192,7 @@ class _Guard:
             now = time.monotonic()
             bad_ends = [moment for moment in bad_ends if now - moment < 60] + [now]
             if len(bad_ends) >= 5:
-                self._say("[guard] five bad ends within a minute: giving up")
+                self._say(GAVE_UP)
                 return code
             pause = 0.1 * 4 ** (len(bad_ends) - 1)
             self._say(f"[guard] starting it again in {pause:.1f} s")
@@ -207,7 +215,11 @@ class _Guard:
             while status is None:
                 timeout = None
                 if self.asked:
-                    timeout = self.asked + self.grace + _MARGIN - time.monotonic()
+                    now = time.monotonic()
+                    if self.patience and now >= self.asked + self.patience:
+                        self.asked, self.patience = now, 0.0
+                        os.kill(self.pid, signal.SIGTERM)
+                    timeout = self.asked + (self.patience or self.grace + _MARGIN) - now
                     if timeout <= 0:
                         os.kill(self.pid, signal.SIGKILL)
                         timeout = None
@@ -255,6 +267,8 @@ class _Guard:
         return bool(data)
 
     def _say(self, line: str) -> None:
+        if self.is_driver:
+            return  # its log is what the run says
         self._emit(f"{line}\n".encode())
 
     def _emit(self, data: bytes) -> None:
@@ -286,7 +300,33 @@ def _main(arguments: list[str]) -> int:
     for argument in arguments[:split]:
         name, _, value = argument.partition("=")
         options[name] = f"{options[name]}\n{value}" if name in options else value
-    return _Guard(options, arguments[split + 1 :]).run()
+    try:
+        code = _Guard(options, arguments[split + 1 :]).run()
+        if "--status" in options:
+            _write(options["--status"], f"{code}\n")
+        return code
+    finally:
+        if "--remove" in options:
+            _remove(options["--remove"])
+
+
+def _write(path: str, text: str) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+    with contextlib.suppress(OSError):
+        descriptor = os.open(f"{path}.new", flags, 0o600)
+        os.write(descriptor, text.encode())
+        os.close(descriptor)
+        os.rename(f"{path}.new", path)
+
+
+def _remove(path: str) -> None:
+    if os.path.isdir(path):
+        import shutil
+
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
 
 
 if __name__ == "__main__":

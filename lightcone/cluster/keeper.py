@@ -2,7 +2,7 @@
 
 A container is no descendant of the program that starts it, and goes on when that is killed. So a
 worker that is about to start one first starts a keeper, a script of the standard library alone
-(``python -I -S keeper.py COMMANDS``), which inherits the locks of the recipe and lets go of them
+(``python -I -S THIS COMMANDS``), which inherits the locks of the recipe and lets go of them
 when it ends. The worker tells it, a line each, on its standard input:
 
 - ``started PID``: the runtime's client, which starts the container.
@@ -37,6 +37,10 @@ _READY = b"ready\n"
 _TICK = 0.1
 _LONGEST_PAUSE = 5.0
 _PATIENCE = 60.0
+if __name__ != "__main__":
+    # When a container is started, the package's files may be those of another version, or gone.
+    with open(__file__, "rb") as _source:
+        _PROGRAM = _source.read()
 
 
 @dataclass(frozen=True)
@@ -104,16 +108,22 @@ class Keeper:
         self._tell("ask")
 
     def _start(self, hold: Sequence[int]) -> None:
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", __file__, self._told],
-            env=self._environment,
-            cwd="/",
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            pass_fds=tuple(hold),
-            start_new_session=True,
-        )
+        program, end = os.pipe()
+        try:
+            os.write(end, _PROGRAM)  # less than a pipe holds
+            os.close(end)
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-S", f"/dev/fd/{program}", self._told],
+                env=self._environment,
+                cwd="/",
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                pass_fds=(program, *hold),
+                start_new_session=True,
+            )
+        finally:
+            os.close(program)
         assert process.stdout is not None
         assert process.stdin is not None
         with process.stdout:

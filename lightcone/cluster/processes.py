@@ -42,7 +42,7 @@ class CommandGroup:
 
         ``mark`` is an assignment, ``NAME=value``, that they find in their environment.
         """
-        self._mark = mark
+        self.mark = mark
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._reaped = False
@@ -75,7 +75,7 @@ class CommandGroup:
         with self._lock:
             if self._refused:
                 return False
-            name, _, value = self._mark.partition("=")
+            name, _, value = self.mark.partition("=")
             self._process = subprocess.Popen(
                 argv,
                 env={**environment, name: value},
@@ -108,7 +108,7 @@ class CommandGroup:
             if self._process is None or self._reaped:
                 return
             leader = self._process.pid
-            for pid in {*descendants(leader), *_marked(self._mark)}:
+            for pid in {*descendants(leader), *_marked(self.mark)}:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     if os.getpgid(pid) != leader:
                         os.kill(pid, signum)

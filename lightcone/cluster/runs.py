@@ -47,6 +47,16 @@ class Runs(SchedulerPlugin):
         """What the run has said of itself, or None when it is gone."""
         return self.runs.get(run)
 
+    def cancel(self, name: str) -> bool:
+        """Have the driver of the run of that name do what Ctrl-C does; False where there is none.
+
+        Only a run that was given a name has one.
+        """
+        found = [run for run, told in self.runs.items() if name and told.get("label") == name]
+        for run in found:
+            self.scheduler.log_event(f"lightcone-{run}", [{"event": "cancel"}])
+        return bool(found)
+
     async def received(self, run: str, total: int) -> None:
         """The run's client has passed on ``total`` bytes of what its command printed."""
         if run in self.runs:
@@ -62,10 +72,11 @@ class Runs(SchedulerPlugin):
         self.changed.set()
         self.changed = asyncio.Event()
 
-    async def interrupt(self, run: str, kill: bool) -> None:
-        """End the run's commands on every worker: politely, or at once."""
+    async def interrupt(self, run: str, kill: bool) -> list[str]:
+        """End the run's commands on every worker, politely or at once; the tasks that had begun."""
         message = {"op": "lightcone_interrupt", "run": run, "kill": kill}
-        await self.scheduler.broadcast(msg=message, on_error="ignore")
+        answers = await self.scheduler.broadcast(msg=message, on_error="ignore")
+        return [key for keys in answers.values() for key in keys]
 
     def remove_client(self, scheduler: Scheduler, client: str) -> None:
         """Forget the runs of a client that is gone, and what their tasks have sent."""
@@ -73,6 +84,8 @@ class Runs(SchedulerPlugin):
         for run in gone:
             del self.runs[run]
             scheduler.unsubscribe_topic(f"lightcone-{run}", client)
+            forget = {"op": "lightcone_forget", "run": run}
+            scheduler.loop.add_callback(scheduler.broadcast, msg=forget, on_error="ignore")
             # What is being ended may still send something.
             scheduler.loop.call_later(_LAST_WORDS, self._forget_topic, f"lightcone-{run}")
 

@@ -1,12 +1,14 @@
-"""Loaded into a session's scheduler: the owner lock, the control socket, idleness, the record.
+"""Loaded into a session's scheduler: the owner lock, the control socket, the record, its end.
 
 Imported by the engine's own scheduler program (``--preload``) before it listens on anything.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import math
 import os
 import socket
 import time
@@ -14,24 +16,38 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import dask
 from distributed import Scheduler, SchedulerPlugin, Status
 from tornado.ioloop import PeriodicCallback
 
 import lightcone
+from lightcone.cluster import guard
 from lightcone.cluster.control import PROTOCOL, PYTHON, ControlServer
-from lightcone.cluster.engine import fail, instructions, use_our_settings
+from lightcone.cluster.engine import fail, import_work, instructions, use_our_settings
+from lightcone.cluster.idleness import Idleness
+from lightcone.cluster.leases import Leases
+from lightcone.cluster.placement import place_by_resources, spread
 from lightcone.cluster.runs import Runs
+from lightcone.cluster.upkeep import Upkeep
 from lightcone.context import boot_id
 from lightcone.files import Lock, write_atomically
-from lightcone.units import format_seconds
+from lightcone.slurm import jobs
+from lightcone.slurm.jobs import JobState
 
 __all__ = ["dask_setup", "dask_teardown"]
 
 _OWNER_DEADLINE = 10.0
+_BEGINNING = 5.0
+# Seconds that the other workers are waited for once there is one.
+_LATE = 5.0
+# Seconds for asking why, while everything is ending.
+_PATIENCE = 1.0
+_CERTIFICATE = "distributed.comm.tls.ca-file"
 # A worker that is closing takes nothing any more; one that has only just come will.
 _CLOSING = (Status.closing, Status.closing_gracefully, Status.closed)
 _logger = logging.getLogger("lightcone")
 _state = use_our_settings()
+_told = instructions(_state / "spawn.json", ("spawn.lock",))
 _owner = Lock(_state / "owner.lock")
 if not _owner.acquire(timeout=_OWNER_DEADLINE):
     raise SystemExit(f"Another scheduler holds {_owner.path}: this one is not needed.")
@@ -47,11 +63,25 @@ class _Keeper(SchedulerPlugin):
         self.told = told
         self.runs = Runs()
         self.record = _state / "session.json"
-        self.control = ControlServer(Path(told["runtime_dir"]) / "control", self.describe)
-        self.idle_for = 0.0
-        self.interval = min(1.0, told["idle_timeout_s"] / 4)
-        self.last_look = time.monotonic()
-        self.callback = PeriodicCallback(self.look, self.interval * 1000)
+        self.leases = Leases(told["idle_timeout_s"])
+        self.control = ControlServer(
+            Path(told["runtime_dir"]) / "control",
+            self.describe,
+            self.end,
+            self.runs.cancel,
+            self.leases,
+        )
+        self.idleness = Idleness(
+            scheduler,
+            self.is_called,
+            self.leases,
+            told["idle_timeout_s"],
+            told["forgotten_timeout_s"],
+            _BEGINNING,
+        )
+        self.remote: dict[str, str] = {}
+        self.first_worker = math.inf
+        self.callback = PeriodicCallback(self.look, self.idleness.interval * 1000)
 
     async def begin(self) -> None:
         self.scheduler.http_server.stop()  # it has no routes; it need not listen either
@@ -59,7 +89,18 @@ class _Keeper(SchedulerPlugin):
         await self.runs.start(self.scheduler)
         self.scheduler.add_plugin(self)
         await self.control.start()
+        if "listen" in self.told:
+            place_by_resources(self.scheduler)
+            certificate = Path(dask.config.get(_CERTIFICATE))
+            self.remote = {"control": await self.control.listen(self.told["listen"], certificate)}
         self.publish()
+        self.upkeep = Upkeep(
+            self.control,
+            {_owner.path: False, _state / "members.lock": True},
+            [_state / "spawn.json", _state / "engine.json", Path(dask.config.get(_CERTIFICATE))],
+            self.publish,
+            self.record,
+        )
         self.callback.start()
 
     def describe(self) -> dict[str, Any]:
@@ -83,38 +124,44 @@ class _Keeper(SchedulerPlugin):
             "host": socket.gethostname(),
             "boot_id": boot_id(),
             "address": self.scheduler.address,
+            **self.remote,
             "workers": workers,
             "runs": [{"name": run["name"], "pid": run["pid"]} for run in self.runs.runs.values()],
-            "ready": bool(workers),
-            "idle": not self.in_use(),
+            "leases": self.leases.names,
+            "ready": self.is_ready(len(workers)),
+            "idle": not self.idleness.in_use(),
         }
 
     def publish(self, **more: Any) -> None:
         record = {**self.describe(), **more}
         write_atomically(self.record, json.dumps(record, indent=1).encode())
 
-    def in_use(self) -> bool:
-        """Whether anybody has a task, a result, a run or a command here."""
-        return bool(self.scheduler.tasks or self.runs.runs or self.control.users)
+    def end(self) -> None:
+        """End the session, as somebody has asked for it."""
+        self.scheduler.loop.add_callback(self.scheduler.close, reason=self.control.reason)
+
+    def is_ready(self, workers: int) -> bool:
+        """Whether all workers are there that there should be, or have had time to come."""
+        late = time.monotonic() > self.first_worker + _LATE
+        return workers >= self.told["nodes"] or (late and workers > 0)
+
+    def is_called(self) -> bool:
+        """Whether there is a run or a command, or somebody who is about to make one."""
+        return bool(self.runs.runs or self.control.users)
 
     async def look(self) -> None:
-        now = time.monotonic()
-        # Time in which this process did not run, suspended or stopped, was not idle time.
-        passed = min(now - self.last_look, 2 * self.interval)
-        self.last_look = now
-        if self.in_use():
-            self.idle_for = 0.0
-            return
-        if self.idle_for == 0.0:
+        await self.upkeep.look()
+        spread(self.scheduler)
+        if not self.idleness.in_use() or len(self.scheduler.workers) < self.told["nodes"]:
             self.control.changed()
-        self.idle_for += passed
-        limit = self.told["idle_timeout_s"]
-        if self.idle_for >= limit:
+        reason = self.idleness.look()
+        if reason:
             self.callback.stop()
-            self.control.reason = f"idle for {format_seconds(limit)}"
-            await self.scheduler.close(reason=self.control.reason)
+            self.control.reason = reason
+            await self.scheduler.close(reason=reason)
 
     def add_worker(self, scheduler: Scheduler, worker: str) -> None:
+        self.first_worker = min(self.first_worker, time.monotonic())
         self.control.changed()
 
     def remove_worker(self, scheduler: Scheduler, worker: str, **kwargs: Any) -> None:
@@ -122,10 +169,27 @@ class _Keeper(SchedulerPlugin):
 
     async def finish(self) -> None:
         self.callback.stop()
-        self.control.reason = self.control.reason or "its terminal session was ended"
+        self.control.reason = self.control.reason or _reason(self.told.get("job"))
         ended = {"reason": self.control.reason, "at": datetime.now(UTC).isoformat()}
         self.publish(ended=ended)
         await self.control.close()
+
+
+def _reason(job: int | None) -> str:
+    """Why the session ends, where nobody has told."""
+    if job is not None and jobs.job_state(job, _PATIENCE).state in (
+        JobState.ENDING,
+        JobState.ENDED,
+    ):
+        return "its allocation ended"
+    with contextlib.suppress(OSError):
+        log = (_state / "logs" / "worker.log").read_text(errors="replace")
+        if guard.GAVE_UP in log:
+            return "its worker died five times within a minute, see 'lc session logs worker'"
+        # Said last by the guard of what started them.
+        if job is not None and log.rstrip().rpartition("\n")[2].startswith("[guard] "):
+            return "its workers on the nodes have ended, see 'lc session logs worker'"
+    return "its terminal session was ended"
 
 
 _keeper: _Keeper | None = None
@@ -135,8 +199,9 @@ async def dask_setup(scheduler: Scheduler) -> None:
     """Called by the engine once the scheduler listens."""
     global _keeper
     try:
-        _keeper = _Keeper(scheduler, instructions(_state / "spawn.json"))
+        _keeper = _Keeper(scheduler, _told)
         await _keeper.begin()
+        import_work()  # while the worker, which waited for the record, is coming
     except Exception:
         fail("the session's scheduler could not be set up")
 

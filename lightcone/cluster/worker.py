@@ -9,34 +9,52 @@ import asyncio
 import functools
 import os
 import signal
+from pathlib import Path
 from types import FrameType
 
-from dask.system import CPU_COUNT
+import dask
 from distributed import Status, Worker
 from distributed.system import MEMORY_LIMIT
 
+from lightcone.cluster.command import MEMORY_VARIABLE, client_variables
 from lightcone.cluster.commands import COMMANDS_PLUGIN, Commands
-from lightcone.cluster.engine import fail, instructions, use_our_settings
+from lightcone.cluster.control import PROTOCOL, PYTHON
+from lightcone.cluster.engine import fail, import_work, instructions, use_our_settings
 from lightcone.cluster.node import gpus
+from lightcone.files import Lock
 
 __all__ = ["dask_setup"]
 
 _state = use_our_settings()
-_told = instructions(_state / "spawn.json")
+_told = instructions(_state / "spawn.json", ("spawn.lock", "owner.lock"))
+if (_told["protocol"], _told["python"]) != (PROTOCOL, PYTHON):
+    # One that is started again after an upgrade: it would not understand the scheduler.
+    raise SystemExit("This session is of another version of lightcone, or of Python: end it.")
 # The engine's own wait for this file looks ten times a second.
-instructions(_state / "session.json")
+_record = instructions(_state / "session.json")
+if "listen" in _told and Lock.is_free(_state / "owner.lock"):
+    raise SystemExit(
+        f"The file system of {_state} has no locks that work between hosts: set LIGHTCONE_SCRATCH "
+        "to a directory on one that has."
+    )
 
 
 async def dask_setup(worker: Worker) -> None:
     """Called by the engine before the worker registers with its scheduler."""
     try:
         worker.http_server.stop()  # it has no routes; it need not listen either
-        offered = {"CPU": float(CPU_COUNT), "MEMORY": float(MEMORY_LIMIT)}
+        granted = os.environ.get(MEMORY_VARIABLE)
+        memory = granted or worker.memory_manager.memory_limit or MEMORY_LIMIT
+        offered = {"CPU": float(worker.state.nthreads), "MEMORY": float(memory)}
         offered["GPU"] = float(len(gpus()))
         worker.state.total_resources.update(offered)
         worker.state.available_resources.update(offered)
-        await worker.plugin_add(Commands(_told["grace_s"]), name=COMMANDS_PLUGIN)
+        key = Path(dask.config.get("distributed.comm.tls.ca-file"))
+        variables = client_variables(_record["address"], key)
+        commands = Commands(_told["grace_s"], variables=variables)
+        await worker.plugin_add(commands, name=COMMANDS_PLUGIN)
         _close_in_order(worker)
+        import_work()
         # To the guard: a worker that dies from now on is worth starting again.
         os.kill(os.getppid(), signal.SIGUSR1)
     except Exception:

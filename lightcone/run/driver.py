@@ -9,50 +9,35 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import os
 import threading
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from queue import Empty
 from typing import Any
 
-from distributed import Future
-
-from lightcone.analysis import manifest as manifests
 from lightcone.analysis.adoption import adopt
+from lightcone.analysis.claims import wait_for
+from lightcone.analysis.journal import JOURNAL
 from lightcone.analysis.output import Key, Output
 from lightcone.analysis.plan import Assessment, State, assess
 from lightcone.context import Context
 from lightcone.errors import SessionError
-from lightcone.files import Lock
-from lightcone.run.link import Link
-from lightcone.run.order import Order, Result
-from lightcone.run.recipe import make
+from lightcone.run.dispatch import Dispatch, Lost
+from lightcone.run.graph import Graph
+from lightcone.run.link import LOST, Link
+from lightcone.run.order import Order, Outcome, Result, Wishes
 from lightcone.run.report import Reporter
 from lightcone.run.share import Refused, share
+from lightcone.run.walltime import Walltime
 from lightcone.session.client import Connection
+from lightcone.slurm import jobs
+from lightcone.slurm.jobs import JobState
 
-__all__ = ["Driver", "Wishes"]
+__all__ = ["Driver"]
 
 _ATTEMPTS = 3
-_RETRY_ELSEWHERE = 2.0
 _MARGIN = 10.0
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """How a run is to be done.
-
-    Attributes:
-        jobs: how many recipes may be with the cluster at once.
-        fail_fast: whether nothing more is begun once a recipe has failed.
-        resume: whether a recipe finds what it had written when it was last interrupted or failed.
-    """
-
-    jobs: float = math.inf
-    fail_fast: bool = False
-    resume: bool = False
 
 
 class Driver:
@@ -79,7 +64,7 @@ class Driver:
         wishes: Wishes,
     ) -> None:
         self.context = context
-        self.outputs = {output.key: output for output in outputs}
+        self.graph = Graph(outputs)
         self.plan = plan
         self.force = set(force)
         self.connection = connection
@@ -87,78 +72,108 @@ class Driver:
         self.wishes = wishes
         self.link = Link(connection, "lc run")
         self.events = self.link.events
-        self.producers = {
-            output.key: {
-                (output.universe, given.producer)
-                for given in output.inputs
-                if given.producer is not None
-            }
-            for output in outputs
-        }
-        self.consumers: dict[Key, list[Key]] = {}
-        for key, needed in self.producers.items():
-            for producer in needed:
-                self.consumers.setdefault(producer, []).append(key)
-        self.versions: dict[Key, str] = {}
-        self.open: set[Key] = set(self.outputs)
-        self.ready: deque[Key] = deque()
-        self.running: set[str] = set()
-        self.tasks: dict[str, tuple[Key, Future[None]]] = {}
+        self.dispatch = Dispatch(self.link)
+        self.alone: set[Key] = set()
         self.attempts: dict[Key, int] = {}
         self.waiting_for: dict[Key, str] = {}
         self.serial = itertools.count(1)
+        self.walltime = Walltime(connection.ends_at, context.settings.grace)
         self.interrupts = 0
 
-    def run(self) -> bool:
-        """Make what is to be made; False when it was interrupted.
+    def run(self) -> Outcome:
+        """Make what is to be made, as far as nobody interrupts it and the allocation's time goes.
 
         Raises:
             SessionError: where the cluster is lost on the way.
         """
         with self.link.open():
-            self.ready.extend(key for key in self.outputs if not self.producers[key])
             deadline: float | None = None
             while True:
-                while self.ready and self._has_room():
-                    self._consider(self.ready.popleft())
-                if not self.open or (self._is_failing() and not self.tasks):
-                    return not self.interrupts
-                if self.interrupts and not self.running:
-                    return False
-                left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+                size = self._batch_size()
+                while self.graph.ready and self._has_room():
+                    self._consider(self.graph.ready.popleft(), size)
+                self.dispatch.send_all()
+                if not self.graph.open or (self._is_failing() and not self.dispatch):
+                    return self._outcome()
+                if (self.interrupts or self.reporter.out_of_time) and not self.dispatch.is_busy:
+                    return self._outcome()
+                left = self.walltime.left() if deadline is None else deadline - time.monotonic()
                 try:
-                    what, value = self.events.get(timeout=left)
+                    what, value = self.events.get(timeout=_timeout(left))
                 except Empty:
-                    self.reporter.note(
-                        "not every recipe has ended: look at 'lc session logs worker'"
-                    )
-                    return False
+                    if deadline is not None:
+                        self.reporter.note(
+                            "not every recipe has ended: look at 'lc session logs worker'"
+                        )
+                        return self._outcome()
+                    if self.walltime.left() > 0:
+                        continue
+                    self.reporter.note("the allocation is about to end: asking the recipes to end")
+                    what, value = "interrupt", None
+                    self.reporter.out_of_time = True
+                if what == "end" and self._is_over():
+                    return self._outcome()
                 if what == "interrupt":
+                    self._is_over()  # as when a job script is asked to end
                     self._interrupt()
                     deadline = time.monotonic() + self.context.settings.grace + _MARGIN
                 else:
                     getattr(self, f"_on_{what}")(value)
 
+    def _is_over(self) -> bool:
+        """Whether the allocation that the session belongs to has ended, which is then told."""
+        job = self.context.job
+        if job is None or self.reporter.out_of_time:
+            return self.reporter.out_of_time
+        if jobs.job_state(job).state in (JobState.ENDING, JobState.ENDED):
+            self.reporter.out_of_time = True
+            self.reporter.note(f"the allocation, SLURM job {job}, has ended")
+        return self.reporter.out_of_time
+
+    def _outcome(self) -> Outcome:
+        if self.reporter.out_of_time or (self.reporter.counts["left"] and not self.interrupts):
+            for order in sorted(self.dispatch.running):
+                key = self.dispatch.output(order)
+                if key is not None:
+                    self._interrupted(key)
+            for key in [key for key in self.graph.outputs if key in self.graph.open]:
+                self.reporter.left(self.graph.outputs[key], "the allocation's time is over")
+            return Outcome.OUT_OF_TIME
+        return Outcome.INTERRUPTED if self.interrupts else Outcome.DONE
+
     def _has_room(self) -> bool:
         """Whether one more task may be given to the cluster."""
-        return not self._is_failing() and len(self.tasks) < self.wishes.jobs
+        return not self._is_failing() and len(self.dispatch) < self.wishes.jobs
+
+    def _batch_size(self) -> int:
+        """How many outputs may be one task of the cluster; where tasks are counted, one."""
+        if self.wishes.fail_fast or not math.isinf(self.wishes.jobs):
+            return 1
+        return self.dispatch.batch_size(len(self.graph.ready), self.connection.resources)
 
     def _is_failing(self) -> bool:
         return self.wishes.fail_fast and bool(self.reporter.counts["failed"])
 
-    def _consider(self, key: Key) -> None:
-        """All inputs of the output are good: make it, unless it is good too."""
-        output = self.outputs[key]
-        if key not in self.open or self.interrupts:
+    def _consider(self, key: Key, size: int) -> None:
+        """All inputs of the output are good: make it, unless it is good too.
+
+        As one of a batch of ``size``, if nothing is known of it that speaks against that.
+        """
+        output = self.graph.outputs[key]
+        if key not in self.graph.open or self.interrupts or self.reporter.out_of_time:
             return
+        producers = [
+            (name, producer, self.graph.versions[producer.key])
+            for name, producer in self.graph.producers(output)
+        ]
         known = self.plan[key]
         if not (known.state is State.OK and key not in self.attempts):
-            known = assess(output, self._versions_for(output), self.context.hashes)
+            versions = {name: version for name, _, version in producers}
+            known = assess(output, versions, self.context.hashes)
             known = adopt(known, self.context.claims, self.context.hashes)
         if known.state is State.OK and key not in self.force and known.manifest is not None:
-            self.versions[key] = known.manifest.data.version
             self.reporter.up_to_date(output)
-            self._settled(key)
+            self.graph.good(output, known.manifest.data.version)
             return
         if known.parts is None:
             self._failed(output, {"reason": known.why})
@@ -167,17 +182,21 @@ class Driver:
         if isinstance(given, Refused):
             self._failed(output, {"reason": given.why})
             return
+        late = self.walltime.objection(output)
+        if late is not None:
+            self._left(output, late)
+            return
         self.attempts[key] = self.attempts.get(key, 0) + 1
         order = Order(
+            # A key that is used again would be given the old task's end.
+            key=self.link.key(f"{output.name}-{next(self.serial)}"),
             run=self.link.run,
             topic=self.link.topic,
             output=output,
             parts=known.parts,
             producers=tuple(
-                (given_.id, producer.path, producer.state_dir, self.versions[producer.key])
-                for given_ in output.inputs
-                if given_.producer is not None
-                for producer in [self.outputs[output.universe, given_.producer]]
+                (name, producer.path, producer.state_dir, version)
+                for name, producer, version in producers
             ),
             claims=self.context.claims,
             scratch=self.context.scratch,
@@ -185,73 +204,71 @@ class Driver:
             grace=self.context.settings.grace,
             force=key in self.force,
             resume=self.wishes.resume,
+            ends_at=self.walltime.ends_at,
         )
-        # A key that is used again would be given the old task's end.
-        task = self.link.key(f"{output.name}-{next(self.serial)}")
-        self.tasks[task] = (key, self.link.submit(make, order, task, given.resources))
-
-    def _versions_for(self, output: Output) -> dict[str, str | None]:
-        return {
-            given.id: self.versions[output.universe, given.producer]
-            for given in output.inputs
-            if given.producer is not None
-        }
-
-    def _settled(self, key: Key) -> None:
-        """The output is good: look at those that waited for it."""
-        self.open.discard(key)
-        for consumer in self.consumers.get(key, ()):
-            if self.producers[consumer] <= self.versions.keys():
-                self.ready.append(consumer)
+        self.dispatch.add(order, given.resources, 1 if key in self.alone else size)
 
     def _failed(self, output: Output, told: Mapping[str, Any]) -> None:
-        self.open.discard(output.key)
         self.reporter.failed(output, told)
-        blocked = list(self.consumers.get(output.key, ()))
-        while blocked:
-            key = blocked.pop(0)
-            if key in self.open:
-                self.open.discard(key)
-                self.reporter.blocked(self.outputs[key], output)
-                blocked += self.consumers.get(key, ())
+        for blocked in self.graph.bad(output):
+            self.reporter.blocked(blocked, output)
+
+    def _left(self, output: Output, why: str) -> None:
+        self.reporter.left(output, why)
+        for blocked in self.graph.bad(output):
+            self.reporter.left(blocked, f"it needs {output.name}")
+
+    def _interrupted(self, key: Key) -> None:
+        self.reporter.interrupted(self.graph.outputs[key])
+        self.graph.open.discard(key)
 
     def _wait_for_claim(self, key: Key, lock: str | None, shared: bool) -> None:
-        if lock is None:
-            time.sleep(_RETRY_ELSEWHERE)
-        else:
-            held = Lock(self.context.claims / lock)
-            with contextlib.suppress(SessionError):
-                held.acquire(shared=shared, timeout=None)
-                held.release()
+        with contextlib.suppress(SessionError):
+            wait_for(None if lock is None else self.context.claims / lock, shared)
         self.events.put(("free", key))
 
-    def _on_message(self, message: dict[str, Any]) -> None:
-        getattr(self, f"_on_{message['event']}")(message)
+    def _on_messages(self, messages: list[dict[str, Any]]) -> None:
+        for message in messages:
+            getattr(self, f"_on_{message['event']}")(message)
+
+    def _on_cancel(self, message: dict[str, Any]) -> None:
+        self.events.put(("interrupt", None))
 
     def _on_start(self, message: dict[str, Any]) -> None:
-        if message["key"] in self.tasks:
-            self.running.add(message["key"])
-            self.reporter.started(self.outputs[self.tasks[message["key"]][0]])
+        key = self.dispatch.begin(message["key"])
+        if key is not None:
+            self.reporter.started(self.graph.outputs[key])
 
     def _on_lines(self, message: dict[str, Any]) -> None:
-        if message["key"] in self.tasks:
-            self.reporter.lines(self.outputs[self.tasks[message["key"]][0]], message["lines"])
+        key = self.dispatch.output(message["key"])
+        if key is not None:
+            self.reporter.lines(self.graph.outputs[key], message["lines"])
+
+    def _on_back(self, message: dict[str, Any]) -> None:
+        for order in message["keys"]:
+            key = self.dispatch.close(order)
+            if key is not None:
+                self._later(key)
+
+    def _later(self, key: Key) -> None:
+        """The output has not been begun, for a reason that lay in others."""
+        self.alone.add(key)
+        self.attempts[key] -= 1
+        self.graph.again(self.graph.outputs[key])
 
     def _on_done(self, message: dict[str, Any]) -> None:
-        self.running.discard(message["key"])
-        key, _ = self.tasks.pop(message["key"], (None, None))
+        key = self.dispatch.close(message["key"])
         if key is None:
             return
-        output, result = self.outputs[key], Result(message["result"])
+        output, result = self.graph.outputs[key], Result(message["result"])
         if result in (Result.MADE, Result.GOOD):
-            # Not read here: somebody else may be remaking it by now.
-            self.versions[key] = message["version"]
             self.force.discard(key)
             if result is Result.MADE:
                 self.reporter.made(output, message["seconds"])
             else:
                 self.reporter.up_to_date(output)
-            self._settled(key)
+            # The version is not read here: somebody else may be remaking it by now.
+            self.graph.good(output, message["version"])
         elif result is Result.BUSY:
             self.attempts[key] -= 1
             if self.waiting_for.get(key) != message["by"]:
@@ -259,11 +276,14 @@ class Driver:
                 self.reporter.waiting(output, message["by"])
             wait = (key, message["lock"], message["shared"])
             threading.Thread(target=self._wait_for_claim, args=wait, daemon=True).start()
+        elif result is Result.LEFT:
+            self._left(output, message["reason"])
         elif result is Result.CHANGED:
+            # What somebody has made meanwhile, nobody makes without end.
+            self.attempts[key] -= message["meanwhile"]
             self._again(output, message["reason"])
-        elif result is Result.INTERRUPTED and self.interrupts:
-            self.reporter.interrupted(output)
-            self.open.discard(key)
+        elif result is Result.INTERRUPTED and (self.interrupts or self._is_over()):
+            self._interrupted(key)
         elif result is Result.INTERRUPTED:
             # Not by this run: the worker is closing, and its session may be with it.
             self._again(output, "its worker was asked to end")
@@ -273,10 +293,22 @@ class Driver:
 
     def _on_lost(self, value: tuple[str, str]) -> None:
         task, reason = value
-        self.running.discard(task)
-        key, _ = self.tasks.pop(task, (None, None))
-        if key is not None and not self.interrupts:
-            self._again(self.outputs[key], reason)
+        for lost in self.dispatch.lose(task):
+            if self.interrupts:
+                continue
+            if self._is_over():
+                if lost.begun:
+                    self._interrupted(lost.output)
+            elif reason == LOST and not self._has_begun(lost):
+                self._later(lost.output)
+            else:
+                self.alone.add(lost.output)
+                self._again(self.graph.outputs[lost.output], reason)
+
+    def _has_begun(self, lost: Lost) -> bool:
+        # Word that it was begun may have been lost with its worker.
+        state = self.graph.outputs[lost.output].state_dir
+        return lost.begun or os.path.lexists(state / JOURNAL)
 
     def _again(self, output: Output, reason: str) -> None:
         if self.attempts[output.key] >= _ATTEMPTS:
@@ -286,12 +318,8 @@ class Driver:
         self._on_free(output.key)
 
     def _on_free(self, key: Key) -> None:
-        for producer in self.producers[key]:
-            found = manifests.read(self.outputs[producer].state_dir)
-            if found is not None:
-                self.versions[producer] = found.data.version
         self.attempts.setdefault(key, 0)
-        self.ready.append(key)
+        self.graph.again(self.graph.outputs[key])
 
     def _on_end(self, reason: str) -> None:
         raise SessionError(
@@ -301,9 +329,13 @@ class Driver:
 
     def _interrupt(self) -> None:
         self.interrupts += 1
-        self.reporter.interrupting(len(self.running), again=self.interrupts > 1)
-        waiting = [future for task, (_, future) in self.tasks.items() if task not in self.running]
+        self.reporter.interrupting(len(self.dispatch.running), again=self.interrupts > 1)
+        self.dispatch.have_begun(self.link.interrupt(kill=self.interrupts > 1))
+        waiting = self.dispatch.waiting
         if waiting and self.interrupts == 1:
             with contextlib.suppress(OSError, TimeoutError):
                 self.connection.client.cancel(waiting)
-        self.link.interrupt(kill=self.interrupts > 1)
+
+
+def _timeout(seconds: float) -> float | None:
+    return None if math.isinf(seconds) else max(seconds, 0.0)

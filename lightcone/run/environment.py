@@ -7,7 +7,10 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["RECIPE_VARIABLE", "caller", "for_command", "shell"]
+from lightcone.context import ADDRESS_VARIABLE, OWN_ADDRESS_VARIABLE
+from lightcone.slurm.allocation import DEVICES, command_environment, job_id
+
+__all__ = ["RECIPE_VARIABLE", "caller", "for_command", "of_caller", "shell"]
 
 RECIPE_VARIABLE = "LIGHTCONE_RECIPE"
 # Where nothing is said, numerical libraries take every processor of the machine for each recipe.
@@ -31,8 +34,18 @@ def caller() -> dict[str, Any]:
     return {"environment": variables, "umask": umask, "directory": os.getcwdb()}
 
 
+def of_caller(told: Mapping[str, Any]) -> dict[str, str]:
+    """The environment of the caller that said ``told`` of itself."""
+    assignments = (os.fsdecode(each).partition("=") for each in told["environment"])
+    return {variable: value for variable, _, value in assignments}
+
+
 def for_command(
-    told: Mapping[str, Any], cpus: float, gpus: Sequence[str], name: str | None
+    told: Mapping[str, Any],
+    cpus: float,
+    gpus: Sequence[str],
+    name: str | None,
+    session: Mapping[str, str],
 ) -> dict[str, str]:
     """The environment of a command, for the run described by ``told``.
 
@@ -41,11 +54,20 @@ def for_command(
         cpus: the processors it was given; what the caller has set of its libraries' threads wins.
         gpus: the devices it was given, which win over the caller's.
         name: the output's, for a recipe.
+        session: the variables by which its own programs find the session; what the caller has
+            set of them wins.
     """
-    assignments = (os.fsdecode(each).partition("=") for each in told["environment"])
-    environment = {variable: value for variable, _, value in assignments}
+    environment = of_caller(told)
+    granted: tuple[str, ...] = ()
+    if job_id(os.environ) is not None:  # on a node of an allocation
+        environment = command_environment(environment, os.environ)
+        granted = tuple(name for name in DEVICES if name in os.environ)
+    if OWN_ADDRESS_VARIABLE in environment:
+        environment |= session
+    elif ADDRESS_VARIABLE not in environment:
+        environment = {**session, **environment}
     if gpus:
-        environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+        environment |= dict.fromkeys(("CUDA_VISIBLE_DEVICES", *granted), ",".join(gpus))
     threads = str(max(1, int(cpus)))
     for variable in _THREAD_CAPS:
         environment.setdefault(variable, threads)

@@ -42,7 +42,9 @@ def execute(order: ExecOrder) -> None:
             with task.commands.devices(order.gpus) as gpus:
                 ended = task.execute(
                     order.argv,
-                    environment=environment.for_command(run, order.cpus, gpus, None),
+                    environment=environment.for_command(
+                        run, order.cpus, gpus, None, task.commands.variables
+                    ),
                     directory=Path(os.fsdecode(run["directory"])),
                     umask=int(run["umask"]),
                     grace=order.grace,
@@ -114,31 +116,32 @@ def run_command(
                 return INTERRUPTED
             if what == "interrupt":
                 interrupts += 1
-                if not started:
+                begun = link.interrupt(kill=interrupts > 1)
+                if not (started or begun):
                     future.cancel()
-                link.interrupt(kill=interrupts > 1)
                 deadline = time.monotonic() + context.settings.grace + _MARGIN
             elif what == "lost" and interrupts:
                 return INTERRUPTED
             elif what in ("end", "lost"):
                 reason = value[1] if what == "lost" else value or "its session ended"
                 raise SessionError(f"The cluster lost the command ({reason}): run it again.")
-            elif value["event"] == "start":
-                started = True
-            elif value["event"] == "data":
-                stream = sys.stdout if value["stream"] == "out" else sys.stderr
-                stream.buffer.write(value["data"])
-                stream.buffer.flush()
-                received += len(value["data"])
-                if received - confirmed >= _WINDOW // 4:
-                    confirmed = received
-                    link.received(received)
-            elif value["event"] == "done":
-                if value.get("error"):
-                    print(f"lc: {value['error']}", file=sys.stderr)
-                code = int(value["code"])
-                if interrupts:
-                    return INTERRUPTED
-                if value.get("unwanted"):
-                    raise SessionError("The command was ended with its worker: run it again.")
-                return 128 - code if code < 0 else code
+            for message in value if what == "messages" else ():
+                if message["event"] == "start":
+                    started = True
+                elif message["event"] == "data":
+                    stream = sys.stdout if message["stream"] == "out" else sys.stderr
+                    stream.buffer.write(message["data"])
+                    stream.buffer.flush()
+                    received += len(message["data"])
+                    if received - confirmed >= _WINDOW // 4:
+                        confirmed = received
+                        link.received(received)
+                elif message["event"] == "done":
+                    if message.get("error"):
+                        print(f"lc: {message['error']}", file=sys.stderr)
+                    code = int(message["code"])
+                    if interrupts:
+                        return INTERRUPTED
+                    if message.get("unwanted"):
+                        raise SessionError("The command was ended with its worker: run it again.")
+                    return 128 - code if code < 0 else code

@@ -16,9 +16,13 @@ from distributed import Future
 from lightcone.cluster.commands import KEY_PREFIX
 from lightcone.errors import SessionError
 from lightcone.run import environment
+from lightcone.run.detached import NAME_VARIABLE
 from lightcone.session.client import Connection
 
-__all__ = ["Link"]
+__all__ = ["LOST", "Link"]
+
+LOST = "its worker was lost"
+"""Why a task ended without having said so, where nobody is to blame for it that is known."""
 
 _CALL_TIMEOUT = 10.0
 
@@ -28,7 +32,7 @@ class Link:
 
     Everything that happens is an event in :attr:`events`, a name and a value, for one thread:
 
-    - ``("message", mapping)``: from a task, in the order sent.
+    - ``("messages", mappings)``: from tasks, in the order sent.
     - ``("lost", (key, reason))``: a task ended without having said so.
     - ``("end", reason)``: the session ended.
     - ``("interrupt", None)``: this process was asked to end, by SIGINT, SIGTERM or SIGHUP.
@@ -39,7 +43,8 @@ class Link:
         self.events: SimpleQueue[tuple[str, Any]] = SimpleQueue()
         self.run = secrets.token_hex(6)
         self.topic = f"lightcone-{self.run}"
-        self.name = f"{name}, pid {os.getpid()}"
+        self.label = os.environ.pop(NAME_VARIABLE, None)  # not for recipes to see
+        self.name = f"{f'{name} ({self.label})' if self.label else name}, pid {os.getpid()}"
         self._hold = connection.hold
 
     @contextlib.contextmanager
@@ -49,7 +54,11 @@ class Link:
         Raises:
             SessionError: where the cluster is gone.
         """
-        told = environment.caller() | {"name": self.name, "pid": os.getpid()}
+        told = environment.caller() | {
+            "name": self.name,
+            "label": self.label,
+            "pid": os.getpid(),
+        }
         try:
             self._call("lightcone_begin", run=self.run, client=self.client.id, description=told)
         except OSError as error:
@@ -100,23 +109,27 @@ class Link:
         with contextlib.suppress(OSError, TimeoutError):
             self._call("lightcone_received", run=self.run, total=total)
 
-    def interrupt(self, *, kill: bool) -> None:
-        """End this caller's commands on every worker: politely, or at once."""
+    def interrupt(self, *, kill: bool) -> list[str]:
+        """End this caller's commands on every worker, politely or at once.
+
+        Returns the tasks that have begun, word of which may still be on its way here.
+        """
         # A cluster that is gone has ended them already.
         with contextlib.suppress(OSError, TimeoutError):
-            self._call("lightcone_interrupt", run=self.run, kill=kill)
+            return list(self._call("lightcone_interrupt", run=self.run, kill=kill))
+        return []
 
-    def _call(self, operation: str, **arguments: Any) -> None:
+    def _call(self, operation: str, **arguments: Any) -> Any:
         call = getattr(self.client.scheduler, operation)
-        self.client.sync(call, callback_timeout=_CALL_TIMEOUT, **arguments)
+        return self.client.sync(call, callback_timeout=_CALL_TIMEOUT, **arguments)
 
     def _on_event(self, event: tuple[float, Any]) -> None:
-        self.events.put(("message", event[1]))
+        self.events.put(("messages", event[1]))
 
     def _on_future(self, key: str, future: Future[None]) -> None:
         if future.status == "finished":
             return
-        reason = "its worker was lost"
+        reason = LOST
         # One that was cancelled has no error, and asking for it may outlast the client.
         if future.status == "error":
             with contextlib.suppress(Exception):

@@ -1,7 +1,8 @@
-"""What a driver sends to a worker, and what comes back."""
+"""What a driver is asked for, what it sends to a worker, and what comes back."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -9,14 +10,15 @@ from pathlib import Path
 from lightcone.analysis.manifest import Parts
 from lightcone.analysis.output import Output
 
-__all__ = ["ExecOrder", "Order", "Result"]
+__all__ = ["ExecOrder", "Order", "Outcome", "Result", "Wishes"]
 
 
 class Result(StrEnum):
     """What became of an order.
 
     ``GOOD``: somebody else had made the output by then. ``BUSY``: somebody else is making it, or
-    one of its inputs. ``CHANGED``: an input is no longer what the order was given for.
+    one of its inputs. ``CHANGED``: an input is no longer what the order was given for. ``LEFT``:
+    the allocation has not enough time left for it.
     """
 
     MADE = "made"
@@ -25,6 +27,30 @@ class Result(StrEnum):
     CHANGED = "changed"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
+    LEFT = "left"
+
+
+class Outcome(StrEnum):
+    """How a run ended: with everything looked at, or before that."""
+
+    DONE = "done"
+    INTERRUPTED = "interrupted"
+    OUT_OF_TIME = "out of time"
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """How a run is to be done.
+
+    Attributes:
+        jobs: how many recipes may be with the cluster at once.
+        fail_fast: whether nothing more is begun once a recipe has failed.
+        resume: whether a recipe finds what it had written when it was last interrupted or failed.
+    """
+
+    jobs: float = math.inf
+    fail_fast: bool = False
+    resume: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +58,7 @@ class Order:
     """One output to make.
 
     Attributes:
+        key: what it is called in messages.
         run: the run that wants it.
         topic: where its messages go.
         output: what to make.
@@ -43,8 +70,10 @@ class Order:
         grace: seconds between asking it to end and ending it.
         force: whether a good result is made again.
         resume: whether the recipe finds what it had written before.
+        ends_at: when the allocation ends, in seconds since the epoch; None where nothing ends.
     """
 
+    key: str
     run: str
     topic: str
     output: Output
@@ -56,6 +85,7 @@ class Order:
     grace: float
     force: bool
     resume: bool
+    ends_at: float | None
 
 
 @dataclass(frozen=True, slots=True)

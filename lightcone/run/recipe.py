@@ -3,59 +3,39 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
-import os
-import signal
 import socket
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from lightcone.analysis import manifest as manifests
 from lightcone.analysis.claims import Busy, Claim, read_inputs
+from lightcone.analysis.failure import FAILURE, write_failure
 from lightcone.analysis.manifest import MANIFEST, Manifest
-from lightcone.analysis.plan import FAILURE
 from lightcone.analysis.products import Products
-from lightcone.cluster.commands import Cause, Ended, Task, current_task
+from lightcone.cluster.commands import Cause, Ended, Task
 from lightcone.cluster.keeper import Keeper
 from lightcone.errors import LightconeError
-from lightcone.files import write_atomically
+from lightcone.files import remove
 from lightcone.run import environment
 from lightcone.run.container import Container
+from lightcone.run.log import Log, environment_lines, heading
 from lightcone.run.order import Order, Result
 from lightcone.run.stream import LineStream
-from lightcone.units import format_bytes, format_seconds
+from lightcone.run.verdict import objection, sentence
+from lightcone.run.walltime import Walltime
 
-__all__ = ["make"]
+__all__ = ["Making"]
 
 _TAIL = 20
 _logger = logging.getLogger("lightcone")
 
 
-def make(order: Order) -> None:
-    """Make the output of ``order`` and tell its driver what became of it.
+class Making:
+    """Making the output of ``order`` in ``task``, and telling its driver what became of it."""
 
-    Runs as a task of the cluster. Nothing that goes wrong here is raised: it is told.
-    """
-    with current_task() as task:
-        told: dict[str, Any]
-        making = _Making(task, order)
-        try:
-            told = making.run()
-        except (OSError, LightconeError) as error:
-            told = {"result": Result.FAILED, "reason": _sentence(error)}
-            making.record_failure(told)
-        reason = f", {told['reason']}" if "reason" in told else ""
-        _logger.info("%s: %s%s", order.output.name, told["result"].value, reason)
-        # Messages cross the network as plain values.
-        told["result"] = str(told["result"].value)
-        task.emit(order.topic, {"event": "done", "key": task.key, **told})
-
-
-class _Making:
     def __init__(self, task: Task, order: Order) -> None:
         self.task = task
         self.order = order
@@ -63,17 +43,37 @@ class _Making:
         self.state = order.output.state_dir
         self.container: Container | None = None
         self.products: Products | None = None
+        self.log: Log | None = None
+        self.sights: dict[str, tuple[int, int] | None] = {}
 
-    def run(self) -> dict[str, Any]:
+    def steps(self) -> Iterator[None]:
+        """The recipe first, then what makes its output a good one, which another thread may do.
+
+        Nothing that goes wrong here is raised: it is told.
+        """
+        told: dict[str, Any]
+        try:
+            told = yield from self._run()
+        except (OSError, LightconeError) as error:
+            told = self.failed(error)
+        reason = f", {told['reason']}" if "reason" in told else ""
+        _logger.info("%s: %s%s", self.output.name, told["result"].value, reason)
+        # Messages cross the network as plain values.
+        told["result"] = str(told["result"].value)
+        self.task.emit(self.order.topic, {"event": "done", "key": self.order.key, **told})
+
+    def _run(self) -> Generator[None, None, dict[str, Any]]:
         run = self.task.describe_run(self.order.run)
-        inputs = read_inputs(self.order.claims, [path for _, path, _, _ in self.order.producers])
+        places = [(path, state) for _, path, state, _ in self.order.producers]
+        inputs = read_inputs(self.order.claims, places)
         if isinstance(inputs, Busy):
             return _busy(inputs)
         try:
             for name, _, state, version in self.order.producers:
+                self.sights[name] = manifests.sight(state)
                 found = manifests.read(state)
                 if found is None or found.data.version != version:
-                    return {"result": Result.CHANGED, "reason": f"input {name} has changed"}
+                    return _changed(name, meanwhile=False)
             claim = Claim.take(self.output, self.order.claims)
             if isinstance(claim, Busy):
                 return _busy(claim)
@@ -82,8 +82,12 @@ class _Making:
                 if good is not None:
                     return {"result": Result.GOOD, "version": good.data.version}
                 hold = [claim.lock.fd, *(lock.fd for lock in inputs)]
-                return self._make(claim, run, hold)
+                return (yield from self._make(claim, run, hold))
+            except (OSError, LightconeError) as error:
+                return self.failed(error)
             finally:
+                if self.log is not None:
+                    self.log.close()
                 claim.release()
         finally:
             # Closed, not released: the recipe's processes may outlive this worker and hold them.
@@ -97,12 +101,17 @@ class _Making:
             return None
         return found if manifests.unchanged(self.output.path, found.data) else None
 
-    def _make(self, claim: Claim, run: Any, hold: list[int]) -> dict[str, Any]:
+    def _make(
+        self, claim: Claim, run: Any, hold: list[int]
+    ) -> Generator[None, None, dict[str, Any]]:
         if self.task.unwanted:
             return {"result": Result.INTERRUPTED}
+        late = Walltime(self.order.ends_at, self.order.grace).objection(self.output)
+        if late is not None:
+            return {"result": Result.LEFT, "reason": late}
         umask = int(run["umask"])
         if self.output.container is not None:
-            variables = environment.for_command(run, self.order.cpus, (), self.output.name)
+            variables = self._environment(run, ())
             self.container = Container.choose(self.output, variables)
         self.products = Products(self.output, self.order.parts)
         started = datetime.now(UTC)
@@ -113,61 +122,73 @@ class _Making:
             return _busy(busy)
         try:
             _logger.info("%s: started for %s", self.output.name, run["name"])
-            self.task.emit(self.order.topic, {"event": "start", "key": self.task.key})
+            self.task.emit(self.order.topic, {"event": "start", "key": self.order.key})
             with self.task.commands.devices(self.output.resources.gpus) as gpus:
-                variables = environment.for_command(run, self.order.cpus, gpus, self.output.name)
-                ended, tail = self._execute(variables, umask, hold)
-            told = self._verdict(ended, tail)
-            if told is None:
+                variables = self._environment(run, gpus)
+                self.log = Log(self.output.log, umask, self._heading(run, variables))
+                ended, tail = self._execute(self.log, variables, umask, hold)
+            wrong = objection(self.output, ended)
+            # Another context has no lock of ours to see that the inputs are being read.
+            for name, _, state, _ in self.order.producers:
+                if manifests.sight(state) != self.sights[name] and not self.task.unwanted:
+                    claim.put_back()
+                    return _changed(name, meanwhile=True)
+            if wrong is None:
+                yield
                 manifests.flush(self.output.path)
                 made = self.products.enter(self._manifest(claim, started, ended))
                 claim.commit(made)
                 (self.state / MANIFEST).chmod(0o666 & ~umask)
-                (self.state / FAILURE).unlink(missing_ok=True)
+                remove(self.state / FAILURE)
                 version = made.data.version
                 return {"result": Result.MADE, "seconds": ended.seconds, "version": version}
         except BaseException:
             claim.put_back()
             raise
         claim.put_back()
-        self.record_failure(told)
+        told = {
+            "result": Result.INTERRUPTED if ended.cause is Cause.UNWANTED else Result.FAILED,
+            "reason": wrong,
+            "exit_code": ended.code,
+            "seconds": ended.seconds,
+            "tail": tail,
+        }
+        self._record_failure(told)
         return told
 
+    def _environment(self, run: Any, gpus: Sequence[str]) -> dict[str, str]:
+        session = self.task.commands.variables
+        return environment.for_command(run, self.order.cpus, gpus, self.output.name, session)
+
     def _execute(
-        self, variables: dict[str, str], umask: int, hold: list[int]
+        self, log: Log, variables: dict[str, str], umask: int, hold: list[int]
     ) -> tuple[Ended, list[str]]:
         tail: deque[str] = deque(maxlen=_TAIL)
 
         def tell(lines: list[str]) -> None:
             self.task.emit(
-                self.order.topic, {"event": "lines", "key": self.task.key, "lines": lines}
+                self.order.topic, {"event": "lines", "key": self.order.key, "lines": lines}
             )
 
-        with open(self.output.log, "wb", buffering=0) as log:
-            os.fchmod(log.fileno(), 0o666 & ~umask)
-            log.write(os.fsencode(self._heading()))
-            stream = LineStream(tell, tail)
+        stream = LineStream(tell, tail)
 
-            def sink(_: str, data: bytes) -> None:
-                # A disk that is too full for the log may yet have room for the result.
-                with contextlib.suppress(OSError):
-                    log.write(data)
-                stream.feed(data)
+        def sink(_: str, data: bytes) -> None:
+            log.write(data)
+            stream.feed(data)
 
-            with self._launched(variables, umask, hold) as (argv, held):
-                ended = self.task.execute(
-                    argv,
-                    environment=variables,
-                    directory=self.output.root,
-                    umask=umask,
-                    grace=self.order.grace,
-                    sink=sink,
-                    time_limit=self.output.resources.time_limit,
-                    hold=held,
-                )
-            stream.finish()
-            with contextlib.suppress(OSError):
-                log.write(_ending(ended, self._usage(ended)).encode())
+        with self._launched(variables, umask, hold) as (argv, held):
+            ended = self.task.execute(
+                argv,
+                environment=variables,
+                directory=self.output.root,
+                umask=umask,
+                grace=self.order.grace,
+                sink=sink,
+                time_limit=self.output.resources.time_limit,
+                hold=held,
+            )
+        stream.finish()
+        log.end(ended, self._usage(ended))
         return ended, list(tail)
 
     @contextlib.contextmanager
@@ -179,7 +200,7 @@ class _Making:
             yield environment.shell(self.output.command, variables), hold
             return
         launch = self.container.launch(
-            self.output, variables, umask, self.order.scratch, self.task.key
+            self.output, variables, umask, self.order.scratch, self.order.key
         )
         if launch.commands is None:
             yield launch.argv, hold
@@ -189,42 +210,14 @@ class _Making:
             # Held by the keeper alone: the runtime may leave programs of its own behind.
             yield launch.argv, []
 
-    def _heading(self) -> str:
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        inside = "" if self.container is None else f"# {self.container.describe()}\n"
-        return (
-            f"# {self.output.name}, {now}, on {socket.gethostname()} with "
-            f"{self.order.cpus:g} cpus\n"
-            f"# in {self.output.root}\n{inside}$ {self.output.command}\n"
-        )
-
-    def _verdict(self, ended: Ended, tail: list[str]) -> dict[str, Any] | None:
-        """What to tell of a recipe that made nothing good; None where it did."""
-        told: dict[str, Any] = {
-            "result": Result.FAILED,
-            "exit_code": ended.code,
-            "seconds": ended.seconds,
-            "tail": tail,
-        }
-        if ended.cause is Cause.UNWANTED:
-            return told | {"result": Result.INTERRUPTED, "reason": "it was interrupted"}
-        if ended.cause is Cause.TIME_LIMIT:
-            limit = format_seconds(self.output.resources.time_limit or 0.0)
-            return told | {"reason": f"it was ended at its time limit of {limit}"}
-        if ended.code < 0:
-            with contextlib.suppress(ValueError):
-                name = signal.Signals(-ended.code).name
-                return told | {"reason": f"it was ended by signal {-ended.code} ({name})"}
-            return told | {"reason": f"it was ended by signal {-ended.code}"}
-        if ended.code > 0:
-            return told | {"reason": f"exit code {ended.code}"}
-        path = self.output.path
-        shown = os.path.relpath(path, self.output.root)
-        if not path.exists():
-            return told | {"reason": f"it exited with 0 and wrote no {shown}"}
-        if path.is_dir() and not any(path.iterdir()):
-            return told | {"reason": f"it exited with 0 and left {shown}/ empty"}
-        return None
+    def _heading(self, run: Any, variables: dict[str, str]) -> str:
+        mark, _, value = self.task.group.mark.partition("=")
+        # What every command of the session finds alike is not worth a line of each log.
+        before = {**environment.of_caller(run), **self.task.commands.variables}
+        more = environment_lines(before, {**variables, mark: value})
+        if self.container is not None:
+            more.append(self.container.describe())
+        return heading(self.output, self.order.cpus, str(run["name"]), more)
 
     def _manifest(self, claim: Claim, started: datetime, ended: Ended) -> Manifest:
         return Manifest(
@@ -253,42 +246,31 @@ class _Making:
             "peak_memory": ended.usage.peak_memory,
         }
 
-    def record_failure(self, told: dict[str, Any]) -> None:
-        """Leave word, for ``lc status``, of why the output could not be made."""
-        record = {
-            "identity": self.order.parts.identity,
-            "template": self.output.template,
-            "products": [] if self.products is None else self.products.found(),
-            "exit_code": told.get("exit_code"),
-            "reason": told["reason"],
-            "interrupted": told["result"] is Result.INTERRUPTED,
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        path: Path = self.state / FAILURE
-        with contextlib.suppress(OSError):
-            write_atomically(path, json.dumps(record).encode(), mode=0o666, durable=False)
+    def failed(self, error: OSError | LightconeError) -> dict[str, Any]:
+        """What to tell of an output that could not be made for ``error``."""
+        told = {"result": Result.FAILED, "reason": sentence(error, self.output)}
+        self._record_failure(told)
+        return told
 
-
-def _ending(ended: Ended, usage: dict[str, Any]) -> str:
-    how = f"exit code {ended.code}" if ended.code >= 0 else f"signal {-ended.code}"
-    used = ""
-    if usage:
-        used = (
-            f", {format_seconds(usage['cpu_seconds'])} of processor time, "
-            f"at most {format_bytes(usage['peak_memory'])}"
+    def _record_failure(self, told: dict[str, Any]) -> None:
+        """Leave word, for ``lc status`` and ``lc log``, of why the output could not be made."""
+        if self.log is not None:
+            self.log.add(f"{told['result'].value}: {told['reason']}")
+        write_failure(
+            self.output,
+            self.order.parts.identity,
+            told["reason"],
+            exit_code=told.get("exit_code"),
+            interrupted=told["result"] is Result.INTERRUPTED,
+            products=[] if self.products is None else self.products.found(),
         )
-    return f"# {how} after {format_seconds(ended.seconds)}{used}\n"
+
+
+def _changed(name: str, *, meanwhile: bool) -> dict[str, Any]:
+    reason = f"input {name} has changed"
+    return {"result": Result.CHANGED, "reason": reason, "meanwhile": meanwhile}
 
 
 def _busy(busy: Busy) -> dict[str, Any]:
     lock = None if busy.lock is None else busy.lock.name
     return {"result": Result.BUSY, "by": busy.by, "lock": lock, "shared": busy.shared}
-
-
-def _sentence(error: OSError | LightconeError) -> str:
-    text = str(error)
-    if isinstance(error, OSError) and error.strerror:
-        where = f" ({error.filename})" if error.filename else ""
-        text = f"{error.strerror}{where}"
-    # A path need not be text, and what crosses the network must be.
-    return text.encode(errors="replace").decode()

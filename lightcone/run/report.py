@@ -17,7 +17,7 @@ from lightcone.units import format_seconds
 __all__ = ["JsonReporter", "PlainReporter", "Reporter", "Verbosity"]
 
 
-_COUNTED = ("made", "up_to_date", "failed", "blocked", "interrupted")
+_COUNTED = ("made", "up_to_date", "failed", "blocked", "interrupted", "left")
 
 
 class Reporter:
@@ -27,6 +27,7 @@ class Reporter:
         self.begun = time.monotonic()
         self.counts = Counter(dict.fromkeys(_COUNTED, 0))
         self.session = "none"
+        self.out_of_time = False  # whether the allocation that the run is in is over
 
     def begin(self, total: int, session: str) -> None:
         """A cluster is there, and ``total`` outputs are to be looked at."""
@@ -66,6 +67,10 @@ class Reporter:
     def blocked(self, output: Output, by: Output) -> None:
         """The output needs one that could not be made."""
         self.counts["blocked"] += 1
+
+    def left(self, output: Output, why: str) -> None:
+        """The allocation has not enough time left for the output."""
+        self.counts["left"] += 1
 
     def interrupting(self, running: int, again: bool) -> None:
         """The user asked the run to end; ``running`` recipes are going."""
@@ -151,6 +156,10 @@ class PlainReporter(Reporter):
         super().blocked(output, by)
         self.say(f"{output.name}: blocked by {by.name}")
 
+    def left(self, output: Output, why: str) -> None:
+        super().left(output, why)
+        self.say(f"{output.name}: left: {why}")
+
     def interrupting(self, running: int, again: bool) -> None:
         recipes = "1 recipe" if running == 1 else f"{running} recipes"
         if again:
@@ -172,6 +181,8 @@ class PlainReporter(Reporter):
         text = f"{', '.join(parts) or 'nothing done'} in {format_seconds(self._seconds())}"
         if self.counts["failed"]:
             text += "; mend what failed, and run again"
+        elif self.counts["left"] or self.out_of_time:
+            text += "; run again with --resume in another allocation"
         elif self.counts["interrupted"]:
             text += "; run again to go on"
         return text
@@ -223,6 +234,10 @@ class JsonReporter(Reporter):
     def blocked(self, output: Output, by: Output) -> None:
         super().blocked(output, by)
         self._put("blocked", output, by=by.id)
+
+    def left(self, output: Output, why: str) -> None:
+        super().left(output, why)
+        self._put("left", output, why=why)
 
     def interrupted(self, output: Output) -> None:
         super().interrupted(output)

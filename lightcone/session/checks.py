@@ -1,37 +1,44 @@
-"""Whether this machine is fit for sessions: each thing looked at, with what to do about it."""
+"""Whether sessions can be had here: their programs, and the places they need."""
 
 from __future__ import annotations
 
-import getpass
+import contextlib
 import os
-import re
-import resource
 import shutil
+import stat
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from lightcone.context import Context
+from lightcone.context import SOCKET_PATH_MAX, Context
 from lightcone.errors import LightconeError
 from lightcone.files import Lock
-from lightcone.session import tmux
-from lightcone.units import format_bytes
+from lightcone.session import host, tmux
+from lightcone.session.finding import Check, Verdict
+from lightcone.session.mounts import file_system, other_path
+from lightcone.units import format_bytes, format_seconds
 
-__all__ = ["Check", "Verdict", "check_all"]
+__all__ = ["check_all", "versions"]
 
 _ENOUGH_DISK = 1 << 30
-_ENOUGH_MEMORY = 1 << 30
-_ENOUGH_FILES = 1024
-_TMPFILES = ("/etc/tmpfiles.d", "/run/tmpfiles.d", "/usr/lib/tmpfiles.d")
-_LOGIND = (
-    "/etc/systemd/logind.conf",
-    "/etc/systemd/logind.conf.d",
-    "/usr/lib/systemd/logind.conf.d",
+_SAMPLE = 1 << 20
+_SKEW = 60.0
+_PACKAGES = (
+    "dask",
+    "distributed",
+    "libtmux",
+    "filelock",
+    "cryptography",
+    "psutil",
+    "astra-tools",
+    "astra-spec",
 )
-_HOLD_A_LOCK = """
+_ELSEWHERE = "set LIGHTCONE_SCRATCH to a directory elsewhere"
+_TRY_TO_LOCK = """
 import fcntl, sys
 file = open(sys.argv[1], "r+b")
 try:
@@ -39,45 +46,52 @@ try:
 except BlockingIOError:
     sys.exit(3)
 """
-
-
-class Verdict(StrEnum):
-    """What a check came to."""
-
-    OK = "ok"
-    WARNING = "warning"
-    FAILURE = "failure"
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was looked at: what was found, and what to do where it is not ok."""
-
-    name: str
-    verdict: Verdict
-    found: str
-    remedy: str = ""
+_HELD = 3
 
 
 def check_all(context: Context) -> list[Check]:
-    """Every check, none of which changes anything but for a lock file on scratch."""
+    """Every check of this machine, for a session of ``context``; a few seconds at most.
+
+    Nothing is changed but that the session's directories are made, as by a start.
+    """
     checks: list[Callable[[Context], Check]] = [
         _python,
+        _engine,
         _terminal_server,
         _directories,
+        _socket_path,
         _locks,
-        _temporary_files,
-        _logout,
         _disk,
-        _memory,
-        _open_files,
-        _slurm,
+        _clock,
     ]
-    return [check(context) for check in checks]
+    return [*(check(context) for check in checks), *host.check_all(context)]
+
+
+def versions(context: Context) -> list[str]:
+    """What a report of a bug has to name: packages with their versions, and the file system."""
+    found = []
+    tmux_version = host.answer("tmux", "-V")
+    if tmux_version:
+        found.append(tmux_version)
+    for package in _PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found.append(f"{package} {version(package)}")
+    kind = file_system(context.scratch)
+    return [*found, f"scratch on {kind}"] if kind else found
 
 
 def _python(context: Context) -> Check:
     return Check("python", Verdict.OK, f"{sys.version.split()[0]} at {sys.executable}")
+
+
+def _engine(context: Context) -> Check:
+    try:
+        import distributed  # noqa: F401
+    except Exception as error:
+        found = f"it cannot be imported ({type(error).__name__}: {error})"
+        remedy = "install lightcone again, into an environment of its own"
+        return Check("engine", Verdict.FAILURE, found, remedy)
+    return Check("engine", Verdict.OK, f"distributed {version('distributed')}")
 
 
 def _terminal_server(context: Context) -> Check:
@@ -92,98 +106,96 @@ def _directories(context: Context) -> Check:
     try:
         context.prepare()
     except LightconeError as error:
-        return Check(name, Verdict.FAILURE, str(error), "see the sentence")
+        return Check(name, Verdict.FAILURE, str(error), "do as the sentence says")
+    for place, variable in (
+        (context.runtime, "LIGHTCONE_RUNTIME_DIR"),
+        (context.scratch, "LIGHTCONE_SCRATCH"),
+    ):
+        for above in Path(os.path.realpath(place)).parents:
+            mode = above.stat().st_mode
+            if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+                found = f"other users can rename {place}, as all may write to {above}"
+                remedy = f"have that closed ('chmod +t {above}'), or set {variable} elsewhere"
+                return Check(name, Verdict.WARNING, found, remedy)
     return Check(name, Verdict.OK, f"sockets in {context.runtime}, scratch is {context.scratch}")
+
+
+def _socket_path(context: Context) -> Check:
+    length = len(os.fsencode(context.control_socket))
+    found = f"{length} bytes, of {SOCKET_PATH_MAX} that this system allows"
+    if length > SOCKET_PATH_MAX:
+        remedy = "set LIGHTCONE_RUNTIME_DIR to a shorter path"
+        return Check("socket path", Verdict.FAILURE, found, remedy)
+    return Check("socket path", Verdict.OK, found)
 
 
 def _locks(context: Context) -> Check:
     """Locks between two processes, which a file system may refuse though one process gets them."""
     name, remedy = "locks", "set LIGHTCONE_SCRATCH to a directory on a file system with locks"
-    path = context.scratch / ".lightcone" / "doctor.lock"
+    place = context.scratch / ".lightcone"
+    path = place / "doctor.lock"
     lock = Lock(path)
     try:
         if not lock.acquire(timeout=5.0):
             return Check(name, Verdict.FAILURE, f"{path} cannot be locked", remedy)
         try:
-            other = subprocess.run(
-                [sys.executable, "-I", "-S", "-c", _HOLD_A_LOCK, str(path)], check=False
-            )
+            ways = [path, *filter(None, [other_path(path)])]
+            free = [way for way in ways if not _is_held(way)]
         finally:
             lock.release()
     except (LightconeError, OSError) as error:
         return Check(name, Verdict.FAILURE, str(error), remedy)
-    if other.returncode != 3:
-        found = f"two processes hold the same lock on {path.parent}"
+    if free:
+        found = f"two processes got the same lock at once, the second as {free[0]}"
         return Check(name, Verdict.FAILURE, found, remedy)
-    return Check(name, Verdict.OK, f"locks on {path.parent} exclude another process")
+    found = f"those on {place} ({file_system(place) or 'its file system'}) exclude other processes"
+    by_way_of = f", also as {ways[1].parent}" if len(ways) > 1 else ""
+    return Check(name, Verdict.OK, found + by_way_of)
 
 
-def _temporary_files(context: Context) -> Check:
-    """Cleaners of /tmp take sockets that have not been used for long."""
-    name = "cleaners"
-    if not context.runtime.is_relative_to("/tmp"):  # noqa: S108 (compared, not opened)
-        return Check(name, Verdict.OK, f"{context.runtime} is not in /tmp")
-    seen: set[str] = set()
-    for directory in map(Path, _TMPFILES):
-        for file in sorted(directory.glob("*.conf")) if directory.is_dir() else ():
-            if file.name in seen:
-                continue
-            seen.add(file.name)
-            for line in file.read_text(errors="replace").splitlines():
-                words = line.split()
-                if len(words) > 5 and words[1] == "/tmp" and words[5] not in ("-", "0"):  # noqa: S108
-                    found = f"{file} removes what is older than {words[5]} from /tmp"
-                    remedy = "set LIGHTCONE_RUNTIME_DIR to a short path elsewhere"
-                    return Check(name, Verdict.WARNING, found, remedy)
-    return Check(name, Verdict.OK, "nothing is known to clear /tmp by age")
-
-
-def _logout(context: Context) -> Check:
-    name, killing = "logout", ""
-    for place in map(Path, _LOGIND):
-        for file in sorted(place.glob("*.conf")) if place.is_dir() else [place]:
-            if file.is_file():
-                text = file.read_text(errors="replace")
-                for value in re.findall(r"^\s*KillUserProcesses\s*=\s*(\w+)", text, re.MULTILINE):
-                    killing = str(file) if value.lower() in ("yes", "true", "1", "on") else ""
-    if not killing:
-        return Check(name, Verdict.OK, "programs go on after logout")
-    if (Path("/var/lib/systemd/linger") / getpass.getuser()).exists():
-        return Check(name, Verdict.OK, "programs would end at logout, but this user lingers")
-    found = f"{killing} ends every program of a user at logout"
-    return Check(name, Verdict.WARNING, found, "run 'loginctl enable-linger'")
+def _is_held(path: Path) -> bool:
+    """Whether another process is kept from taking the lock."""
+    other = [sys.executable, "-I", "-S", "-c", _TRY_TO_LOCK, str(path)]
+    return subprocess.run(other, stderr=subprocess.DEVNULL, check=False).returncode == _HELD
 
 
 def _disk(context: Context) -> Check:
-    place = next(path for path in (context.scratch, *context.scratch.parents) if path.exists())
+    place = _nearest(context.scratch)
     free = shutil.disk_usage(place).free
     found = f"{format_bytes(free)} free for {context.scratch}"
+    remedy = f"make room, or {_ELSEWHERE}"
+    try:
+        # What there is need not be what this user's quota lets him have.
+        with tempfile.TemporaryFile(dir=place) as sample:
+            sample.write(b"\0" * _SAMPLE)
+            sample.flush()
+            os.fsync(sample.fileno())
+    except OSError as error:
+        found = f"nothing can be written to {place} ({error.strerror})"
+        return Check("disk", Verdict.FAILURE, found, remedy)
     if free < _ENOUGH_DISK:
-        return Check(
-            "disk", Verdict.WARNING, found, "make room, or set LIGHTCONE_SCRATCH elsewhere"
-        )
+        return Check("disk", Verdict.WARNING, found, remedy)
     return Check("disk", Verdict.OK, found)
 
 
-def _memory(context: Context) -> Check:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    found = f"{format_bytes(memory)}, of which a session takes about 150 MiB"
-    verdict = Verdict.OK if memory >= _ENOUGH_MEMORY else Verdict.WARNING
-    return Check("memory", verdict, found, "" if verdict is Verdict.OK else "use a larger machine")
+def _nearest(path: Path) -> Path:
+    """The directory, or the nearest above it that is there."""
+    return next(each for each in (path, *path.parents) if os.path.isdir(each))
 
 
-def _open_files(context: Context) -> Check:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    found = f"{soft} open files a process, {hard} at most"
-    if hard != resource.RLIM_INFINITY and hard < _ENOUGH_FILES:
-        return Check("open files", Verdict.WARNING, found, "have the limit raised (ulimit -Hn)")
-    return Check("open files", Verdict.OK, found)
-
-
-def _slurm(context: Context) -> Check:
-    name = "slurm"
-    if os.environ.get("SLURM_JOB_ID"):
-        found = f"in job {os.environ['SLURM_JOB_ID']}, of which a session uses this host alone"
-        return Check(name, Verdict.WARNING, found, "expect no more than this host's processors")
-    has = shutil.which("squeue") is not None
-    return Check(name, Verdict.OK, "installed, and this is no job" if has else "not installed")
+def _clock(context: Context) -> Check:
+    """The times of files are compared with each other and, where a file has none, with ours."""
+    place = _nearest(context.scratch)
+    try:
+        before = time.time()
+        with tempfile.TemporaryFile(dir=place) as sample:
+            theirs = os.fstat(sample.fileno()).st_mtime
+    except OSError as error:
+        found = f"not compared with that of {place} ({error.strerror})"
+        return Check("clock", Verdict.OK, found)
+    ahead = theirs - before
+    if abs(ahead) < _SKEW:
+        return Check("clock", Verdict.OK, f"as that of the file system of {place}")
+    how = "ahead of" if ahead > 0 else "behind"
+    found = f"that of the file system of {place} is {format_seconds(abs(ahead))} {how} this host's"
+    return Check("clock", Verdict.WARNING, found, "have both set by the same time server")

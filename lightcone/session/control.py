@@ -13,34 +13,42 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lightcone.context import Context
+from lightcone.files import read_object
+from lightcone.session.credentials import key_file
+
 __all__ = ["Hold", "ask", "hold"]
 
 
-def ask(path: Path, operation: str, timeout: float | None = 2.0, **more: Any) -> dict[str, Any]:
-    """The session's answer to one request.
+def ask(
+    where: Context | Path, operation: str, timeout: float | None = 2.0, **more: Any
+) -> dict[str, Any]:
+    """The answer of a session, given by its context or its socket, to one request.
+
+    The session of an allocation is asked over the network where it has no socket on this host.
 
     Raises:
         OSError: where nobody answers; TimeoutError after ``timeout`` seconds.
     """
-    with _connect(path, timeout) as connection:
-        return _exchange(connection, {"op": operation, **more})
+    with _connect(where, timeout) as line:
+        return line.exchange({"op": operation, **more})
 
 
 class Hold:
     """An open connection to a living session; it ends when the session does."""
 
-    def __init__(self, connection: socket.socket, description: dict[str, Any]) -> None:
+    def __init__(self, line: _Line, description: dict[str, Any]) -> None:
         self.description = description
-        self._connection = connection
+        self._line = line
 
     def wait_for_end(self, timeout: float | None = None) -> str | None:
         """Block until the session ends; its reason, "" where it gave none.
 
         Returns None when ``timeout`` seconds have passed first.
         """
-        self._connection.settimeout(timeout)
+        self._line.connection.settimeout(timeout)
         try:
-            return str(_read(self._connection).get("ended", ""))
+            return str(self._line.read().get("ended", ""))
         except TimeoutError:
             return None
         except OSError:
@@ -48,27 +56,92 @@ class Hold:
 
 
 @contextlib.contextmanager
-def hold(path: Path, *, use: bool) -> Iterator[Hold]:
-    """Hold a connection to the session, as one who uses it if ``use``.
+def hold(where: Context | Path, *, use: bool, lease: str | None = None) -> Iterator[Hold]:
+    """Hold a connection to the session, as one who uses it if ``use``, perhaps under a lease.
 
     Raises:
         OSError: where nobody answers.
     """
-    with _connect(path, 5.0) as connection:
-        yield Hold(connection, _exchange(connection, {"op": "hold", "use": use}))
+    with _connect(where, 5.0) as line:
+        yield Hold(line, line.exchange({"op": "hold", "use": use, "lease": lease}))
+
+
+class _Line:
+    """JSON objects, one on a line, over a connection."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self._received = b""
+
+    def exchange(self, request: dict[str, Any]) -> dict[str, Any]:
+        self.connection.sendall(json.dumps(request).encode() + b"\n")
+        return self.read()
+
+    def read(self) -> dict[str, Any]:
+        while b"\n" not in self._received:
+            more = self.connection.recv(65536)
+            if not more:
+                raise ConnectionResetError("the session ended the connection")
+            self._received += more
+        data, _, self._received = self._received.partition(b"\n")
+        try:
+            answer = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise ConnectionError("the session's answer cannot be read") from error
+        if not isinstance(answer, dict):
+            raise ConnectionError("the session's answer cannot be read")
+        return answer
 
 
 @contextlib.contextmanager
-def _connect(path: Path, timeout: float | None) -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+def _connect(where: Context | Path, timeout: float | None) -> Iterator[_Line]:
+    path = where if isinstance(where, Path) else where.control_socket
+    try:
+        connection = _on_this_host(path, timeout)
+    except (FileNotFoundError, ConnectionRefusedError):
+        if isinstance(where, Path) or where.job is None:
+            raise
+        connection = _over_network(where, timeout)
+    with connection:
+        yield _Line(connection)
+        # Another thread may be blocked reading from it; closing alone would not wake that one.
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+
+
+def _on_this_host(path: Path, timeout: float | None) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
         connection.settimeout(timeout)
         connection.connect(str(path))
         if _peer(connection) != os.getuid():
             raise PermissionError(errno.EACCES, "another user answers on the socket", str(path))
-        yield connection
-        # Another thread may be blocked reading from it; closing alone would not wake that one.
-        with contextlib.suppress(OSError):
-            connection.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+def _over_network(context: Context, timeout: float | None) -> socket.socket:
+    """A connection to a session that says in its record that it listens on another host."""
+    try:
+        record = read_object(context.record)
+        host, _, text = record["control"].rpartition(":")
+        host.encode("idna")
+        port = int(text)
+        if record.get("ended") is not None:
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "it has ended")
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise FileNotFoundError(errno.ENOENT, "it names no address") from error
+    from lightcone.cluster.control import tls_context
+
+    key = tls_context(key_file(context.state), server=False)
+    connection = socket.create_connection((host, port), timeout)
+    try:
+        return key.wrap_socket(connection)
+    except OSError:
+        connection.close()
+        raise
 
 
 def _peer(connection: socket.socket) -> int:
@@ -78,25 +151,3 @@ def _peer(connection: socket.socket) -> int:
         return int(struct.unpack_from("=II", connection.getsockopt(0, 1, 76))[1])
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
     return int(struct.unpack("=iII", credentials)[1])
-
-
-def _exchange(connection: socket.socket, request: dict[str, Any]) -> dict[str, Any]:
-    connection.sendall(json.dumps(request).encode() + b"\n")
-    return _read(connection)
-
-
-def _read(connection: socket.socket) -> dict[str, Any]:
-    data = b""
-    while not data.endswith(b"\n"):
-        # No further than this line: what follows is another answer.
-        seen = connection.recv(65536, socket.MSG_PEEK)
-        if not seen:
-            raise ConnectionResetError("the session ended the connection")
-        data += connection.recv(seen.find(b"\n") + 1 or len(seen))
-    try:
-        answer = json.loads(data)
-    except ValueError as error:
-        raise ConnectionError("the session's answer cannot be read") from error
-    if not isinstance(answer, dict):
-        raise ConnectionError("the session's answer cannot be read")
-    return answer

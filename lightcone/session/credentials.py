@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from lightcone.files import write_atomically
 
-__all__ = ["create"]
+__all__ = ["create", "key_file"]
 
-_VALID_FOR = timedelta(days=3650)
+# Valid whatever the clock says, which may be put right in the lifetime of the session.
+# RFC 5280, 4.1.2.5: this end stands for none.
+_VALID = (datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))
+
+
+def key_file(state: Path) -> Path:
+    """The file with the key and certificate of the session at ``state``."""
+    return state / "tls" / "session.pem"
 
 
 def create(path: Path) -> None:
@@ -25,16 +32,14 @@ def create(path: Path) -> None:
 
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "lightcone session")])
-    now = datetime.now(UTC)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        # Clocks of the nodes of a cluster differ a little.
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + _VALID_FOR)
+        .not_valid_before(_VALID[0])
+        .not_valid_after(_VALID[1])
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())
     )

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from lightcone.context import Context
-from lightcone.files import Lock
-from lightcone.session import control
+from lightcone.files import Lock, read_object, write_atomically
+from lightcone.session import control, members
 
-__all__ = ["Life", "Liveness", "probe", "recorded_end"]
+__all__ = ["Life", "Liveness", "probe", "record_end", "recorded_end"]
 
 
 class Life(StrEnum):
@@ -47,32 +49,53 @@ def probe(context: Context, timeout: float = 2.0) -> Liveness:
     nobody holds the owner lock, which the kernel frees whatever happened to the scheduler. A lock
     that is held by one who does not answer leaves it unknown.
     """
-    silence = "it does not answer"
+    silence = "does not answer"
     try:
-        description = control.ask(context.control_socket, "describe", timeout)
+        description = control.ask(context, "describe", timeout)
     except FileNotFoundError:
-        silence = f"its socket {context.control_socket} is gone"
+        silence = f"cannot be asked, as its socket {context.control_socket} is gone"
     except OSError:
         pass
     else:
         if description.get("key") == context.key:
             return Liveness(Life.ALIVE, description=description)
-        silence = f"what answers on {context.control_socket} is another session"
+        silence = f"is not what answers on {context.control_socket}"
     if not Lock.is_free(context.owner_lock):
-        return Liveness(Life.UNKNOWN, f"its scheduler is running but {silence}")
+        return Liveness(Life.UNKNOWN, _told_of_scheduler(context, silence))
     remains = not Lock.is_free(context.members_lock, of_all=True)
     return Liveness(Life.DEAD, "no session is running", remains=remains)
+
+
+def _told_of_scheduler(context: Context, silence: str) -> str:
+    """What is known of a scheduler that runs and cannot be asked."""
+    for pid in members.holders(context.owner_lock):
+        with contextlib.suppress(OSError):
+            state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
+            if state in b"Tt":
+                return f"its scheduler has been stopped ('kill -CONT {pid}' lets it go on)"
+            return f"its scheduler (process {pid}) is running but {silence}"
+    return f"its scheduler is running but {silence}"
 
 
 def recorded_end(context: Context) -> dict[str, str] | None:
     """Why and when the last session ended (``reason``, ``at`` in ISO 8601), as far as is known."""
     try:
-        ended = json.loads(context.record.read_bytes()).get("ended")
+        ended = read_object(context.record).get("ended")
         if ended is None:
             # Its scheduler had no time to say; its log ends when it did.
             last = (context.state / "logs" / "scheduler.log").stat().st_mtime
             at = datetime.fromtimestamp(last, UTC).isoformat()
             return {"reason": "its scheduler was killed", "at": at}
-        return {"reason": str(ended["reason"]), "at": str(ended["at"])}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        at = datetime.fromisoformat(ended["at"]).astimezone(UTC).isoformat()
+        return {"reason": str(ended["reason"]), "at": at}
+    except (OSError, ValueError, TypeError, KeyError, OverflowError):
         return None
+
+
+def record_end(context: Context, reason: str) -> None:
+    """Record why the session, which is dead, has ended, unless it has said so itself."""
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        record = read_object(context.record)
+        if record.get("ended") is None:
+            ended = {"reason": reason, "at": datetime.now(UTC).isoformat()}
+            write_atomically(context.record, json.dumps(record | {"ended": ended}).encode())

@@ -12,29 +12,54 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from lightcone import sites
 from lightcone.cluster import command
+from lightcone.cluster.control import PROTOCOL, PYTHON
 from lightcone.context import Context
 from lightcone.errors import SessionError
-from lightcone.files import Lock, write_atomically
-from lightcone.session import credentials, tmux
+from lightcone.files import Lock, is_full, remove, write_atomically
+from lightcone.session import allocated, credentials, tmux
+from lightcone.slurm.jobs import Job
 
-__all__ = ["certificate", "failure", "start", "tidy", "wait_for_remains"]
+__all__ = ["failure", "start", "tidy", "wait_for_remains"]
 
 _LAST_LINES = 8
 _MARGIN = 15.0
 
 
-def certificate(state: Path) -> Path:
-    """The file with the key and certificate of the session at ``state``."""
-    return state / "tls" / "session.pem"
+def start(context: Context, job: Job | None) -> None:
+    """Start the session's programs; the caller holds the spawn lock and has tidied.
+
+    Args:
+        context: whose session.
+        job: its allocation, where it has one.
+
+    Raises:
+        SessionError: where they cannot be started; some may have been.
+    """
+    environment = os.environ if job is None else allocated.environment()
+    try:
+        windows, instructions = _prepare(context, job)
+        tmux.start(context.tmux_socket, context.name, windows, context.state, environment)
+        # Both while the programs, which wait for the instructions, import the engine. They give up
+        # when the spawn lock, which the caller holds, is free and there are none.
+        credentials.create(credentials.key_file(context.state))
+        _write(context.state / "spawn.json", instructions)
+    except OSError as error:
+        raise SessionError(
+            f"The session {context.name} cannot be started, as {context.state} cannot be written "
+            f"to ({error.strerror}): make room there, or set LIGHTCONE_SCRATCH to a directory "
+            "elsewhere."
+        ) from error
 
 
-def start(context: Context) -> None:
-    """Start the session's programs; the caller holds the spawn lock and has tidied."""
+def _prepare(context: Context, job: Job | None) -> tuple[dict[str, list[str]], dict[str, Any]]:
+    """The programs' command lines, by their part in the session, and what they are to be told."""
     grace = context.settings.grace
-    pem = certificate(context.state)
-    credentials.create(pem)
-    instructions = {
+    pem = credentials.key_file(context.state)
+    instructions: dict[str, Any] = {
+        "protocol": PROTOCOL,
+        "python": PYTHON,
         "instance": secrets.token_hex(8),
         "key": context.key,
         "kind": context.kind,
@@ -44,20 +69,36 @@ def start(context: Context) -> None:
         "runtime_dir": str(context.runtime),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "idle_timeout_s": context.settings.idle_timeout,
+        "forgotten_timeout_s": context.settings.forgotten_timeout,
         "grace_s": grace,
+        "nodes": 1,
     }
-    _write(context.state / "engine.json", command.engine_settings(context.state, pem))
-    _write(context.state / "spawn.json", instructions)
-    windows = {
-        "scheduler": command.scheduler(context.state, grace),
-        "worker": command.worker(context.state, grace, socket.gethostname()),
-    }
+    if job is None:
+        windows = {
+            "scheduler": command.scheduler(context.state, pem, grace),
+            "worker": command.worker(context.state, grace, socket.gethostname(), *_limits()),
+        }
+    else:
+        host = allocated.address(job)
+        windows = allocated.windows(context, job, pem, host)
+        instructions |= {"job": job.id, "listen": host, "nodes": len(job.nodes)}
+        instructions["ends_at"] = job.end_time
+    settings = command.engine_settings(context.state, pem, nodes=job is not None)
+    _write(context.state / "engine.json", settings)
     for role in windows:
         log = context.state / "logs" / f"{role}.log"
         with contextlib.suppress(FileNotFoundError):
             log.rename(log.with_suffix(".previous.log"))
-    context.record.unlink(missing_ok=True)  # the worker waits for the new one
-    tmux.start(context.tmux_socket, context.name, windows, context.state)
+    remove(context.record)  # the worker waits for the new one
+    return windows, instructions
+
+
+def _limits() -> tuple[int | None, int | None]:
+    """The processors and bytes that a session here may have at most: on login nodes, few."""
+    site = sites.here()
+    if site is None or site.login is None:
+        return None, None
+    return min(int(site.login.cpus), os.cpu_count() or 1), site.login.memory
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:
@@ -71,7 +112,7 @@ def wait_for_remains(context: Context) -> None:
     if not members.acquire(timeout=patience):
         raise SessionError(
             f"Some process of the session {context.name} has not ended within {patience:.0f} s: "
-            f"find it with 'fuser {context.members_lock}'."
+            f"find it with 'fuser {context.members_lock}', or end it by 'lc session stop --force'."
         )
     members.release()
 
@@ -79,11 +120,9 @@ def wait_for_remains(context: Context) -> None:
 def tidy(context: Context) -> None:
     """Remove what a dead session left; its logs and the record of its end stay."""
     for path in (context.control_socket, context.tmux_socket):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
+        remove(path)
     for name in ("spawn.json", "engine.json"):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(context.state / name)
+        remove(context.state / name)
     for name in ("tls", "spill"):
         shutil.rmtree(context.state / name, ignore_errors=True)
         (context.state / name).mkdir(mode=0o700, exist_ok=True)
@@ -96,6 +135,20 @@ def failure(context: Context) -> str:
         with contextlib.suppress(OSError):
             log = (context.state / "logs" / f"{role}.log").read_text(errors="replace")
             lines += [f"  {role}: {line}" for line in log.splitlines()[-_LAST_LINES:]]
+            for line in log.splitlines():
+                if line.startswith("The ") and "set LIGHTCONE_SCRATCH to" in line:
+                    return line  # a sentence of a node's
+    if is_full(context.state):
+        return (
+            f"The session {context.name} ended while it was starting, as there is no room left on "
+            f"the disk of {context.state}: make some, or set LIGHTCONE_SCRATCH to a directory on "
+            "another."
+        )
+    if not lines:
+        return (
+            f"The session {context.name} ended while it was starting, and left nothing in its logs "
+            f"in {context.state / 'logs'}: run 'lc doctor'."
+        )
     return (
         f"The session {context.name} ended while it was starting: its last lines stand below, "
         f"its logs in {context.state / 'logs'}.\n" + "\n".join(lines)

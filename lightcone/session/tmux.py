@@ -6,19 +6,40 @@ shared with others would keep its first caller's environment and share their fat
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import re
-import shutil
+import signal
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from lightcone.errors import SessionError
 
-__all__ = ["attach", "attach_command", "check", "end", "is_up", "start"]
+if TYPE_CHECKING:
+    import subprocess
+
+__all__ = [
+    "answers",
+    "attach",
+    "attach_command",
+    "check",
+    "end",
+    "is_up",
+    "kill",
+    "resume",
+    "start",
+]
 
 _CONFIGURATION = Path(__file__).with_name("tmux.conf")
 _MINIMUM = "3.2"
+# It answers in milliseconds; one that has been stopped never does.
+_PATIENCE = 3.0
+_START_PATIENCE = 20.0
+_LEAVING = 2.0
+_TICK = 0.02
 
 
 def check() -> str:
@@ -27,24 +48,30 @@ def check() -> str:
     Raises:
         SessionError: where there is none that can host a session.
     """
-    from libtmux.common import get_version
-    from libtmux.exc import LibTmuxException
+    import shutil
 
     remedy = f"install tmux {_MINIMUM} or newer (apt, dnf, brew or conda install tmux)"
     if shutil.which("tmux") is None:
         raise SessionError(f"A session needs tmux, which is not on the PATH: {remedy}.")
-    try:
-        found = get_version()
-    except (LibTmuxException, LookupError, ValueError) as error:
-        raise SessionError(f"The version of tmux cannot be told ({error}): {remedy}.") from error
+    told = _run(["tmux", "-V"], _PATIENCE)
+    if told is None or told.returncode != 0 or not told.stdout.startswith("tmux "):
+        why = "it does not answer" if told is None else told.stderr.strip() or "it does not say"
+        raise SessionError(f"The version of tmux cannot be told ({why}): {remedy}.")
+    found = told.stdout.strip().removeprefix("tmux ")
     # "3.3a" and "next-3.6" are versions too.
-    numbers = tuple(map(int, re.findall(r"\d+", str(found))[:2]))
+    numbers = tuple(map(int, re.findall(r"\d+", found)[:2]))
     if numbers and numbers < tuple(map(int, _MINIMUM.split("."))):
         raise SessionError(f"A session needs tmux {_MINIMUM}, and {found} is installed: {remedy}.")
-    return str(found)
+    return found
 
 
-def start(socket: Path, name: str, windows: Mapping[str, Sequence[str]], directory: Path) -> bool:
+def start(
+    socket: Path,
+    name: str,
+    windows: Mapping[str, Sequence[str]],
+    directory: Path,
+    environment: Mapping[str, str],
+) -> bool:
     """Start a detached session with one program a window, all in one call.
 
     Args:
@@ -52,6 +79,7 @@ def start(socket: Path, name: str, windows: Mapping[str, Sequence[str]], directo
         name: the session's name.
         windows: each window's name and the argument list of its program.
         directory: the programs' working directory.
+        environment: their environment.
 
     Returns:
         False when a session of that name is there already.
@@ -64,8 +92,13 @@ def start(socket: Path, name: str, windows: Mapping[str, Sequence[str]], directo
         first = not command
         command += ["new-session", "-d", "-s", name] if first else [";", "new-window", "-d"]
         command += ["-n", window, "-c", str(directory), *program]
-    result = _server(socket).cmd(*command)
-    message = " ".join(result.stderr)
+    result = _call(socket, *command, patience=_START_PATIENCE, environment=environment)
+    if result is None:
+        raise SessionError(
+            f"tmux did not start the session within {_START_PATIENCE:.0f} s: end what there is of "
+            "it with 'lc session stop --force', and run again."
+        )
+    message = " ".join(result.stderr.split())
     # A socket that cannot be made is told and yet a success.
     if result.returncode == 0 and "error creating" not in message:
         return True
@@ -75,18 +108,50 @@ def start(socket: Path, name: str, windows: Mapping[str, Sequence[str]], directo
 
 
 def is_up(socket: Path) -> bool:
-    """Whether a server with a session answers on ``socket``."""
-    return socket.exists() and _server(socket).is_alive()
-
-
-def end(socket: Path) -> None:
-    """End every session on ``socket``, by id; the server leaves with its last one."""
+    """Whether a server with a session is on ``socket``, one that has been stopped included."""
     if not socket.exists():
-        return
-    server = _server(socket)
-    listed = server.cmd("list-sessions", "-F", "#{session_id}")
-    for session_id in listed.stdout:
-        server.cmd("kill-session", "-t", session_id)
+        return False
+    result = _call(socket, "list-sessions")
+    return result is None or result.returncode == 0
+
+
+def answers(socket: Path) -> bool:
+    """Whether a server with a session answers on ``socket``."""
+    result = _call(socket, "list-sessions")
+    return result is not None and result.returncode == 0
+
+
+def end(socket: Path) -> bool:
+    """End every session on ``socket``, by id; the server leaves with its last one.
+
+    Returns:
+        False where there was none, or none that answered.
+    """
+    if not socket.exists():
+        return False
+    listed = _call(socket, "list-sessions", "-F", "#{session_id}")
+    if listed is None or listed.returncode != 0:
+        return False
+    ended = [_call(socket, "kill-session", "-t", name) for name in listed.stdout.split()]
+    return None not in ended
+
+
+def resume(socket: Path) -> None:
+    """Let the server go on, where it has been stopped (Linux)."""
+    for pid in _processes(socket):
+        _send(pid, signal.SIGCONT)
+
+
+def kill(socket: Path) -> None:
+    """Kill the server, also one that cannot be reached, unless it leaves by itself (Linux)."""
+    deadline = time.monotonic() + _LEAVING
+    while left := _processes(socket):
+        late = time.monotonic() - deadline
+        for pid in left if late > 0 else ():
+            _send(pid, signal.SIGKILL)
+        if late > _LEAVING:
+            return  # in the kernel's hands
+        time.sleep(_TICK)
 
 
 def attach_command(socket: Path, name: str) -> list[str]:
@@ -103,7 +168,53 @@ def attach(socket: Path, name: str) -> NoReturn:
     os.execvp(command[0], command)  # noqa: S606 (no shell)
 
 
-def _server(socket: Path):  # type: ignore[no-untyped-def]  # importing the type takes 0.1 s
-    from libtmux import Server
+def _processes(socket: Path) -> list[int]:
+    """The server that was started on ``socket``, and its clients: no other has this argument."""
+    found, path = [], os.fsencode(socket)
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            name = (entry / "comm").read_text(errors="replace")
+            ours = entry.stat().st_uid == os.getuid() and name.startswith("tmux")
+            # A session of an earlier lc has the two in one word.
+            if ours and ((b"-S", path) in itertools.pairwise(words) or b"-S" + path in words):
+                found.append(int(entry.name))
+    return found
 
-    return Server(socket_path=str(socket), config_file=str(_CONFIGURATION))
+
+def _send(pid: int, signum: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signum)
+
+
+def _call(
+    socket: Path,
+    *command: str,
+    patience: float = _PATIENCE,
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[str] | None:
+    """What the server on ``socket`` answers, or None where it did not within ``patience``."""
+    program = ["tmux", "-S", str(socket), "-f", str(_CONFIGURATION), *command]
+    return _run(program, patience, environment)
+
+
+def _run(
+    program: list[str], patience: float, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str] | None:
+    # Not through libtmux: it waits for ever for a server that has been stopped, and its import
+    # takes fifty times what asking tmux does, while nothing else is being done for the session.
+    import subprocess
+
+    try:
+        return subprocess.run(
+            program,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="backslashreplace",
+            timeout=patience,
+            check=False,
+        )
+    except (subprocess.TimeoutExpired, FileNotFoundError):
+        return None

@@ -135,5 +135,7 @@ class Project:
         parts = self.plan()[output.name].parts
         identity = None if parts is None else parts.identity
         output.state_dir.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"identity": identity, "exit_code": None, "reason": ""} | record)
+        text = json.dumps(
+            {"version": 1, "identity": identity, "exit_code": None, "reason": ""} | record
+        )
         (output.state_dir / "failure.json").write_text(text)

@@ -15,24 +15,25 @@ from typing import Any
 
 import pytest
 
-from lightcone.analysis import claims as claims_module
 from lightcone.analysis import manifest as manifests
 from lightcone.analysis.claims import (
     Busy,
     Claim,
-    discard_partial,
     holder,
     is_interrupted,
     lock_path,
     read_inputs,
 )
+from lightcone.analysis.journal import VERSION, good_log
 from lightcone.analysis.manifest import Manifest, Parts
 from lightcone.analysis.output import Output
+from lightcone.analysis.partial import discard_partial
 from lightcone.context import boot_id
+from lightcone.errors import UsageError
 from lightcone.files import Lock
 
 _CRASHED = 77
-_CHANGES = ("rename", "mkdir", "rmdir", "unlink", "open", "fsync")
+_CHANGES = ("rename", "link", "mkdir", "rmdir", "unlink", "open", "fsync")
 _PARTS = Parts("true", "true")
 # A Python that forks while it has threads says so; the children here only touch files.
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -49,8 +50,8 @@ class Place:
             universe="u",
             id="x",
             root=root,
-            path=results / ("x" if kind == "directory" else "x.txt"),
-            state_dir=results / ".lightcone" / "x",
+            place=str(results / ("x" if kind == "directory" else "x.txt")),
+            state=str(results / ".lightcone" / "x"),
             is_directory=kind == "directory",
             command="true",
             template="true",
@@ -74,6 +75,7 @@ class Place:
         self.write(text)
         if recorded:
             self.record("before")
+            self.log("before")
 
     def record(self, attempt: str) -> Manifest:
         manifests.flush(self.output.path)
@@ -82,6 +84,15 @@ class Place:
         if attempt == "before":
             manifests.write(self.output.state_dir, manifest)
         return manifest
+
+    def log(self, text: str) -> None:
+        """Begin a log, as an attempt does."""
+        self.output.log.unlink(missing_ok=True)
+        self.output.log.write_text(text)
+
+    def good_log(self) -> str | None:
+        found = good_log(self.output)
+        return found.read_text() if found is not None else None
 
     def take(self) -> Claim:
         claim = Claim.take(self.output, self.claims)
@@ -134,6 +145,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 
 def _succeed(place: Place) -> None:
     claim = place.begin()
+    place.log("of the success")
     place.write("ha")
     place.write("new")
     claim.commit(place.record(claim.attempt))
@@ -142,6 +154,7 @@ def _succeed(place: Place) -> None:
 
 def _fail(place: Place) -> None:
     claim = place.begin()
+    place.log("of the failure")
     place.write("half")
     claim.put_back()
     claim.release()
@@ -220,6 +233,8 @@ def test_end_at_any_instant(
         assert not (place.output.state_dir / "previous").exists(), what
         assert not list(place.output.state_dir.glob(".*.new")), what
         assert not is_interrupted(place.output), what
+        log = "before" if before == "old" else None
+        assert place.good_log() == ("of the success" if written else log), what
         seen.add(place.found())
     assert seen == ({before, "new"} if step is _succeed else {before})
 
@@ -238,6 +253,7 @@ def test_end_at_any_instant_of_the_recovery(
             assert place.found() == ("new" if written else "old"), (what, then)
             assert not place.journal.exists(), (what, then)
             assert not (place.output.state_dir / "previous").exists(), (what, then)
+            assert place.good_log() == ("of the success" if written else "before"), (what, then)
 
 
 def _recoveries(place: Place, kept: Path) -> Iterator[str]:
@@ -248,6 +264,18 @@ def _recoveries(place: Place, kept: Path) -> Iterator[str]:
         yield f"the recovery ended before its change {number}"
         shutil.rmtree(place.root)
         shutil.copytree(kept, place.root, symlinks=True)
+
+
+def test_who_has_read_it_sees_that_it_was_away(place: Place) -> None:
+    place.put("old")
+    before = manifests.sight(place.output.state_dir)
+    assert before is not None
+    claim = place.begin()
+    assert manifests.sight(place.output.state_dir) is None
+    claim.put_back()
+    claim.release()
+    assert place.found() == "old"
+    assert manifests.sight(place.output.state_dir) not in (None, before)
 
 
 def test_partial_work_is_kept_apart(place: Place) -> None:
@@ -264,6 +292,32 @@ def test_partial_work_is_kept_apart(place: Place) -> None:
     assert (place.found(), place.partial()) == ("old", "half")
     _succeed(place)
     assert (place.found(), place.partial()) == ("new", None)
+
+
+def test_log_of_the_good_result_stays_while_later_attempts_fail(place: Place) -> None:
+    place.put("old")
+    for _ in range(2):
+        _fail(place)
+        assert (place.good_log(), place.output.log.read_text()) == ("before", "of the failure")
+    _succeed(place)
+    assert place.good_log() == place.output.log.read_text() == "of the success"
+    assert not place.output.good_log.exists()
+    _fail(place)
+    shutil.rmtree(place.output.path, ignore_errors=True)
+    place.output.path.unlink(missing_ok=True)
+    _fail(place)  # with nothing to be good any more
+    assert place.good_log() is None
+    assert not place.output.good_log.exists()
+
+
+def test_log_of_a_failure_is_not_taken_for_that_of_a_result_made_elsewhere(place: Place) -> None:
+    place.put("old")
+    found = manifests.read(place.output.state_dir)
+    assert found is not None
+    manifests.write(place.output.state_dir, replace(found, made={"host": "elsewhere"}))
+    for _ in range(2):
+        _fail(place)
+        assert place.good_log() is None
 
 
 def test_partial_work_can_be_gone_on_with_or_discarded(place: Place) -> None:
@@ -336,15 +390,17 @@ def test_claim_lasts_as_long_as_any_process_of_the_recipe(
     claim.lock.close()  # as when the worker has been killed
     found = holder(place.output)
     assert found is not None and found.by == place.busy().by
-    reader = read_inputs(place.claims, [place.output.path])
+    reader = read_inputs(place.claims, [(place.output.path, place.output.state_dir)])
     assert isinstance(reader, Busy) and reader.shared
     assert place.found() == "half?"
     process.kill()
     process.wait()
     assert holder(place.output) is None
     assert is_interrupted(place.output)
+    before = manifests.sight(place.output.state_dir)
     _recover(place)
     assert place.found() == "old"
+    assert manifests.sight(place.output.state_dir) != before
 
 
 def test_input_is_not_remade_while_any_recipe_reads_it(
@@ -352,7 +408,9 @@ def test_input_is_not_remade_while_any_recipe_reads_it(
 ) -> None:
     place.put("old")
     place.claims.mkdir()
-    first, second = (read_inputs(place.claims, [place.output.path]) for _ in range(2))
+    first, second = (
+        read_inputs(place.claims, [(place.output.path, place.output.state_dir)]) for _ in range(2)
+    )
     assert not isinstance(first, Busy) and not isinstance(second, Busy)
     process = child(first[0].fd)
     for lock in (*first, *second):
@@ -370,14 +428,15 @@ def test_input_is_not_remade_while_any_recipe_reads_it(
 def test_locks_of_inputs_are_given_up_when_one_of_them_is_being_made(tmp_path: Path) -> None:
     claims = tmp_path / "claims"
     claims.mkdir()
+    inputs = [(tmp_path / name, tmp_path / "state" / name) for name in ("a", "b")]
     writer = Lock(lock_path(claims, tmp_path / "b"))
     assert writer.acquire()
-    busy = read_inputs(claims, [tmp_path / "a", tmp_path / "b"])
+    busy = read_inputs(claims, inputs)
     assert isinstance(busy, Busy)
     assert busy.by == "its input b, which is being made"
     assert Lock.is_free(lock_path(claims, tmp_path / "a"), of_all=True)
     writer.release()
-    locks = read_inputs(claims, [tmp_path / "a", tmp_path / "b"])
+    locks = read_inputs(claims, inputs)
     assert not isinstance(locks, Busy) and len(locks) == 2
     for lock in locks:
         lock.release()
@@ -411,6 +470,20 @@ def test_claim_of_another_context_is_left_alone_while_it_lives(place: Place) -> 
     assert holder(place.output) is None
     _recover(place)
     assert (place.found(), place.partial()) == ("old", "half")
+
+
+def test_input_that_another_context_is_making_is_not_read(place: Place) -> None:
+    other = Lock(place.root / "other.lock")
+    assert other.acquire(shared=True)
+    _left_by(place, lock=str(other.path))
+    inputs = [(place.output.path, place.output.state_dir)]
+    busy = read_inputs(place.claims, inputs)
+    assert isinstance(busy, Busy) and busy.lock is None
+    assert Lock.is_free(lock_path(place.claims, place.output.path), of_all=True)
+    other.release()
+    locks = read_inputs(place.claims, inputs)
+    assert not isinstance(locks, Busy)
+    locks[0].release()
 
 
 def test_claim_of_this_host_before_it_was_started_anew_is_over(place: Place) -> None:
@@ -459,8 +532,8 @@ def test_damaged_journal_loses_nothing(place: Place, content: bytes) -> None:
     assert not place.journal.exists()
 
 
-def test_journal_of_a_later_version_with_more_in_it_is_understood(place: Place) -> None:
-    _left_by(place, version=2, more={"things": [1]})
+def test_journal_with_more_in_it_is_understood(place: Place) -> None:
+    _left_by(place, more={"things": [1]})
     _recover(place)
     assert place.found() == "old"
 
@@ -509,9 +582,9 @@ def test_result_on_another_file_system_is_not_touched(place: Place) -> None:
     try:
         place.put("old")
         (place.root / "state").symlink_to(other)
-        place.output = replace(place.output, state_dir=place.root / "state")
+        place.output = replace(place.output, state=str(place.root / "state"))
         claim = place.take()
-        with pytest.raises(OSError, match="another file system"):
+        with pytest.raises(UsageError, match="another file system"):
             claim.set_aside("lc run", 0o022, "identity")
         claim.release()
         assert place.file.read_text() == "old"
@@ -585,8 +658,9 @@ def test_journal_is_readable_by_later_versions(place: Place) -> None:
     claim = place.begin()
     journal = json.loads(place.journal.read_bytes())
     assert set(journal) == {
-        "version", "attempt", "run", "lock", "host", "boot_id", "started", "had_output", "identity",
+        "version", "attempt", "run", "lock", "host", "boot_id", "job", "cluster", "started",
+        "had_output", "identity",
     }  # fmt: skip
-    assert journal["version"] == claims_module.VERSION == 1
+    assert journal["version"] == VERSION == 1
     claim.put_back()
     claim.release()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lightcone.analysis.plan import plan
@@ -17,6 +17,7 @@ from lightcone.analysis.spec import load_outputs
 from lightcone.errors import SpecError
 from lightcone.settings import Settings
 from tests.analysis.test_spec import NESTED, SUB
+from tests.fuzzing import examples
 
 SPEC = yaml.safe_load(NESTED)
 SPEC["analyses"]["part"] = {"path": "part"}
@@ -63,7 +64,7 @@ def mutate(data: st.DataObject, content: Any) -> Any:
         return content
 
 
-@settings(max_examples=250, deadline=None)
+@examples(250)
 @given(data=st.data())
 def test_any_spec(data: st.DataObject) -> None:
     files: dict[str, Any] = {
@@ -97,7 +98,7 @@ def test_any_spec(data: st.DataObject) -> None:
         assert list(plan(outputs)) == [output.key for output in outputs]
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(text=st.text(st.sampled_from("ab:-[]{}'\"#&*!|>\n \t?,0%@`\\")))
 def test_any_text(text: str) -> None:
     with tempfile.TemporaryDirectory() as directory:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -21,6 +25,11 @@ outputs:
   - {id: x, inputs: [raw], recipe: {command: "cat tool {inputs.raw} > {output}/x"}}
   - {id: y, inputs: [all], recipe: {command: "ls {inputs.all} > {output}/x"}}
 """
+
+
+def identities(project: Project, kept: Path | None = None) -> dict[str, str]:
+    assessed = plan(project.outputs(), hashes=kept).values()
+    return {each.output.name: each.parts.identity for each in assessed if each.parts is not None}
 
 
 @pytest.fixture
@@ -132,6 +141,48 @@ def test_where_nothing_can_be_kept(project: Project, reads: list[str], tmp_path:
     plan(project.outputs(), hashes=tmp_path / "file/hashes")
     plan(project.outputs(), hashes=tmp_path / "file")
     assert reads.count("raw.bin") == 2
+
+
+def test_it_may_be_removed_at_any_time(project: Project, tmp_path: Path) -> None:
+    kept = tmp_path / "hashes"
+    expected = plan(project.outputs(), hashes=kept)
+    shutil.rmtree(kept)
+    assert plan(project.outputs(), hashes=kept) == expected
+    assert len(list(kept.iterdir())) == 1
+
+
+def test_plans_of_several_processes(project: Project, tmp_path: Path) -> None:
+    """Each says what it would say alone, while others plan and somebody clears the cache."""
+    kept = tmp_path / "hashes"
+    expected = identities(project)
+    assert len(expected) == 2
+    program = """
+import shutil, sys
+from pathlib import Path
+from lightcone.analysis import hashes
+from tests.analysis.projects import Project
+from tests.analysis.test_hashes import identities
+hashes.LARGE = 4
+root, kept, clears = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "0"
+for _ in range(30):
+    if clears:
+        shutil.rmtree(kept, ignore_errors=True)
+    print(identities(Project(root), kept))
+"""
+    with contextlib.ExitStack() as stack:
+        planning = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", program, project.root, kept, str(number)],
+                    stdout=subprocess.PIPE,
+                    encoding="utf-8",
+                    cwd=Path(__file__).parents[2],
+                )
+            )
+            for number in range(3)
+        ]
+        for each in planning:
+            assert each.communicate()[0].splitlines() == [str(expected)] * 30
 
 
 def test_many_at_once(project: Project, tmp_path: Path) -> None:

@@ -149,7 +149,10 @@ CHANGES: dict[str, tuple[Callable[[Project], object], dict[str, str]]] = {
     ),
     "a file that is gone": (
         lambda p: (p.root / "data/raw.csv").unlink(),
-        {"u/clean": "stale (input raw changed or was touched (data/raw.csv))"},
+        {
+            "u/clean": "stale (input raw: data/raw.csv does not exist: put it there, or correct "
+            "astra.yaml)"
+        },
     ),
     "a directory": (
         lambda p: newer(p.write("data/more.csv", "")),

@@ -157,6 +157,9 @@ class Both:
         if path.exists():
             self.project.age(path)
 
+    def touch_source(self, name: str) -> None:
+        self.project.age(self.project.root / (f"{name}.csv" if name in RAWS else name))
+
     def delete(self, key: Key) -> None:
         self.oracle.files.pop(key, None)
         (self.project.root / self.path(key)).unlink(missing_ok=True)
@@ -211,6 +214,7 @@ def test_against_the_oracle(oracle: Oracle, data: st.DataObject) -> None:
             st.tuples(st.just(Both.make), keys),
             st.tuples(st.just(Both.forge), keys, st.sampled_from(["forged\n", "x"])),
             st.tuples(st.just(Both.touch), keys),
+            st.tuples(st.just(Both.touch_source), st.sampled_from([*SCRIPTS, LIBRARY, *RAWS])),
             st.tuples(st.just(Both.delete), keys),
             st.tuples(
                 st.just(Both.edit),

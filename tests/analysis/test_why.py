@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,6 +54,12 @@ def replaced(project: Project, old: str, new: str) -> Path:
     return project.write("astra.yaml", text.replace(old, new))
 
 
+def commit(project: Project) -> None:
+    identity = ("-c", "user.name=x", "-c", "user.email=x")
+    for arguments in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "all"]):
+        subprocess.run(["git", *arguments], cwd=project.root, check=True)
+
+
 OK = {"u/clean": "ok", "u/fit": "ok", "u/plot": "ok"}
 CASCADE = {
     "u/fit": "stale (input clean is to be remade)",
@@ -61,6 +68,7 @@ CASCADE = {
 
 CHANGES: dict[str, tuple[Callable[[Project], object], dict[str, str]]] = {
     "nothing": (lambda p: None, {}),
+    "a commit": (lambda p: commit(p), {}),
     "a readme": (lambda p: p.write("README.md", "x"), {}),
     "a touched script": (lambda p: p.age(p.root / "src/fit.py"), {}),
     "a touched input": (lambda p: p.age(p.root / "data/raw.csv"), {}),
@@ -170,7 +178,11 @@ CHANGES: dict[str, tuple[Callable[[Project], object], dict[str, str]]] = {
     ),
     "a manifest of tomorrow": (
         lambda p: p.write("results/u/.lightcone/clean/manifest.json", '{"version": 9}'),
-        {"u/clean": "stale (its manifest was written by a newer lc)"} | CASCADE,
+        {
+            "u/clean": "newer (results/u/.lightcone/clean/manifest.json was written by a newer lc: "
+            "upgrade lc)"
+        }
+        | CASCADE,
     ),
     "results that were never made": (
         lambda p: shutil.rmtree(p.root / "results"),
@@ -200,7 +212,7 @@ def test_why(name: str, project: Project) -> None:
     assert project.states() == OK | expected
 
 
-@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("name", sorted(CHANGES.keys() - {"a manifest of tomorrow"}))
 def test_making_puts_it_right(name: str, project: Project) -> None:
     change, _ = CHANGES[name]
     change(project)

@@ -73,6 +73,15 @@ def test_help_of_the_whole_lists_verbs_and_exit_codes(sandbox: Sandbox) -> None:
     assert bare.stdout + bare.stderr == asked.stdout
 
 
+def test_help_is_grouped_by_what_one_wants_to_do(sandbox: Sandbox) -> None:
+    shown = sandbox.lc("--help").stdout
+    titles = ("Make results:", "Look at results:", "The session:", "Set up:")
+    assert [line for line in shown.splitlines() if line in titles] == list(titles)
+    verbs = re.findall(r"^  ([a-z]+) {2,}[A-Z]", shown, re.MULTILINE)
+    assert verbs == list(cli.list_commands(click.Context(cli)))
+    assert "Commands:" not in shown
+
+
 def test_a_life_of_messages_does_not_name_the_engine(sandbox: Sandbox) -> None:
     shown = []
     for arguments in (

@@ -37,7 +37,7 @@ def made(shared: Sandbox) -> Path:
 def test_a_log_has_the_command_the_output_and_the_end(shared: Sandbox, made: Path) -> None:
     lines = shared.lc("log", "raw").stdout.splitlines()
     assert lines[0].startswith("# baseline/raw, ")
-    assert lines[2:4] == ["$ echo measuring; echo 1 > results/baseline/raw.txt", "measuring"]
+    assert lines[3:5] == ["$ echo measuring; echo 1 > results/baseline/raw.txt", "measuring"]
     assert lines[-1].startswith("# exit code 0 after ")
 
 

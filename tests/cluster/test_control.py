@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from lightcone.cluster.control import ControlServer
+from lightcone.cluster.leases import Leases
 
 _Test = Callable[[ControlServer, dict[str, Any]], Coroutine[Any, Any, None]]
 _Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -28,7 +29,7 @@ def path() -> Iterator[Path]:
 def _serve(path: Path, test: _Test) -> None:
     async def run() -> None:
         told: dict[str, Any] = {"key": "k", "ready": False, "idle": False}
-        server = ControlServer(path, lambda: told)
+        server = ControlServer(path, lambda: told, lambda: None, lambda name: False, Leases(60.0))
         await server.start()
         try:
             await asyncio.wait_for(test(server, told), 30)

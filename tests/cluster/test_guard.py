@@ -163,6 +163,22 @@ def test_program_that_does_not_end_when_asked_is_killed(
     assert 0.2 < time.monotonic() - begun < 30
 
 
+@pytest.mark.parametrize(("seconds", "said"), [("60", "by itself"), ("0.2", "asked")])
+def test_program_that_is_asked_only_when_it_does_not_end_by_itself(
+    started: list[subprocess.Popen[str]], tmp_path: Path, seconds: str, said: str
+) -> None:
+    go = tmp_path / "go"
+    script = f'trap "echo asked; exit" TERM; echo up; until [ -e {go} ]; do sleep 0.02; done'
+    script += "; echo by itself"
+    process = _start(started, f"--patience={seconds}", "--", "sh", "-c", script)
+    assert _line(process) == "up"
+    process.terminate()
+    if said != "asked":
+        go.touch()
+    assert _line(process) == said
+    process.wait(20)
+
+
 def test_stopped_program_ends_too(started: list[subprocess.Popen[str]]) -> None:
     script = f"sh -c 'echo $$; {_WAIT}' & wait"
     process = _start(started, "--grace=20", "--", "sh", "-c", script)

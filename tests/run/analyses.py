@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import yaml
 
-from tests.helpers import Sandbox, wait_until
+from tests.helpers import Sandbox, end, is_alive, wait_until
 
 __all__ = ["Analysis", "interrupt", "output", "succeed"]
 
@@ -181,9 +181,22 @@ class Analysis:
                     found.append(process)
         return found
 
+    def kill_all(self, program: subprocess.Popen[bytes]) -> None:
+        """Kill a run, its session and its recipes; none of them sees another one die."""
+        pids = [program.pid, *self.box.programs().values()]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        while fresh := {process.pid for process in self.recipes()} - set(pids):
+            for pid in fresh:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGSTOP)
+            pids += fresh
+        end(pids)
+        wait_until(lambda: not any(map(is_alive, pids)), "every process has ended")
+
     def leftovers(self) -> list[Path]:
         """What a run that is over must not leave among the results."""
-        names = {"journal.json", "previous"}
+        names = {"journal.json", "previous", "partial.new"}
         return [
             path
             for path in (self.root / "results").rglob("*")

@@ -44,8 +44,8 @@ def _made(tmp_path: Path, **more: Any) -> Output:
         "universe": "baseline",
         "id": "fit",
         "root": tmp_path,
-        "path": results / "fit.txt",
-        "state_dir": results / ".lightcone" / "fit",
+        "place": str(results / "fit.txt"),
+        "state": str(results / ".lightcone" / "fit"),
         "is_directory": False,
         "command": "python fit.py '$HOME'",
         "template": "",
@@ -57,7 +57,7 @@ def _made(tmp_path: Path, **more: Any) -> Output:
 def test_apptainer(tmp_path: Path) -> None:
     data = tmp_path.parent / f"{tmp_path.name}-data"
     data.mkdir()
-    made = _made(tmp_path, inputs=(Input("raw", str(data), data, None),))
+    made = _made(tmp_path, inputs=(Input("raw", str(data), str(data), None),))
     scratch = tmp_path.parent
     launch = Container(Runtime.APPTAINER, "/bin/apptainer", "docker://python:3.12").launch(
         made, {"PATH": "/bin", "FOO": "1"}, 0o027, tmp_path, "lightcone-1-baseline/fit-1"
@@ -215,9 +215,9 @@ def test_mounts_follow_links_and_are_said_once(tmp_path: Path) -> None:
     (near / "results").symlink_to(far / "results")
     (tmp_path / "shortcut").symlink_to(far / "data")
     inputs = (
-        Input("inside", "x", near / "x", "x"),
-        Input("link", "y", tmp_path / "shortcut", None),
-        Input("gone", "z", tmp_path / "gone", None),
+        Input("inside", "x", str(near / "x"), "x"),
+        Input("link", "y", str(tmp_path / "shortcut"), None),
+        Input("gone", "z", str(tmp_path / "gone"), None),
         Input("web", "https://z", None, None),
     )
     path = near / "results" / "baseline" / "fit.txt"
@@ -225,8 +225,8 @@ def test_mounts_follow_links_and_are_said_once(tmp_path: Path) -> None:
         universe="baseline",
         id="fit",
         root=near,
-        path=path,
-        state_dir=path.parent / ".lightcone" / "fit",
+        place=str(path),
+        state=str(path.parent / ".lightcone" / "fit"),
         is_directory=False,
         command="true",
         template="true",

@@ -234,7 +234,7 @@ def test_what_the_terminal_cannot_write_stops_nobody(
 
 def test_display_forgets_a_recipe_whose_output_another_run_has_made() -> None:
     root = Path("/project")
-    made = Output("u", "x", root, root / "x", root / "s", False, "true", "true")
+    made = Output("u", "x", root, f"{root}/x", f"{root}/s", False, "true", "true")
     reporter = LiveReporter()
     reporter.started(made)  # and its worker was lost
     reporter.up_to_date(made)

@@ -17,7 +17,7 @@ DEVICES = {"CPU": 4.0, "MEMORY": 8 * GIB, "GPU": 2.0}
 
 def _output(asked: Resources) -> Output:
     root = Path("/project")
-    return Output("u", "x", root, root / "x", root / "s", False, "true", "true", resources=asked)
+    return Output("u", "x", root, f"{root}/x", f"{root}/s", False, "true", "true", resources=asked)
 
 
 def test_what_a_worker_has_is_given_as_asked() -> None:

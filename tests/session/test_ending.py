@@ -44,6 +44,10 @@ def _term_scheduler(sandbox: Sandbox) -> None:
     os.kill(sandbox.programs()["scheduler"], signal.SIGTERM)
 
 
+def _term_server(sandbox: Sandbox) -> None:
+    os.kill(sandbox.programs()["tmux"], signal.SIGTERM)
+
+
 def _hang_up_guard(sandbox: Sandbox) -> None:
     os.kill(sandbox.programs()["worker guard"], signal.SIGHUP)
 
@@ -53,6 +57,7 @@ _ENDINGS = [
     _kill_session,
     _kill_server,
     _term_scheduler,
+    _term_server,
     _hang_up_guard,
 ]
 

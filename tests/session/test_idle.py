@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
 import psutil
 
@@ -32,11 +34,12 @@ def test_unused_session_ends_and_the_next_call_says_so(sandbox: Sandbox) -> None
 
 def test_used_session_stays(sandbox: Sandbox) -> None:
     """A command that prints nothing, and a caller that only holds results, are uses."""
-    sandbox.lc("session", "start", env=_IDLE)
+    gate, there = sandbox.base / "gate", sandbox.base / "there"
+    waiting = f"touch {there}; until [ -e {gate} ]; do sleep 0.1; done"
+    command = sandbox.popen("exec", "--", "sh", "-c", waiting, env=_IDLE)
+    wait_until(there.exists, "the command runs")
     programs = sandbox.programs()
-    gate = sandbox.base / "gate"
     begun = time.monotonic()
-    command = sandbox.popen("exec", "--", "sh", "-c", f"until [ -e {gate} ]; do sleep 0.1; done")
     holder = sandbox.popen("session", "wait", "--for", "end")
     wait_until(lambda: time.monotonic() > begun + 2 * _TIMEOUT, "twice the timeout has passed")
     assert sandbox.programs() == programs
@@ -72,6 +75,74 @@ def test_held_results_are_a_use(sandbox: Sandbox) -> None:
         assert sandbox.status()["state"] == "alive"
     assert holder.returncode == 0
     sandbox.lc("session", "wait", "--for", "end", "--timeout", "60")
+
+
+@contextlib.contextmanager
+def _notebook(sandbox: Sandbox) -> Iterator[subprocess.Popen[str]]:
+    """A program that holds a result, and asks for it again for each line that it is given."""
+    code = """if True:
+        import sys, lightcone
+        client = lightcone.connect()
+        future = client.submit(sum, [1, 2])
+        print(future.result(timeout=30), flush=True)
+        for line in sys.stdin:
+            print(future.result(timeout=30), flush=True)
+        client.close()
+    """
+    program = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=sandbox.project,
+        env=sandbox.env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    with program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "3\n"
+        yield program
+
+
+def test_forgotten_results_are_a_use_for_a_while_only(sandbox: Sandbox) -> None:
+    """Results that a program holds, and asks nothing of, do not keep a session for ever."""
+    settings = '[session]\nidle_timeout = "1s"\nforgotten_timeout = "4s"\n'
+    (sandbox.project / "lightcone.toml").write_text(settings)
+    with _notebook(sandbox) as notebook:
+        assert notebook.stdin is not None
+        assert notebook.stdout is not None
+        programs = sandbox.programs()
+        begun = time.monotonic()
+        while time.monotonic() < begun + 8:
+            asked = time.monotonic()
+            notebook.stdin.write("again\n")
+            notebook.stdin.flush()
+            assert notebook.stdout.readline() == "3\n"
+            wait_until(lambda at=asked: time.monotonic() > at + 1, "a while")  # type: ignore[misc]
+        assert sandbox.programs() == programs
+        sandbox.lc("session", "wait", "--for", "end", "--timeout", "60")
+        ended = sandbox.status()["ended"]["reason"]
+        assert ended == "forgotten for 4.0 s: a program held results and asked nothing"
+        again = sandbox.lc("exec", "--", "true").stderr
+        assert f" ago: {ended}\n" in again
+
+
+def test_command_of_days_is_never_forgotten(sandbox: Sandbox) -> None:
+    """Not even beside a program that is: what is being computed is not forgotten."""
+    settings = '[session]\nidle_timeout = "1s"\nforgotten_timeout = "1s"\n'
+    (sandbox.project / "lightcone.toml").write_text(settings)
+    gate = sandbox.base / "gate"
+    waiting = f"until [ -e {gate} ]; do sleep 0.1; done"
+    command = sandbox.popen("exec", "--", "sh", "-c", waiting)
+    with _notebook(sandbox):
+        programs = sandbox.programs()
+        begun = time.monotonic()
+        wait_until(lambda: time.monotonic() > begun + 4, "four times the timeouts have passed")
+        assert sandbox.programs() == programs
+        gate.touch()
+        assert command.wait(timeout=60) == 0
+        sandbox.lc("session", "wait", "--for", "end", "--timeout", "60")
+        assert sandbox.status()["ended"]["reason"].startswith("forgotten for 1.0 s: ")
 
 
 def test_time_asleep_is_not_idle_time(sandbox: Sandbox) -> None:

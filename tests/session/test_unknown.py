@@ -28,7 +28,7 @@ _SILENT_AT_FIRST = """\
 from lightcone.cli.main import main
 from lightcone.session import lifecycle
 ready, silent = lifecycle._ready, [None, None]
-lifecycle._ready = lambda context: silent.pop() if silent else ready(context)
+lifecycle._ready = lambda *given: silent.pop() if silent else ready(*given)
 main()
 """
 
@@ -51,7 +51,8 @@ def test_status_says_so_in_bounded_time(frozen: Sandbox) -> None:
     told = json.loads(frozen.lc("session", "status", "--json").stdout)
     assert time.monotonic() - begun < 10
     assert told["state"] == "unknown"
-    assert told["why"] == "its scheduler is running but it does not answer"
+    scheduler = frozen.programs()["scheduler"]
+    assert told["why"] == f"its scheduler has been stopped ('kill -CONT {scheduler}' lets it go on)"
 
 
 @pytest.mark.parametrize(
@@ -63,6 +64,7 @@ def test_start_and_stop_refuse_and_kill_nothing(frozen: Sandbox, verb: str, othe
         os.kill(pid, signal.SIGSTOP)
     result = frozen.python("-c", _IMPATIENT, "1", "session", verb, check=3)
     assert "cannot be told" in result.stderr
+    assert "'lc session stop --force'" in result.stderr
     assert frozen.programs() == programs
     for pid in programs.values():
         os.kill(pid, signal.SIGCONT)
@@ -76,7 +78,7 @@ def test_attach_and_list_go_without_it(frozen: Sandbox) -> None:
     assert json.loads(frozen.lc("session", "list", "--json").stdout) == []
     _, errors = attach.communicate(timeout=60)
     assert attach.returncode == 3
-    assert b"does not answer" in errors
+    assert b"has been stopped" in errors
 
 
 @pytest.mark.parametrize("what", ["ready", "idle", "end"])

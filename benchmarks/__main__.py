@@ -1,0 +1,83 @@
+"""``python -m benchmarks``: measures, prints the tables, keeps every value."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import signal
+import sys
+from pathlib import Path
+
+from benchmarks import chart, machine, report
+from benchmarks.bench import Bench, Failed, Scale
+from benchmarks.rows import ROWS
+from benchmarks.samples import Row
+
+_HERE = Path(__file__).resolve().parent
+_DOCS = _HERE.parent / "docs"
+_SCALES = {
+    "trial": Scale("trial", 1, 1, 1, (20,), (1, 10, 100), 3, 1.0, 1),
+    "quick": Scale("quick", 5, 11, 1, (1000,), (1, 10, 100, 1000, 5000), 16, 20.0, 3),
+    "full": Scale("full", 7, 21, 3, (1000, 10_000), (1, 10, 100, 1000, 5000, 50_000), 64, 60.0, 10),
+}
+
+
+def _main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("scale", choices=_SCALES, nargs="?", default="quick")
+    parser.add_argument("--only", choices=ROWS, action="append", help="only this row")
+    parser.add_argument("--write", action="store_true", help="put it into docs/performance.md")
+    asked = parser.parse_args()
+    # A polite end cleans up as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    scale = _SCALES[asked.scale]
+    rows: list[Row] = []
+    failed: list[str] = []
+    loads = [machine.load()]
+    bench = Bench(scale)
+    about = machine.describe(bench.cores, bench.box.base)
+    try:
+        for name in asked.only or ROWS:
+            bench.say(f"{name} (load {machine.load():.1f})")
+            try:
+                rows += ROWS[name](bench)
+            except Failed as error:
+                failed.append(f"{name}: {error}")
+                bench.say(failed[-1])
+            loads.append(machine.load())
+    except KeyboardInterrupt:
+        bench.say("interrupted: cleaning up")
+        failed.append("the rest: interrupted")
+    finally:
+        try:
+            bench.close()
+        except AssertionError as error:
+            # What was measured is shown all the same.
+            failed.append(str(error))
+    day = datetime.datetime.now(datetime.UTC).date().isoformat()
+    heading = (
+        f"Measured on {day} with the {scale.name} set on {about}. "
+        f"Load before: {loads[0]:.1f}, meanwhile up to {max(loads):.1f}."
+    )
+    if loads[0] > bench.cores / 2:
+        heading += (
+            "\n\n**The machine was busy with other things: times and rates say little, ratios a "
+            "little more. Measure again where nothing else runs.**"
+        )
+    text = report.as_markdown(rows, heading)
+    print(text)
+    results = _HERE / ".results"
+    results.mkdir(exist_ok=True)
+    values = report.as_json(rows, day=day, scale=scale.name, machine=about, loads=loads)
+    (results / f"{scale.name}.json").write_text(values)
+    (results / f"{scale.name}.md").write_text(text)
+    if asked.write and not failed:
+        report.insert(_DOCS / "performance.md", text)
+        (_DOCS / "images" / "cost.svg").write_text(chart.draw(rows))
+    for line in failed:
+        print(f"not measured: {line}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main())

@@ -1,0 +1,1 @@
+"""Programs that are measured, or that prepare what is; each is run by the Python it belongs to."""

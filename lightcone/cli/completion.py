@@ -1,0 +1,80 @@
+"""``lc completion``, and what a shell offers for the names of a project's outputs and universes."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import click
+from click.shell_completion import CompletionItem, get_completion_class
+
+from lightcone.context import find_root
+
+__all__ = ["command", "complete_files", "complete_outputs", "complete_universes"]
+
+_SHELLS = ("bash", "zsh", "fish")
+
+
+@click.command("completion", short_help="Let a shell complete lc's words.")
+@click.argument("shell", type=click.Choice(_SHELLS))
+def command(shell: str) -> None:
+    """Print what lets a shell complete verbs, options, outputs and universes.
+
+    \b
+    bash: add to ~/.bashrc             eval "$(lc completion bash)"
+    zsh:  add to ~/.zshrc, at its end  eval "$(lc completion zsh)"
+    fish: once   lc completion fish > ~/.config/fish/completions/lc.fish
+    """
+    from lightcone.cli.main import cli
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    completion = kind(cli, {}, "lc", "_LC_COMPLETE")
+    # Not its source(), which runs the shell to ask for its version.
+    click.echo(completion.source_template % completion.source_vars())
+
+
+def complete_outputs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """The outputs that a word may mean; those of one universe as soon as it begins like that."""
+    given = ctx.params.get(param.name or "") or ()
+    return [name for name in _outputs(ctx, incomplete) if name not in given]
+
+
+def complete_universes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """The project's universes."""
+    return [name for name in _universes() if name.startswith(incomplete)]
+
+
+def complete_files(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """What the shell itself offers where a file may stand."""
+    return [CompletionItem(incomplete, type="file")]
+
+
+def _outputs(ctx: click.Context, incomplete: str) -> list[str]:
+    from lightcone.analysis.tree import load_tree
+
+    # Somebody is typing: whatever is wrong is said when the line has been typed.
+    with contextlib.suppress(Exception):
+        tree = load_tree(find_root(Path.cwd()))
+        names = [
+            ".".join((*scope, output["id"]))
+            for scope, node in tree.nodes.items()
+            for output in node["outputs"]
+            if output.get("recipe") or output.get("from")
+        ]
+        if incomplete:
+            chosen = ctx.params.get("universe")
+            universes = [chosen] if chosen else _universes()
+            names += [f"{universe}/{name}" for universe in universes for name in names]
+        return [name for name in names if name.startswith(incomplete)]
+    return []
+
+
+def _universes() -> list[str]:
+    from lightcone.analysis.universes import list_universes
+
+    with contextlib.suppress(Exception):
+        return list_universes(find_root(Path.cwd()))
+    return []

@@ -1,0 +1,26 @@
+"""``lc hook``, as far as it is a verb like the others; ``lightcone.hook`` is what it does."""
+
+from __future__ import annotations
+
+import click
+
+from lightcone import hook
+
+__all__ = ["command"]
+
+
+@click.group("hook", short_help="What an agent's hooks call.")
+def command() -> None:
+    """What an agent's hooks call, with JSON on standard input; always quiet, and always 0."""
+
+
+@command.command("session-start")
+def session_start() -> None:
+    """Name the lease of the conversation that begins or goes on, for its shells."""
+    hook.run("session-start")
+
+
+@command.command("session-end")
+def session_end() -> None:
+    """Release the lease of a conversation that has ended."""
+    hook.run("session-end")

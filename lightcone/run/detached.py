@@ -1,0 +1,203 @@
+"""Runs that go on without the terminal they were begun in, found again by their names.
+
+The driver of such a run is a process of its own under a guard. It belongs to the session: it holds
+the session's lock on its members, and ends with it. Each has a directory in the session's state:
+
+- ``lock``: held by the driver and its guard for as long as they live;
+- ``log``: what the run has said;
+- ``status``: the exit code it left with, there once it has ended in good order.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from lightcone.cluster import command
+from lightcone.context import Context
+from lightcone.errors import SessionError, UsageError
+from lightcone.files import Lock, private_directory
+from lightcone.session import control
+
+__all__ = ["NAME_VARIABLE", "DetachedRun", "find", "list_runs", "start"]
+
+NAME_VARIABLE = "LIGHTCONE_RUN_NAME"
+"""In the environment of such a run's driver: its name."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_TICK = 0.1
+_BEGINNING = 10.0
+_MARGIN = 15.0
+_KEPT = 20
+
+
+@dataclass(frozen=True)
+class DetachedRun:
+    """A run that is or was detached.
+
+    Attributes:
+        context: the context that it was begun in.
+        name: unique among the runs of the context's session.
+    """
+
+    context: Context
+    name: str
+
+    @property
+    def directory(self) -> Path:
+        """Where its files are."""
+        return _directory(self.context) / self.name
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its driver, or that one's guard, lives."""
+        return not Lock.is_free(self.directory / "lock", of_all=True)
+
+    @property
+    def exit_code(self) -> int | None:
+        """What it left with; None while it runs, and where it was killed."""
+        try:
+            return int((self.directory / "status").read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return None
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until it has ended; False where ``timeout`` seconds were not enough."""
+        lock = Lock(self.directory / "lock")
+        if not lock.acquire(shared=True, timeout=timeout):
+            return False
+        lock.release()
+        return True
+
+    def follow(self, out: IO[bytes]) -> None:
+        """Copy what it has said and says to ``out`` until it has ended."""
+        with open(self.directory / "log", "rb") as log:
+            while True:
+                over = not self.is_running  # asked first: what came before is then shown
+                shutil.copyfileobj(log, out)
+                out.flush()
+                if over:
+                    return
+                time.sleep(_TICK)
+
+    def cancel(self) -> bool:
+        """Do to it what Ctrl-C does, and wait for its end; False where it had ended already.
+
+        Raises:
+            SessionError: where it did not end in time.
+        """
+        if not self.is_running:
+            return False
+        deadline = time.monotonic() + _BEGINNING
+        while not self._ask() and self.is_running and time.monotonic() < deadline:
+            time.sleep(_TICK)  # it has only just begun
+        patience = self.context.settings.grace + _MARGIN
+        if not self.wait(patience):
+            raise SessionError(
+                f"The run {self.name} has not ended within {patience:.0f} s: cancel it once more, "
+                "which ends its recipes at once."
+            )
+        return True
+
+    def _ask(self) -> bool:
+        try:
+            return bool(control.ask(self.context, "cancel", run=self.name)["cancelled"])
+        except (OSError, KeyError):
+            return False
+
+
+def start(context: Context, name: str | None, arguments: Sequence[str]) -> DetachedRun:
+    """Begin ``lc run`` with ``arguments`` in the project, in this process's environment.
+
+    Args:
+        context: whose session is up.
+        name: its name; by default the first number that is free.
+        arguments: what stands behind ``lc run``.
+
+    Raises:
+        UsageError: where the name is none, or taken by a run that goes on.
+    """
+    run, lock = _claim_name(context, name)
+    try:
+        (run.directory / "log").touch(mode=0o600)
+        program = [sys.executable, "-P", "-m", "lightcone", "run", *arguments]
+        guarded = command.driver(context.state, run.directory, context.settings.grace, program)
+        subprocess.Popen(
+            guarded,
+            cwd=context.root,
+            env=os.environ | {NAME_VARIABLE: run.name},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            pass_fds=(lock.fd,),
+        )
+    finally:
+        lock.close()  # it is theirs now
+    return run
+
+
+def find(context: Context, name: str | None) -> DetachedRun:
+    """The run of that name; without one, the only one that goes on, or else the last.
+
+    Raises:
+        UsageError: where there is none, or several go on.
+    """
+    runs = list_runs(context)
+    if name is not None:
+        named = [run for run in runs if run.name == name]
+        if not named:
+            known = ", ".join(run.name for run in runs) or "none"
+            raise UsageError(f"There is no detached run called {name!r}: there are {known}.")
+        return named[0]
+    running = [run for run in runs if run.is_running]
+    if len(running) > 1:
+        names = ", ".join(run.name for run in running)
+        raise UsageError(f"Several detached runs go on: name one of {names}.")
+    if not runs:
+        raise UsageError("There is no detached run here: begin one with 'lc run --detach'.")
+    return (running or runs)[-1]
+
+
+def list_runs(context: Context) -> list[DetachedRun]:
+    """The detached runs of the session, the one begun first at the beginning."""
+    found = [path for path in _directory(context).glob("*") if _NAME.fullmatch(path.name)]
+    found.sort(key=lambda path: path.stat().st_mtime)
+    return [DetachedRun(context, path.name) for path in found]
+
+
+def _directory(context: Context) -> Path:
+    return context.state / "runs"
+
+
+def _claim_name(context: Context, name: str | None) -> tuple[DetachedRun, Lock]:
+    if name is not None and not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} cannot be the name of a run: use letters, digits, '.', '_' and '-'."
+        )
+    parent = private_directory(_directory(context), "set LIGHTCONE_SCRATCH to another directory")
+    for old in list_runs(context)[:-_KEPT]:
+        if not old.is_running:
+            shutil.rmtree(old.directory, ignore_errors=True)
+    for candidate in [name] if name is not None else map(str, itertools.count(1)):
+        run = DetachedRun(context, candidate)
+        if name is None and run.directory.exists():
+            continue
+        run.directory.mkdir(mode=0o700, exist_ok=True)
+        lock = Lock(run.directory / "lock")
+        if lock.acquire():
+            for file in ("log", "status"):
+                (run.directory / file).unlink(missing_ok=True)
+            return run, lock
+        if name is not None:
+            raise UsageError(f"A run called {name!r} goes on: choose another name, or cancel it.")
+    raise AssertionError(parent)

@@ -1,0 +1,1 @@
+"""What ``lc init`` puts into a project, as changes to its files."""

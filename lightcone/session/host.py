@@ -1,0 +1,201 @@
+"""What of this host may end a session early, or leave it too little: its limits and its habits."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import resource
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from lightcone.context import Context
+from lightcone.files import read_object
+from lightcone.session.cleaners import cleaning, text_of
+from lightcone.session.finding import Check, Verdict
+from lightcone.units import format_bytes, format_seconds
+
+__all__ = ["ROOT", "answer", "check_all"]
+
+ROOT = Path("/")
+"""Where the system's own settings are looked for."""
+
+_ENOUGH_MEMORY = 1 << 30
+_ENOUGH_FILES = 1024
+_ENOUGH_PROCESSES = 512
+_PATIENCE = 5.0
+# A session touches its files more often than that.
+_SHORT = 3600.0
+_LOGIND = tuple(f"{place}/systemd/logind.conf.d" for place in ("etc", "run", "usr/lib"))
+
+
+def check_all(context: Context) -> list[Check]:
+    """Every check of the host; none changes anything."""
+    checks: list[Callable[[Context], Check]] = [
+        _cleaners,
+        _logout,
+        _memory,
+        _open_files,
+        _processes,
+        _slurm,
+        _hooks,
+    ]
+    return [check(context) for check in checks]
+
+
+def answer(*command: str, patience: float = _PATIENCE) -> str | None:
+    """What a program prints, or None where it fails or takes longer than ``patience`` seconds."""
+    try:
+        result = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            errors="replace",
+            timeout=patience,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.strip() if result.returncode == 0 else None
+
+
+def _cleaners(context: Context) -> Check:
+    """Programs that remove from /tmp and /var/tmp what has not been used for long."""
+    name, found = "cleaners", []
+    for place, variable in (
+        (context.runtime, "LIGHTCONE_RUNTIME_DIR"),
+        (context.scratch, "LIGHTCONE_SCRATCH"),
+    ):
+        for who, where, age in cleaning(ROOT, place):
+            told = f"{who} removes from {where} what is older than {format_seconds(age)}"
+            if age < _SHORT:
+                return Check(name, Verdict.WARNING, told, f"set {variable} to a path elsewhere")
+            found.append(told)
+    if found:
+        return Check(name, Verdict.OK, f"{'; '.join(found)}; a session keeps its own files younger")
+    return Check(name, Verdict.OK, "nothing is known to remove by age what a session needs")
+
+
+def _logout(context: Context) -> Check:
+    """Whether logind ends what a user leaves running; the last file that says so has the word."""
+    name, killing = "logout", ""
+    by_name: dict[str, Path] = {}
+    for directory in reversed(_LOGIND):
+        by_name |= {file.name: file for file in (ROOT / directory).glob("*.conf")}
+    first = (ROOT / "usr/lib/systemd/logind.conf", ROOT / "etc/systemd/logind.conf")
+    for file in (*first, *(by_name[key] for key in sorted(by_name))):
+        for value in re.findall(r"^\s*KillUserProcesses\s*=\s*(\w+)", text_of(file), re.MULTILINE):
+            killing = str(file) if value.lower() in ("yes", "true", "1", "on") else ""
+    if not killing:
+        return Check(name, Verdict.OK, "programs go on after logout")
+    if os.getuid() == 0:
+        return Check(name, Verdict.OK, "programs end at logout, but not those of root")
+    if (ROOT / "var/lib/systemd/linger" / _user()).exists():
+        return Check(name, Verdict.OK, "programs would end at logout, but this user lingers")
+    found = f"{killing} has every program of a user ended at logout"
+    return Check(name, Verdict.WARNING, found, "run 'loginctl enable-linger'")
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user without a name
+        return str(os.getuid())
+
+
+def _memory(context: Context) -> Check:
+    try:
+        # As the session sees it: what the control groups leave is less than the machine has.
+        from distributed.system import MEMORY_LIMIT as memory
+    except Exception:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    found = f"{format_bytes(memory)}, of which a session takes about 150 MiB"
+    if memory < _ENOUGH_MEMORY:
+        return Check("memory", Verdict.WARNING, found, "use a larger machine, or ask for more")
+    return Check("memory", Verdict.OK, found)
+
+
+def _open_files(context: Context) -> Check:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    found = f"{_limit(soft)} a process, {_limit(hard)} at most"
+    if hard != resource.RLIM_INFINITY and hard < _ENOUGH_FILES:
+        return Check("open files", Verdict.WARNING, found, "have the limit raised (ulimit -Hn)")
+    return Check("open files", Verdict.OK, found)
+
+
+def _processes(context: Context) -> Check:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NPROC)
+    found = f"{_limit(soft)} processes and threads for this user"
+    if soft != resource.RLIM_INFINITY and soft < _ENOUGH_PROCESSES:
+        return Check("processes", Verdict.WARNING, found, "have the limit raised (ulimit -u)")
+    return Check("processes", Verdict.OK, found)
+
+
+def _limit(value: int) -> str:
+    return "any number" if value == resource.RLIM_INFINITY else str(value)
+
+
+def _slurm(context: Context) -> Check:
+    name, job = "slurm", os.environ.get("SLURM_JOB_ID", "")
+    missing = [each for each in ("squeue", "srun", "scontrol") if shutil.which(each) is None]
+    if job and missing:
+        found = f"in job {job}, and {' and '.join(missing)} not on the PATH"
+        return Check(name, Verdict.WARNING, found, "load the module that has them")
+    if missing:
+        return Check(name, Verdict.OK, "not installed, or not on the PATH")
+    if job:
+        state = answer("squeue", "-h", "-j", job, "-o", "%T")
+        if state:
+            return Check(name, Verdict.OK, f"in job {job}, {state.lower()}")
+        found = f"in job {job}, of which squeue says nothing"
+        if state == "":
+            return Check(name, Verdict.WARNING, found, "leave this shell: its job has ended")
+    elif answer("scontrol", "ping") is not None:
+        return Check(name, Verdict.OK, "the controller answers; this is no job")
+    else:
+        found = "installed, and its controller does not answer"
+    return Check(name, Verdict.WARNING, found, "try 'scontrol ping', or ask those who run it")
+
+
+def _hooks(context: Context) -> Check:
+    """Whether an agent's settings have it release its session when it leaves."""
+    name = "hooks"
+    places = [Path(os.path.expanduser("~")), context.root]
+    files = [place / ".claude" / "settings.json" for place in places]
+    files.append(context.root / ".claude" / "settings.local.json")
+    for file in files:
+        try:
+            table = read_object(file)
+            programs = list(_hook_programs(table))
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            found = f"{file} cannot be read ({error})"
+            return Check(name, Verdict.WARNING, found, "repair it, or the agent has no hooks")
+        for program in programs:
+            if shutil.which(program) is None:
+                found = f"{file} has one that calls {program}, which is not on the PATH"
+                return Check(name, Verdict.WARNING, found, "give its whole path there")
+            return Check(name, Verdict.OK, f"{file} has one that calls lc when an agent leaves")
+    idle = format_seconds(context.settings.idle_timeout)
+    found = f"not set up: what an agent started ends when it has been idle for {idle}"
+    return Check(name, Verdict.OK, found)
+
+
+def _hook_programs(table: dict[str, Any]) -> Iterator[str]:
+    """The program of every hook for an agent's leaving that is one of ours."""
+    for plugin, enabled in table.get("enabledPlugins", {}).items():
+        if enabled and plugin.startswith("lightcone"):
+            yield "lc"
+    for group in table.get("hooks", {}).get("SessionEnd", []):
+        for hook in group.get("hooks", []):
+            words = [*shlex.split(hook.get("command", "")), *hook.get("args", [])]
+            for position in range(1, len(words) - 1):
+                if words[position : position + 2] == ["hook", "session-end"]:
+                    yield words[position - 1]

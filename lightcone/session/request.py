@@ -1,0 +1,131 @@
+"""Asking SLURM for an allocation, for a project that then has its session there."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import NoReturn
+
+from lightcone.context import Context, allocated_job, allocation_file, of
+from lightcone.errors import SessionError, UsageError
+from lightcone.files import private_directory, write_atomically
+from lightcone.slurm import jobs
+from lightcone.slurm.allocation import job_id, step_environment
+
+__all__ = ["allocate", "give_back"]
+
+VERSION = 1
+_JOB = re.compile(r"job(?: allocation)? (\d+)")
+_ASKED_TO_END = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def allocate(context: Context, options: str, say: Callable[[str], None]) -> Context:
+    """The context of an allocation for the project of ``context``, asked for unless it has one.
+
+    Blocks while the request waits in the queue; a signal to end takes it back.
+
+    Args:
+        context: the project's.
+        options: for ``salloc``, as one would write them in a shell.
+        say: is told, in a line, what is waited for.
+
+    Raises:
+        UsageError: inside an allocation, or where SLURM refuses the options.
+        SessionError: where SLURM cannot be asked.
+        KeyboardInterrupt: where the request was taken back.
+    """
+    job = job_id(os.environ)
+    if job is not None:
+        raise UsageError(f"This shell is in an allocation, SLURM job {job}: leave out --allocate.")
+    if context.job is not None:
+        say(f"using the allocation that this project has, SLURM job {context.job}")
+        return context
+    path = allocation_file(context.root, context.settings)
+    private_directory(path.parent.parent, "set LIGHTCONE_SCRATCH to a directory that is yours")
+    private_directory(path.parent, "set LIGHTCONE_SCRATCH to a directory that is yours")
+    try:
+        chosen = shlex.split(options)
+    except ValueError as error:
+        raise UsageError(f"The options {options!r} cannot be read ({error}).") from error
+    granted = _salloc([f"--job-name={context.name}", *chosen], say)
+    told = {"version": VERSION, "job": granted, "root": str(context.root)}
+    write_atomically(path, json.dumps(told).encode())
+    return of(context.root)
+
+
+def give_back(context: Context) -> bool:
+    """End the allocation of ``context`` if it was got by :func:`allocate`; whether it was."""
+    if context.job is None or job_id(os.environ) is not None:
+        return False
+    if allocated_job(context.root, context.settings) != context.job:
+        return False
+    failed = jobs.cancel(context.job)
+    if failed is not None:
+        raise SessionError(
+            f"The allocation, SLURM job {context.job}, could not be ended, because {failed.why}: "
+            f"end it with 'scancel {context.job}'."
+        )
+    allocation_file(context.root, context.settings).unlink(missing_ok=True)
+    return True
+
+
+def _salloc(options: list[str], say: Callable[[str], None]) -> int:
+    """The number of the job that was granted."""
+    try:
+        program = subprocess.Popen(
+            ["salloc", "--no-shell", *options],
+            env=step_environment(os.environ),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise SessionError(
+            f"SLURM's salloc cannot be run ({error.strerror}): is this a host of a cluster?"
+        ) from error
+    job: int | None = None
+    said: list[str] = []
+    with program, _asked_to_end():
+        assert program.stdout is not None
+        try:
+            for line in program.stdout:
+                said.append(line.strip())
+                found = _JOB.search(line)
+                if found and job is None:
+                    job = int(found[1])
+                if "Pending" in line:
+                    say(f"waiting in SLURM's queue, job {job}; Ctrl-C takes the request back")
+        except KeyboardInterrupt:
+            if job is not None:
+                jobs.cancel(job)
+            program.terminate()
+            raise
+    if program.returncode == 0 and job is not None:
+        say(f"SLURM granted the allocation, job {job}")
+        return job
+    errors = [line.partition("error: ")[2] for line in said if "error: " in line] or said
+    why = "; ".join(errors) or "it said nothing"
+    raise UsageError(f"SLURM granted no allocation ({why}): change the options of --allocate.")
+
+
+@contextlib.contextmanager
+def _asked_to_end() -> Iterator[None]:
+    def stop(signum: int, frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = [signal.signal(signum, stop) for signum in _ASKED_TO_END]
+    try:
+        yield
+    finally:
+        for signum, handler in zip(_ASKED_TO_END, before, strict=True):
+            signal.signal(signum, handler)

@@ -1,0 +1,143 @@
+"""A session that cannot start, or whose worker cannot stay: told at once, with the last lines."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.helpers import Sandbox, is_alive, wait_until
+
+# A part of every Python of an environment: one of the session's programs cannot do something.
+_BROKEN = """\
+import sys
+line = " ".join(sys.orig_argv)
+if "distributed.cli.dask_{part}" in line and "guard.py" not in line:
+    {what}
+"""
+_FAULTS = {
+    "leaves": "raise SystemExit('no thank you')",
+    "cannot bind": "import socket; socket.socket.bind = None; sys.modules['_socket'].socket = None",
+    "cannot import": "sys.modules['msgpack'] = None",
+    "is killed": "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+}
+
+
+@pytest.mark.parametrize("part", ["scheduler", "worker"])
+@pytest.mark.parametrize("fault", list(_FAULTS))
+def test_program_that_dies_while_starting(sandbox: Sandbox, part: str, fault: str) -> None:
+    site = sandbox.base / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(_BROKEN.format(part=part, what=_FAULTS[fault]))
+    result = sandbox.python(
+        *("-m", "lightcone", "session", "start"), check=3, env={"PYTHONPATH": str(site)}
+    )
+    assert "ended while it was starting" in result.stderr
+    assert f"\n  {part}: " in result.stderr
+    assert sandbox.processes() == []
+    sandbox.lc("exec", "--", "true")
+
+
+def test_environment_in_which_lc_itself_cannot_run(sandbox: Sandbox) -> None:
+    site = sandbox.base / "site"
+    site.mkdir()
+    (site / "msgpack.py").write_text("raise ImportError('broken here')\n")
+    result = sandbox.lc("exec", "--", "true", check=125, env={"PYTHONPATH": str(site)})
+    assert "cannot be imported by" in result.stderr
+    assert "(broken here): look for PYTHONPATH" in result.stderr
+    assert len(result.stderr.splitlines()) == 2  # the session was being started meanwhile
+
+
+# The caller has started the programs and is about to tell them what they are.
+_HALFWAY = """\
+import sys, time
+class Halfway:
+    def find_spec(self, name, *_):
+        if name == "cryptography":
+            open({place!r}, "w").close()
+            time.sleep(600)
+sys.meta_path.insert(0, Halfway())
+"""
+
+
+def test_caller_killed_before_it_has_told_the_programs_what_they_are(sandbox: Sandbox) -> None:
+    site, place = sandbox.base / "site", sandbox.base / "halfway"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(_HALFWAY.format(place=str(place)))
+    caller = sandbox.popen("session", "start", env={"PYTHONPATH": str(site)})
+    wait_until(lambda: place.exists() and "worker" in sandbox.programs(), "they have been started")
+    caller.kill()
+    wait_until(lambda: not sandbox.processes(), "they have left")
+    assert sandbox.status()["state"] == "dead"
+    sandbox.lc("exec", "--", "true")
+
+
+@pytest.fixture
+def small_disk(sandbox: Sandbox, request: pytest.FixtureRequest) -> Iterator[Sandbox]:
+    """A sandbox whose scratch is a file system of its own with this many kilobytes."""
+    options = ["-t", "tmpfs", "-o", f"size={request.param}k", "tmpfs"]
+    mount = subprocess.run(["mount", *options, str(sandbox.scratch)], check=False)
+    if mount.returncode != 0:
+        pytest.skip("this user cannot mount a file system")
+    yield sandbox
+    subprocess.run(["umount", "-l", str(sandbox.scratch)], check=True)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root mounts")
+@pytest.mark.parametrize("small_disk", [4, 8, 12, 16], indirect=True)
+def test_disk_that_is_full(small_disk: Sandbox) -> None:
+    result = small_disk.lc("session", "start", check=3)
+    assert any(
+        told in result.stderr
+        for told in ("No space left on device", "see whether there is room there")
+    ), result.stderr
+    assert small_disk.processes() == []
+    small_disk.lc("session", "status")
+    small_disk.lc("session", "stop")
+
+
+def test_worker_that_dies_again_and_again_ends_the_session(sandbox: Sandbox) -> None:
+    """It is replaced, more slowly each time; then that is given up, and the next call says so."""
+    sandbox.start()
+    scheduler = sandbox.programs()["scheduler"]
+    for number in range(5):
+        wait_until(lambda: sandbox.status()["workers"] or not is_alive(scheduler), "a worker is up")
+        os.kill(sandbox.programs()["worker"], signal.SIGKILL)
+        wait_until(lambda: not sandbox.status()["workers"], "it is gone")
+        if number == 3:  # 6.4 seconds until the next
+            assert "  no worker at the moment: " in sandbox.lc("session", "status").stdout
+    sandbox.lc("session", "wait", "--for", "end", "--timeout", "60")
+    why = "its worker died five times within a minute, see 'lc session logs worker'"
+    told = sandbox.status()
+    assert (told["state"], told["ended"]["reason"]) == ("dead", why)
+    assert f": {why}\n" in sandbox.lc("session", "status").stdout
+    assert f" ago: {why}\n" in sandbox.lc("exec", "--", "true").stderr
+    assert " ago: " not in sandbox.lc("exec", "--", "true").stderr
+
+
+def test_waiting_is_shown(sandbox: Sandbox) -> None:
+    """By the call that starts a session, and by one that waits for that."""
+    site = sandbox.base / "site"
+    site.mkdir()
+    gate = sandbox.base / "gate"
+    wait = f"import os, time\n    while not os.path.exists({str(gate)!r}): time.sleep(0.1)"
+    (site / "sitecustomize.py").write_text(_BROKEN.format(part="worker", what=wait))
+    env = {"PYTHONPATH": str(site)}
+    callers = [sandbox.popen("exec", "--", "true", env=env) for _ in range(2)]
+    told = []
+    for caller in callers:
+        assert caller.stderr is not None
+        lines = [caller.stderr.readline().decode()]
+        while " (5 s)" not in lines[-1]:
+            assert lines[-1]
+            lines.append(caller.stderr.readline().decode())
+        told.append(lines[-1])
+    gate.touch()
+    assert [caller.wait(timeout=60) for caller in callers] == [0, 0]
+    assert set(told) <= {
+        "lc: waiting for the session's worker (5 s)\n",
+        "lc: waiting for another call that is starting or ending the session (5 s)\n",
+    }

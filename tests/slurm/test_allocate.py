@@ -1,0 +1,77 @@
+"""``lc run --allocate``, and hosts that are there for other things."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from tests.helpers import wait_until
+from tests.slurm.lab import Lab
+from tests.slurm.user import User, recipe, spec
+
+
+def _queue(lab: Lab) -> list[str]:
+    return lab.run("squeue", "-h", "-o", "%A %j %T").stdout.splitlines()
+
+
+def test_allocation_that_a_run_asks_for(netns_lab: Lab) -> None:
+    user = User(netns_lab, "ask", spec(recipe("where", "hostname > {output}; nproc", cpus=4)))
+    other = user.new_project("other")
+    for bad in ("--nodes=many", "--partition=none", '-N1 "'):
+        refused = user.lc("run", "--allocate", bad, check=2)
+        assert refused.stderr.count("\n") == 1, refused.stderr
+        assert bad.split("=")[0] in refused.stderr or "granted no allocation" in refused.stderr
+    assert _queue(netns_lab) == []
+    said = user.lc("run", "--allocate", "-N2 -n8 --mem=1000").stdout
+    (line,) = _queue(netns_lab)
+    number, name, state = line.split()
+    assert state == "RUNNING" and name.startswith("lc-project-")
+    assert f"SLURM granted the allocation, job {number}" in said
+    assert user.made()["where"] in netns_lab.nodes
+    # Every later call of the project finds it, from any host; another project has nothing of it.
+    for node in (None, netns_lab.nodes[1]):
+        assert user.status(node=node)["key"] == f"slurm-{number}"
+    ran = user.lc("exec", "--", "hostname")
+    assert ran.stdout.strip() in netns_lab.nodes
+    again = user.lc("run", "-f", "--allocate", "-N1").stdout
+    assert f"using the allocation that this project has, SLURM job {number}" in again
+    assert user.status(cwd=other)["kind"] == "project"
+    stopped = user.lc("session", "stop").stdout
+    assert f"SLURM job {number}, which 'lc run --allocate' got: ended" in stopped
+    wait_until(lambda: _queue(netns_lab) == [], "the job has ended")
+    assert user.status()["kind"] == "project"
+
+
+def test_request_that_waits_is_taken_back(netns_lab: Lab) -> None:
+    user = User(netns_lab, "wait")
+    job = netns_lab.salloc("-N2", "--exclusive")
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        call = user.start("run", "--allocate", "-N1")
+        call.wait_for("waiting in SLURM's queue, job ")
+        assert len(_queue(netns_lab)) == 2
+        os.kill(call.process.pid, signum)
+        assert "the request was taken back" in call.wait(130)
+        wait_until(lambda: len(_queue(netns_lab)) == 1, "the request is taken back")
+    refused = user.lc("run", "--allocate", "-N1", job=job, check=2)
+    assert f"This shell is in an allocation, SLURM job {job.id}" in refused.stderr
+
+
+def test_login_node(netns_lab: Lab) -> None:
+    heavy = spec(recipe("light", "hostname > {output}"), recipe("heavy", "nproc", cpus=64))
+    user = User(netns_lab, "nersc", heavy)
+    scratch = user.home / "scratch"
+    scratch.mkdir()
+    there = {"NERSC_HOST": "perlmutter", "SCRATCH": str(scratch)}
+    refused = user.lc("run", env=there, check=2)
+    assert "This is a login node of NERSC, and baseline/heavy asks for more" in refused.stderr
+    assert "salloc" in refused.stderr and "--allocate" in refused.stderr
+    user.lc("run", "light", env=there)
+    assert list((scratch / ".lightcone" / "sessions").iterdir())
+    (worker,) = user.status(env=there)["workers"]
+    assert worker["memory"] <= 16 << 30
+    user.lc("session", "stop", env=there)
+    # In an allocation there all of it may be asked for, and scratch is the site's.
+    job = netns_lab.salloc("-N1", "-n4")
+    user.lc("run", "light", "-f", job=job, env=there)
+    assert (scratch / ".lightcone" / "sessions" / f"slurm-{job.id}").is_dir()
+    user.lc("session", "stop", job=job, env=there)

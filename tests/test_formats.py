@@ -1,0 +1,374 @@
+"""What is kept on disk: how each format looks today, and that another version does no harm.
+
+The fixtures in ``fixtures/formats`` are as the code of that version wrote them, and are read by
+today's. A format that changes gets another version and another fixture; this one stays. Those named
+``-future`` are of a version that is still to come.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from lightcone.analysis import failure, hashes, journal, manifest
+from lightcone.analysis.claims import Busy, Claim, holder, is_interrupted, lock_path
+from lightcone.analysis.failure import FAILURE, read_failure, write_failure
+from lightcone.analysis.fingerprint import Stamp
+from lightcone.analysis.hashes import Hashes
+from lightcone.analysis.journal import JOURNAL
+from lightcone.analysis.manifest import MANIFEST, Manifest, Unusable
+from lightcone.analysis.older import find as find_older
+from lightcone.analysis.output import Output
+from lightcone.analysis.partial import hand_back_partial, keep_partial, prepare_partial
+from lightcone.analysis.verification import Trouble, verify
+from lightcone.cluster import control
+from lightcone.context import Context, allocated_job, allocation_file
+from lightcone.errors import SessionError, UsageError
+from lightcone.session import request
+from lightcone.session.liveness import record_end, recorded_end
+from lightcone.settings import Settings
+from tests.analysis.projects import Project
+from tests.helpers import Sandbox
+
+FORMATS = Path(__file__).parent / "fixtures/formats"
+IDENTITY = "0" * 64
+SPEC = """\
+version: "0.0.14"
+name: formats
+inputs: [{id: raw, source: raw.csv}]
+outputs:
+  - {id: x, format: csv, inputs: [raw], recipe: {command: "cp {inputs.raw} {output}"}}
+  - {id: y, format: csv, inputs: [x], recipe: {command: "cat {inputs.x} > {output}"}}
+  - {id: z, format: csv, inputs: [raw], recipe: {command: "cat {inputs.raw} > {output}"}}
+"""
+
+
+def fixture(name: str) -> Any:
+    return json.loads((FORMATS / f"{name}.json").read_bytes())
+
+
+def shape(value: Any, *, free: frozenset[str] = frozenset()) -> Any:
+    """The names in a value and the kinds of what they have; those in ``free`` as they come."""
+    if isinstance(value, Mapping):
+        return {
+            name: "anything" if name in free else shape(inner, free=free)
+            for name, inner in sorted(value.items())
+        }
+    if isinstance(value, list):
+        return [shape(inner, free=free) for inner in value[:1]]
+    return "number" if type(value) in (int, float) else type(value).__name__
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    (tmp_path / "project").mkdir()
+    project = Project(tmp_path / "project")
+    project.spec(SPEC)
+    project.write("raw.csv", "1\n")
+    return project
+
+
+@pytest.fixture
+def output(project: Project) -> Output:
+    found = project.output("x")
+    found.state_dir.mkdir(parents=True)
+    return found
+
+
+@pytest.fixture
+def context(project: Project, tmp_path: Path) -> Context:
+    settings = Settings(scratch=tmp_path / "scratch", runtime_dir=tmp_path / "run")
+    found = Context(
+        "key", "project", project.root, settings, tmp_path / "scratch", tmp_path / "run"
+    )
+    found.state.mkdir(parents=True)
+    return found
+
+
+def test_each_format_has_a_fixture_of_its_version() -> None:
+    versions = {
+        "allocation": request.VERSION,
+        "failure": failure.VERSION,
+        "hash": hashes.VERSION,
+        "journal": journal.VERSION,
+        "manifest": manifest.VERSION,
+    }
+    for name, version in versions.items():
+        assert fixture(f"{name}-v{version}")["version"] == version
+        assert fixture(f"{name}-future")["version"] > version
+    for name in ("session", "spawn"):
+        assert fixture(f"{name}-v{control.PROTOCOL}")["protocol"] == control.PROTOCOL
+    assert fixture("session-future")["protocol"] > control.PROTOCOL
+
+
+# The manifest: written by a run, see also tests/analysis/test_manifest.py.
+
+
+def test_manifest_is_as_it_was(sandbox: Sandbox) -> None:
+    (sandbox.project / "raw.csv").write_text("1\n")
+    (sandbox.project / "astra.yaml").write_text(SPEC)
+    sandbox.lc("run", "x")
+    written = json.loads(
+        (sandbox.project / f"results/baseline/.lightcone/x/{MANIFEST}").read_bytes()
+    )
+    assert shape(written) == shape(fixture("manifest-v1"))
+    # The session's own files, while one is there.
+    for name in ("session", "spawn", "engine"):
+        kept = json.loads((sandbox.state() / f"{name}.json").read_bytes())
+        assert shape(kept, free=frozenset({"runs", "workers"})) == shape(
+            fixture(f"{name}-v1"), free=frozenset({"runs", "workers"})
+        ), name
+    sandbox.lc("session", "stop")
+    ended = json.loads((sandbox.state() / "session.json").read_bytes())["ended"]
+    assert shape(ended) == shape(fixture("session-ended-v1")["ended"])
+
+
+def test_manifest_is_read(output: Output) -> None:
+    (output.state_dir / MANIFEST).write_bytes((FORMATS / "manifest-v1.json").read_bytes())
+    found = manifest.read(output.state_dir)
+    assert isinstance(found, Manifest)
+    assert (found.output, found.universe, found.version) == ("x", "baseline", 1)
+    assert found.parts.identity == found.identity
+    assert found.data.files[""].size == 2
+    manifest.write(output.state_dir, found)
+    assert json.loads((output.state_dir / MANIFEST).read_bytes()) == fixture("manifest-v1")
+
+
+def _of_tomorrow(project: Project) -> dict[Path, bytes]:
+    """A project with good results, of which one has a manifest of a newer version."""
+    project.make()
+    x = project.output("x")
+    record = x.state_dir / MANIFEST
+    table = json.loads(record.read_bytes())
+    record.write_text(json.dumps(table | {"version": 2, "parts": "another form"}))
+    return _content(project)
+
+
+def _content(project: Project) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in project.root.rglob("*") if path.is_file()}
+
+
+_REFUSED = "results/baseline/.lightcone/x/manifest.json was written by a newer lc: upgrade lc"
+
+
+def test_manifest_of_tomorrow_is_told(project: Project) -> None:
+    _of_tomorrow(project)
+    found = manifest.inspect(project.output("x").state_dir)
+    assert found == Unusable("was written by a newer lc", is_newer=True)
+    states = project.states()
+    assert states["baseline/x"] == f"newer ({_REFUSED})"
+    assert states["baseline/z"] == "ok"
+    (finding,) = (each for each in verify(project.outputs())[1] if each.output.id == "x")
+    assert finding.trouble is Trouble.NEWER
+
+
+def test_result_of_tomorrow_is_not_moved(project: Project, context: Context) -> None:
+    before = _of_tomorrow(project)
+    claim = Claim.take(project.output("x"), context.claims)
+    assert isinstance(claim, Claim)
+    with pytest.raises(UsageError, match="newer lc: upgrade lc"):
+        claim.set_aside("lc run, pid 1", 0o022, IDENTITY)
+    claim.release()
+    (project.root / "results/baseline/x.csv").unlink()
+    claim = Claim.take(project.output("x"), context.claims)
+    assert isinstance(claim, Claim)
+    with pytest.raises(UsageError, match="newer lc: upgrade lc"):
+        claim.set_aside("lc run, pid 1", 0o022, IDENTITY)
+    claim.release()
+    gone = project.root / "results/baseline/x.csv"
+    assert _content(project) == {path: data for path, data in before.items() if path != gone}
+
+
+def test_run_leaves_what_is_of_tomorrow(sandbox: Sandbox) -> None:
+    project = Project(sandbox.project)
+    project.spec(SPEC)
+    project.write("raw.csv", "1\n")
+    before = _of_tomorrow(project)
+    refused = f"baseline/x: FAILED, {_REFUSED}"
+    shown = sandbox.lc("status").stdout
+    assert f"newer       baseline/x  {_REFUSED}\n" in shown
+    assert sandbox.lc("status", "--check", check=1).stdout == shown
+    for options in (["-n"], [], ["-f", "x"], ["x"], ["y"], ["-n", "-f"]):
+        told = sandbox.lc("run", *options, check=1).stdout
+        assert refused in told
+        if options not in (["-f", "x"], ["x"]):
+            assert "baseline/y: blocked by baseline/x" in told
+        assert _content(project) == before
+    assert sandbox.status()["state"] == "dead", "none was needed"
+    assert sandbox.lc("run", "z").stdout.startswith("lc: 1 up to date")
+    assert "newer record" in sandbox.lc("verify", check=1).stdout
+    # What does not need it is made.
+    project.write("raw.csv", "2\n")
+    told = sandbox.lc("run", check=1).stdout
+    assert refused in told
+    assert "baseline/z: made" in told
+    assert (sandbox.project / "results/baseline/x.csv").read_text() == "1\n"
+    assert (sandbox.project / "results/baseline/y.csv").read_text() == "1\n"
+
+
+# The older tool's, see tests/analysis/test_older.py for all that it recorded.
+
+
+def test_older_manifest_is_read(project: Project) -> None:
+    project.spec(SPEC.replace("format: csv, ", ""))
+    record = project.write(
+        "results/baseline/x/.lightcone-manifest.json",
+        (FORMATS / "older-0.4.json").read_text(),
+    )
+    output = project.output("x")
+    found = find_older(output)
+    assert not isinstance(found, Unusable) and found is not None
+    assert (found.output, found.universe) == ("x", "baseline")
+    record.write_text(json.dumps(fixture("older-0.4") | {"schema_version": 2}))
+    assert isinstance(find_older(output), Unusable)
+
+
+# The journal of a claim.
+
+
+def test_journal_is_as_it_was(output: Output, context: Context) -> None:
+    claim = Claim.take(output, context.claims)
+    assert isinstance(claim, Claim)
+    claim.set_aside("lc run, pid 1", 0o022, IDENTITY)
+    written = json.loads((output.state_dir / JOURNAL).read_bytes())
+    claim.put_back()
+    claim.release()
+    assert shape(written) == shape(fixture("journal-v1"))
+
+
+@pytest.mark.parametrize("had_output", [True, False])
+def test_journal_is_read(output: Output, context: Context, had_output: bool) -> None:
+    """Of a run of this host, before it was started anew, that had set a result aside."""
+    lock = lock_path(context.claims, output.path)
+    table = fixture("journal-v1") | {"lock": str(lock), "had_output": had_output}
+    (output.state_dir / JOURNAL).write_text(json.dumps(table))
+    if had_output:
+        (output.state_dir / "previous").mkdir()
+        (output.state_dir / "previous/output").write_text("good")
+    output.path.write_text("half")
+    assert is_interrupted(output)
+    claim = Claim.take(output, context.claims)
+    assert isinstance(claim, Claim)
+    claim.release()
+    assert not (output.state_dir / JOURNAL).exists()
+    assert output.path.read_text() == "good" if had_output else not output.path.exists()
+    assert (output.state_dir / "partial/x.csv").read_text() == "half"
+    assert (output.state_dir / "partial/.identity").read_text() == IDENTITY
+
+
+def test_journal_of_tomorrow_is_held(project: Project, context: Context) -> None:
+    output = project.output("x")
+    output.state_dir.mkdir(parents=True)
+    table = fixture("journal-future") | {"lock": str(lock_path(context.claims, output.path))}
+    (output.state_dir / JOURNAL).write_text(json.dumps(table))
+    (output.state_dir / "previous").mkdir()
+    (output.state_dir / "previous/output").write_text("good")
+    before = _content(project)
+    by = holder(output)
+    assert by is not None
+    assert by.by == f"a newer lc, which wrote {output.state_dir / JOURNAL}: upgrade lc"
+    assert Claim.take(output, context.claims) == Busy(by.by, None)
+    assert _content(project) == before
+
+
+# The rest of what is beside the results.
+
+
+def test_failure_is_as_it_was(output: Output) -> None:
+    write_failure(output, IDENTITY, "exit code 3", exit_code=3, interrupted=False, products=["a"])
+    written = json.loads((output.state_dir / FAILURE).read_bytes())
+    assert shape(written) == shape(fixture("failure-v1"))
+    (output.state_dir / FAILURE).write_bytes((FORMATS / "failure-v1.json").read_bytes())
+    assert read_failure(output.state_dir) == fixture("failure-v1")
+
+
+@pytest.mark.parametrize("version", [2, 0, None, "1"])
+def test_failure_of_another_version_says_nothing(output: Output, version: object) -> None:
+    record = fixture("failure-future") | {"version": version}
+    (output.state_dir / FAILURE).write_text(json.dumps(record))
+    assert read_failure(output.state_dir) is None
+
+
+def test_partial_work_is_as_it_was(output: Output) -> None:
+    """Its note is the identity, which no other version makes of the same things if it differs."""
+    prepare_partial(output, IDENTITY)
+    (output.state_dir / "partial.new/x.csv").write_text("half")
+    keep_partial(output)
+    assert (output.state_dir / "partial/.identity").read_text() == IDENTITY
+    assert not hand_back_partial(output, "1" * 64)
+    assert hand_back_partial(output, IDENTITY)
+    assert output.path.read_text() == "half"
+
+
+# What is on scratch.
+
+
+def test_hash_is_as_it_was(tmp_path: Path) -> None:
+    kept = Hashes(tmp_path / "hashes")
+    stamp = Stamp(1 << 30, 1_700_000_000_000_000_000, 7, "ab" * 32)
+    looks: Any = SimpleNamespace(st_size=stamp.size, st_mtime_ns=stamp.mtime_ns, st_ino=stamp.inode)
+    kept.keep("/data/raw.bin", stamp)
+    (entry,) = (tmp_path / "hashes").iterdir()
+    assert json.loads(entry.read_bytes()) == fixture("hash-v1")
+    assert kept.find("/data/raw.bin", looks) == stamp
+    for version in (2, 0, "1", None):
+        entry.write_text(json.dumps(fixture("hash-v1") | {"version": version}))
+        assert kept.find("/data/raw.bin", looks) is None
+    entry.write_bytes((FORMATS / "hash-future.json").read_bytes())
+    assert kept.find("/data/raw.bin", looks) is None
+
+
+def test_allocation_is_as_it_was(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request, "_salloc", lambda options, say: 5)
+    monkeypatch.setattr(request, "of", lambda root: context)
+    request.allocate(context, "-N 1", print)
+    path = allocation_file(context.root, context.settings)
+    assert shape(json.loads(path.read_bytes())) == shape(fixture("allocation-v1"))
+    path.write_bytes((FORMATS / "allocation-v1.json").read_bytes())
+    assert allocated_job(context.root, context.settings) == 5
+
+
+def test_allocation_of_tomorrow_is_refused(context: Context) -> None:
+    """Without this one it would be forgotten, and another asked for."""
+    path = allocation_file(context.root, context.settings)
+    path.parent.mkdir(parents=True)
+    path.write_bytes((FORMATS / "allocation-future.json").read_bytes())
+    with pytest.raises(SessionError, match="was written by a newer lc: upgrade lc, or remove"):
+        allocated_job(context.root, context.settings)
+    assert path.read_bytes() == (FORMATS / "allocation-future.json").read_bytes()
+
+
+# The session's record: of any version, it says at most why the last one ended.
+
+
+@pytest.mark.parametrize("name", ["session-ended-v1", "session-future"])
+def test_record_of_a_session_is_read(context: Context, name: str) -> None:
+    context.record.write_bytes((FORMATS / f"{name}.json").read_bytes())
+    assert recorded_end(context) == fixture(name)["ended"]
+    record_end(context, "another reason")
+    assert json.loads(context.record.read_bytes()) == fixture(name)
+
+
+def test_record_of_a_session_that_was_killed(context: Context) -> None:
+    context.record.write_bytes((FORMATS / "session-v1.json").read_bytes())
+    assert recorded_end(context) is None
+    (context.state / "logs").mkdir()
+    (context.state / "logs/scheduler.log").touch()
+    found = recorded_end(context)
+    assert found is not None and found["reason"] == "its scheduler was killed"
+    record_end(context, "stopped")
+    assert json.loads(context.record.read_bytes())["ended"]["reason"] == "stopped"
+
+
+def test_record_never_says_that_a_session_is_alive(sandbox: Sandbox) -> None:
+    sandbox.lc("session", "start")
+    sandbox.lc("session", "stop")
+    for name in ("session-v1", "session-ended-v1", "session-future"):
+        (sandbox.state() / "session.json").write_bytes((FORMATS / f"{name}.json").read_bytes())
+        assert sandbox.status()["state"] == "dead"
+    assert sandbox.lc("exec", "--", "echo", "hello").stdout == "hello\n"
