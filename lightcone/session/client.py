@@ -58,7 +58,7 @@ def connect(directory: str | os.PathLike[str] | None = None) -> Client:
     if address is not None:
         return _client(address)
     context = here(None if directory is None else Path(directory))
-    return _client_of(context, ensure(context).description)
+    return _client_of(context, ensure(context, meanwhile=_import_engine).description)
 
 
 @contextlib.contextmanager
