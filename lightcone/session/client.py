@@ -151,6 +151,10 @@ def _closing(client: Client) -> Iterator[Client]:
         client.status = "closed"  # or it would try again when it is forgotten
 
 
+def _import_engine() -> None:
+    import lightcone.session.notebook  # noqa: F401 (the engine with it)
+
+
 def _quieten() -> None:
     """Keep the engine from saying what the caller says better, of a lost connection above all."""
     import distributed  # noqa: F401
