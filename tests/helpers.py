@@ -208,6 +208,17 @@ class Sandbox:
                     parts[part] = process.pid
         return parts
 
+    def waiting_for_viewers(self) -> set[int]:
+        """The process ids of what sleeps in a session's first window until somebody attaches."""
+        found = set()
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                line = process.cmdline()
+                # The server was started with all of their arguments.
+                if "new-session" not in line and any("wait-for attached" in word for word in line):
+                    found.add(process.pid)
+        return found
+
     def describe(self) -> list[str]:
         """The living processes, for people."""
         lines = []

@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from lightcone.cli.top import top
 from lightcone.context import (
     ADDRESS_VARIABLE,
     Context,
@@ -51,6 +52,9 @@ _ROLES = ("scheduler", "worker")
 @click.group("session", short_help="The cluster that stays up between runs.")
 def command() -> None:
     """The cluster of this project: one, started on first use, that stays up between runs."""
+
+
+command.add_command(top)
 
 
 def _say(text: str) -> None:

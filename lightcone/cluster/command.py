@@ -20,6 +20,7 @@ __all__ = [
     "engine_settings",
     "node",
     "on_node",
+    "overview",
     "scheduler",
     "steps",
     "worker",
@@ -157,6 +158,11 @@ def node(
     # The engine believes no figure above what the machine shows.
     more += [] if memory is None else [f"--set={MEMORY_VARIABLE}={memory}"]
     return _guarded(inner, state, None, grace, *more)
+
+
+def overview(runtime: Path) -> list[str]:
+    """The command that shows the session with sockets in ``runtime`` while somebody looks."""
+    return [*_PYTHON, "-m", "lightcone.session.overview", str(runtime)]
 
 
 def driver(state: Path, directory: Path, grace: float, program: list[str]) -> list[str]:

@@ -20,6 +20,7 @@ from distributed.utils import sync
 
 from lightcone.cluster.awake import AwakeTimer
 from lightcone.cluster.keeper import Keeper
+from lightcone.cluster.meter import Meter
 from lightcone.cluster.node import gpus
 from lightcone.cluster.processes import CommandGroup, Usage
 
@@ -59,11 +60,17 @@ class Ended:
 
 
 class Task:
-    """A task of ours on this worker: from the moment the engine begins it until it is over."""
+    """A task of ours on this worker: from the moment the engine begins it until it is over.
 
-    def __init__(self, commands: Commands, key: str) -> None:
+    Attributes:
+        key: its name; that of a part is not known to the engine.
+        within: the engine's name of the task that it is, or is a part of.
+    """
+
+    def __init__(self, commands: Commands, key: str, within: str | None = None) -> None:
         self.commands = commands
         self.key = key
+        self.within = within or key
         self.run = ""
         self.group = CommandGroup(f"LIGHTCONE_TASK={key}")
         self.cause = Cause.ITSELF
@@ -75,7 +82,7 @@ class Task:
     @contextlib.contextmanager
     def part(self, key: str) -> Iterator[Task]:
         """One of several commands of this task, with a group of its own; ended with the task."""
-        part = Task(self.commands, key)
+        part = Task(self.commands, key, self.key)
         with self._lock:
             self._parts.append(part)
             unwanted = self.unwanted
@@ -86,6 +93,11 @@ class Task:
         finally:
             with self._lock:
                 self._parts.remove(part)
+
+    def parts(self) -> list[Task]:
+        """The parts of it that run."""
+        with self._lock:
+            return list(self._parts)
 
     def describe_run(self, run: str) -> Mapping[str, Any]:
         """What the run that wants this task has said of itself; asked of the scheduler once."""
@@ -147,8 +159,7 @@ class Task:
         with self._lock:
             if self.cause is Cause.ITSELF:
                 self.cause = cause
-            parts = list(self._parts)
-        for part in parts:
+        for part in self.parts():
             part.end(cause, grace)
         if grace <= 0:
             self.group.end(signal.SIGKILL)
@@ -193,11 +204,13 @@ class Commands(WorkerPlugin):
         self._runs: dict[str, Mapping[str, Any]] = {}
         self._interrupted: set[str] = set()
         self._free_gpus = gpus()
+        self._meter = Meter()
         self._outbox: list[tuple[str, dict[str, Any]]] = []
         self._outbox_lock = threading.Lock()
         self._next_sending = 0.0
         worker.handlers["lightcone_interrupt"] = self.interrupt
         worker.handlers["lightcone_forget"] = self.forget
+        worker.handlers["lightcone_usage"] = self.usage
 
     def transition(self, key: Any, start: str, finish: str, **kwargs: Any) -> None:
         """Called by the engine, in its event loop, for every change of a task's state."""
@@ -230,6 +243,13 @@ class Commands(WorkerPlugin):
         """The run is gone: its environment is kept no longer than it is of use."""
         self._runs.pop(run, None)
         self._interrupted.discard(run)
+
+    async def usage(self) -> dict[str, Any]:
+        """Somebody looks: what the commands use; see :class:`Meter`."""
+        # What a container uses is not seen here, as it is no descendant of its command.
+        tasks = [each for task in list(self.tasks.values()) for each in (task, *task.parts())]
+        shown = {each.key: each.group.pid for each in tasks if each.group.pid and not each.keeper}
+        return await asyncio.to_thread(self._meter.read, shown)
 
     async def teardown(self, worker: Worker) -> None:
         """Called by the engine when the worker closes: end every command, TERM before KILL."""

@@ -14,8 +14,10 @@ In every version of the protocol ``describe`` is answered, with ``key``, ``proto
   ``"lease": name`` it is a use under that lease.
 - ``{"op": "lease", "lease": name}``, ``{"op": "release", "lease": name}``: the lease is taken, or
   given up; the description.
-- ``{"op": "cancel", "run": name}``: the run of that name is asked to end; ``cancelled`` tells
-  whether there is one.
+- ``{"op": "cancel", "run": name}``: the run of that name, or of the id that ``watch`` shows, is
+  asked to end; ``cancelled`` tells whether there is one.
+- ``{"op": "watch", "every_s": seconds}``: the description; then, at such intervals and until the
+  session ends or the caller leaves, what there is to see (``lightcone.cluster.watch``). No use.
 - ``{"op": "reason", "reason": text}``: why the session is about to be ended; the description.
 - ``{"op": "end", "reason": text}``: the same, and the session ends itself.
 """
@@ -28,7 +30,7 @@ import json
 import os
 import ssl
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,7 @@ PROTOCOL = 1
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 _LINE_LIMIT = 65536
 _LEASE_LIMIT = 200
+_INTERVALS = (0.1, 60.0)
 
 
 class ControlServer:
@@ -52,6 +55,7 @@ class ControlServer:
         end: Callable[[], None],
         cancel: Callable[[str], bool],
         leases: Leases,
+        look: Callable[[], Awaitable[dict[str, Any]]],
     ) -> None:
         self.path = path
         self.reason = ""
@@ -60,6 +64,7 @@ class ControlServer:
         self._end = end
         self._cancel = cancel
         self._leases = leases
+        self._look = look
         self._change = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._remote: asyncio.Server | None = None
@@ -146,6 +151,8 @@ class ControlServer:
         await writer.drain()
         if operation == "end":
             self._end()
+        if operation == "watch":
+            await self._show(reader, writer, request.get("every_s"))
         if operation == "hold":
             use = bool(request.get("use"))
             self.users += use
@@ -160,6 +167,23 @@ class ControlServer:
                 if lease:
                     self._leases.end_use(lease)
                 self.changed()
+
+    async def _show(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, every: object
+    ) -> None:
+        """Send what there is to see until the one who looks has left."""
+        least, most = _INTERVALS
+        seconds = min(max(every, least), most) if isinstance(every, int | float) else 1.0
+        gone = asyncio.ensure_future(reader.read(1))
+        self._holders.add(writer)
+        try:
+            while not gone.done():
+                writer.write(_line(await self._look()))
+                await writer.drain()  # one who looks away for a while is sent nothing meanwhile
+                await asyncio.wait({gone}, timeout=seconds)
+        finally:
+            self._holders.discard(writer)
+            gone.cancel()
 
     async def _wait_until(self, state: str, reader: asyncio.StreamReader) -> None:
         """Wait until the description says ``state``, or the one who asked has left."""

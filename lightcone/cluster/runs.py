@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 from distributed import Scheduler, SchedulerPlugin
@@ -41,18 +42,24 @@ class Runs(SchedulerPlugin):
 
     async def begin(self, run: str, client: str, description: dict[str, Any]) -> None:
         """A client begins a run; ``description`` is what its commands need to know."""
-        self.runs[run] = {**description, "client": client}
+        self.runs[run] = {**description, "client": client, "begun": time.monotonic()}
 
     async def describe(self, run: str) -> dict[str, Any] | None:
         """What the run has said of itself, or None when it is gone."""
         return self.runs.get(run)
 
-    def cancel(self, name: str) -> bool:
-        """Have the driver of the run of that name do what Ctrl-C does; False where there is none.
+    def caller(self, run: str) -> str:
+        """The name of who began the run; "" where it is gone."""
+        return str(self.runs.get(run, {}).get("name", ""))
 
-        Only a run that was given a name has one.
+    def cancel(self, name: str) -> bool:
+        """Have the caller of that run do what Ctrl-C does; False where there is none.
+
+        ``name`` is that of a run that was given one, or the id that a look at the session shows.
         """
-        found = [run for run, told in self.runs.items() if name and told.get("label") == name]
+        found = [
+            run for run, told in self.runs.items() if name and name in (run, told.get("label"))
+        ]
         for run in found:
             self.scheduler.log_event(f"lightcone-{run}", [{"event": "cancel"}])
         return bool(found)

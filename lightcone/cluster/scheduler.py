@@ -29,6 +29,7 @@ from lightcone.cluster.leases import Leases
 from lightcone.cluster.placement import place_by_resources, spread
 from lightcone.cluster.runs import Runs
 from lightcone.cluster.upkeep import Upkeep
+from lightcone.cluster.watch import Watch
 from lightcone.context import boot_id
 from lightcone.files import Lock, write_atomically
 from lightcone.slurm import jobs
@@ -62,6 +63,7 @@ class _Keeper(SchedulerPlugin):
         self.scheduler = scheduler
         self.told = told
         self.runs = Runs()
+        self.watch = Watch(scheduler, self.runs, self.describe)
         self.record = _state / "session.json"
         self.leases = Leases(told["idle_timeout_s"])
         self.control = ControlServer(
@@ -70,6 +72,7 @@ class _Keeper(SchedulerPlugin):
             self.end,
             self.runs.cancel,
             self.leases,
+            self.watch.look,
         )
         self.idleness = Idleness(
             scheduler,
@@ -88,6 +91,7 @@ class _Keeper(SchedulerPlugin):
         self.scheduler.add_plugin(self.runs)
         await self.runs.start(self.scheduler)
         self.scheduler.add_plugin(self)
+        self.scheduler.add_plugin(self.watch.activity)
         await self.control.start()
         if "listen" in self.told:
             place_by_resources(self.scheduler)

@@ -64,9 +64,15 @@ class Dispatch:
         return any(task.begun for task in self._tasks.values())
 
     @property
-    def waiting(self) -> list[Future[None]]:
-        """The tasks of which none has begun."""
+    def unbegun(self) -> list[Future[None]]:
+        """The tasks of which nothing has begun."""
         return [task.future for task in self._tasks.values() if not task.begun]
+
+    @property
+    def named(self) -> set[Key]:
+        """The outputs that the cluster itself knows by name: what runs, and the first of a task."""
+        names = self.running | {name for name, task in self._tasks.items() if not task.begun}
+        return {self._orders[name][0] for name in names if name in self._orders}
 
     @staticmethod
     def batch_size(ready: int, workers: Sequence[dict[str, float]]) -> int:

@@ -27,6 +27,7 @@ from lightcone.run.dispatch import Dispatch, Lost
 from lightcone.run.graph import Graph
 from lightcone.run.link import LOST, Link
 from lightcone.run.order import Order, Outcome, Result, Wishes
+from lightcone.run.progress import waiting
 from lightcone.run.report import Reporter
 from lightcone.run.share import Refused, share
 from lightcone.run.walltime import Walltime
@@ -70,7 +71,7 @@ class Driver:
         self.connection = connection
         self.reporter = reporter
         self.wishes = wishes
-        self.link = Link(connection, "lc run")
+        self.link = Link(connection, "lc run", tells=True)
         self.events = self.link.events
         self.dispatch = Dispatch(self.link)
         self.alone: set[Key] = set()
@@ -231,8 +232,10 @@ class Driver:
         for message in messages:
             getattr(self, f"_on_{message['event']}")(message)
 
-    def _on_cancel(self, message: dict[str, Any]) -> None:
-        self.events.put(("interrupt", None))
+    def _on_asked(self, message: dict[str, Any]) -> None:
+        told = waiting(self.graph, self.dispatch.named, self.waiting_for, self.wishes.jobs)
+        counts = {name: count for name, count in self.reporter.counts.items() if count}
+        self.link.tell({"total": len(self.graph.outputs), "counts": counts, **told})
 
     def _on_start(self, message: dict[str, Any]) -> None:
         key = self.dispatch.begin(message["key"])
@@ -331,10 +334,10 @@ class Driver:
         self.interrupts += 1
         self.reporter.interrupting(len(self.dispatch.running), again=self.interrupts > 1)
         self.dispatch.have_begun(self.link.interrupt(kill=self.interrupts > 1))
-        waiting = self.dispatch.waiting
-        if waiting and self.interrupts == 1:
+        unbegun = self.dispatch.unbegun
+        if unbegun and self.interrupts == 1:
             with contextlib.suppress(OSError, TimeoutError):
-                self.connection.client.cancel(waiting)
+                self.connection.client.cancel(unbegun)
 
 
 def _timeout(seconds: float) -> float | None:

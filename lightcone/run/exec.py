@@ -28,6 +28,7 @@ _NOT_FOUND = 127
 _NOT_EXECUTABLE = 126
 _MARGIN = 10.0
 _WINDOW = 4 << 20
+_NAME_LIMIT = 200
 _logger = logging.getLogger("lightcone")
 
 
@@ -38,7 +39,9 @@ def execute(order: ExecOrder) -> None:
         try:
             run = task.describe_run(order.run)
             _logger.info("%s: started %s", order.caller, shlex.join(order.argv))
-            task.emit(order.topic, {"event": "start", "key": task.key})
+            name = shlex.join(order.argv)[:_NAME_LIMIT]
+            begun = {"event": "start", "key": task.key, "task": task.within, "name": name}
+            task.emit(order.topic, begun)
             with task.commands.devices(order.gpus) as gpus:
                 ended = task.execute(
                     order.argv,

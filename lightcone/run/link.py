@@ -35,10 +35,12 @@ class Link:
     - ``("messages", mappings)``: from tasks, in the order sent.
     - ``("lost", (key, reason))``: a task ended without having said so.
     - ``("end", reason)``: the session ended.
-    - ``("interrupt", None)``: this process was asked to end, by SIGINT, SIGTERM or SIGHUP.
+    - ``("interrupt", None)``: this process was asked to end, by SIGINT, SIGTERM, SIGHUP or
+      somebody who cancelled it.
     """
 
-    def __init__(self, connection: Connection, name: str) -> None:
+    def __init__(self, connection: Connection, name: str, *, tells: bool = False) -> None:
+        """The line of a caller called ``name``; one that ``tells`` is asked how far it is."""
         self.client = connection.client
         self.events: SimpleQueue[tuple[str, Any]] = SimpleQueue()
         self.run = secrets.token_hex(6)
@@ -46,6 +48,7 @@ class Link:
         self.label = os.environ.pop(NAME_VARIABLE, None)  # not for recipes to see
         self.name = f"{f'{name} ({self.label})' if self.label else name}, pid {os.getpid()}"
         self._hold = connection.hold
+        self._tells = tells
 
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
@@ -58,6 +61,7 @@ class Link:
             "name": self.name,
             "label": self.label,
             "pid": os.getpid(),
+            "tells": self._tells,
         }
         try:
             self._call("lightcone_begin", run=self.run, client=self.client.id, description=told)
@@ -109,6 +113,11 @@ class Link:
         with contextlib.suppress(OSError, TimeoutError):
             self._call("lightcone_received", run=self.run, total=total)
 
+    def tell(self, progress: dict[str, Any]) -> None:
+        """Say how far this caller is, to somebody who looks."""
+        with contextlib.suppress(OSError, TimeoutError):
+            self._call("lightcone_told", run=self.run, progress=progress)
+
     def interrupt(self, *, kill: bool) -> list[str]:
         """End this caller's commands on every worker, politely or at once.
 
@@ -124,6 +133,10 @@ class Link:
         return self.client.sync(call, callback_timeout=_CALL_TIMEOUT, **arguments)
 
     def _on_event(self, event: tuple[float, Any]) -> None:
+        for message in event[1]:
+            if message["event"] == "cancel":
+                self.events.put(("interrupt", None))
+                return
         self.events.put(("messages", event[1]))
 
     def _on_future(self, key: str, future: Future[None]) -> None:

@@ -122,7 +122,8 @@ class Making:
             return _busy(busy)
         try:
             _logger.info("%s: started for %s", self.output.name, run["name"])
-            self.task.emit(self.order.topic, {"event": "start", "key": self.order.key})
+            begun = {"event": "start", "key": self.order.key, "task": self.task.within}
+            self.task.emit(self.order.topic, {**begun, "log": str(self.output.log)})
             with self.task.commands.devices(self.output.resources.gpus) as gpus:
                 variables = self._environment(run, gpus)
                 self.log = Log(self.output.log, umask, self._heading(run, variables))

@@ -17,7 +17,7 @@ from lightcone.context import Context
 from lightcone.files import read_object
 from lightcone.session.credentials import key_file
 
-__all__ = ["Hold", "ask", "hold"]
+__all__ = ["Hold", "ask", "hold", "watch"]
 
 
 def ask(
@@ -64,6 +64,21 @@ def hold(where: Context | Path, *, use: bool, lease: str | None = None) -> Itera
     """
     with _connect(where, 5.0) as line:
         yield Hold(line, line.exchange({"op": "hold", "use": use, "lease": lease}))
+
+
+@contextlib.contextmanager
+def watch(where: Context | Path, every: float = 1.0) -> Iterator[Iterator[dict[str, Any]]]:
+    """What there is to see in a session, every so many seconds; at its end ``{"ended": reason}``.
+
+    Looking is no use of the session. One that has been suspended shows nothing until it goes on.
+
+    Raises:
+        OSError: where nobody answers; of the iterator, where the session ends without a word.
+    """
+    with _connect(where, 5.0) as line:
+        line.exchange({"op": "watch", "every_s": every})
+        line.connection.settimeout(None)
+        yield iter(line.read, None)
 
 
 class _Line:

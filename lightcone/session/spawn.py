@@ -17,7 +17,7 @@ from lightcone.cluster import command
 from lightcone.cluster.control import PROTOCOL, PYTHON
 from lightcone.context import Context
 from lightcone.errors import SessionError
-from lightcone.files import Lock, is_full, remove, write_atomically
+from lightcone.files import FULL_DISK, Lock, is_full, remove, write_atomically
 from lightcone.session import allocated, credentials, tmux
 from lightcone.slurm.jobs import Job
 
@@ -36,16 +36,20 @@ def start(context: Context, job: Job | None) -> None:
 
     Raises:
         SessionError: where they cannot be started; some may have been.
+        OSError: where that is for want of room on the disk.
     """
     environment = os.environ if job is None else allocated.environment()
     try:
         windows, instructions = _prepare(context, job)
-        tmux.start(context.tmux_socket, context.name, windows, context.state, environment)
+        overview = command.overview(context.runtime)
+        tmux.start(context.tmux_socket, context.name, windows, overview, context.state, environment)
         # Both while the programs, which wait for the instructions, import the engine. They give up
         # when the spawn lock, which the caller holds, is free and there are none.
         credentials.create(credentials.key_file(context.state))
         _write(context.state / "spawn.json", instructions)
     except OSError as error:
+        if error.errno in FULL_DISK:
+            raise  # the caller says so
         raise SessionError(
             f"The session {context.name} cannot be started, as {context.state} cannot be written "
             f"to ({error.strerror}): make room there, or set LIGHTCONE_SCRATCH to a directory "

@@ -28,6 +28,7 @@ __all__ = [
     "check",
     "end",
     "is_up",
+    "is_watched",
     "kill",
     "resume",
     "start",
@@ -40,6 +41,15 @@ _PATIENCE = 3.0
 _START_PATIENCE = 20.0
 _LEAVING = 2.0
 _TICK = 0.02
+_ATTACHED = "#{session_attached}"
+# A shell that sleeps until somebody attaches, of which the configuration tells it. It never leaves:
+# its end would be the session's.
+_WHILE_WATCHED = f"""\
+socket=$2; shift 2
+while :; do
+    tmux -S "$socket" if-shell -F '{_ATTACHED}' '' 'set-option -g @asleep 1 ; wait-for attached' &&
+        "$@" || sleep 2
+done"""
 
 
 def check() -> str:
@@ -69,6 +79,7 @@ def start(
     socket: Path,
     name: str,
     windows: Mapping[str, Sequence[str]],
+    overview: Sequence[str],
     directory: Path,
     environment: Mapping[str, str],
 ) -> bool:
@@ -77,7 +88,8 @@ def start(
     Args:
         socket: the server's socket; a server is started there.
         name: the session's name.
-        windows: each window's name and the argument list of its program.
+        windows: each window's name and the argument list of its program, which ends them all.
+        overview: the program of one window more, which runs while somebody is attached.
         directory: the programs' working directory.
         environment: their environment.
 
@@ -92,6 +104,8 @@ def start(
         first = not command
         command += ["new-session", "-d", "-s", name] if first else [";", "new-window", "-d"]
         command += ["-n", window, "-c", str(directory), *program]
+    command += [";", "new-window", "-d", "-t", f"{name}:0", "-n", "top", "-c", str(directory)]
+    command += ["/bin/sh", "-c", _WHILE_WATCHED, "sh", "-S", str(socket), *overview]
     result = _call(socket, *command, patience=_START_PATIENCE, environment=environment)
     if result is None:
         raise SessionError(
@@ -136,6 +150,12 @@ def end(socket: Path) -> bool:
     return None not in ended
 
 
+def is_watched(socket: Path) -> bool:
+    """Whether somebody is attached to the session on ``socket``."""
+    result = _call(socket, "display-message", "-p", _ATTACHED)
+    return result is not None and result.stdout.strip() not in ("", "0")
+
+
 def resume(socket: Path) -> None:
     """Let the server go on, where it has been stopped (Linux)."""
     for pid in _processes(socket):
@@ -169,13 +189,16 @@ def attach(socket: Path, name: str) -> NoReturn:
 
 
 def _processes(socket: Path) -> list[int]:
-    """The server that was started on ``socket``, and its clients: no other has this argument."""
+    """The server that was started on ``socket``, its clients, and the shell of its first window.
+
+    No other process has this argument.
+    """
     found, path = [], os.fsencode(socket)
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             words = (entry / "cmdline").read_bytes().split(b"\0")
             name = (entry / "comm").read_text(errors="replace")
-            ours = entry.stat().st_uid == os.getuid() and name.startswith("tmux")
+            ours = entry.stat().st_uid == os.getuid() and name.startswith(("tmux", "sh"))
             # A session of an earlier lc has the two in one word.
             if ours and ((b"-S", path) in itertools.pairwise(words) or b"-S" + path in words):
                 found.append(int(entry.name))

@@ -29,7 +29,13 @@ def path() -> Iterator[Path]:
 def _serve(path: Path, test: _Test) -> None:
     async def run() -> None:
         told: dict[str, Any] = {"key": "k", "ready": False, "idle": False}
-        server = ControlServer(path, lambda: told, lambda: None, lambda name: False, Leases(60.0))
+
+        async def look() -> dict[str, Any]:
+            told["looks"] = told.get("looks", 0) + 1
+            return {"look": told["looks"]}
+
+        cancel = {"night"}.__contains__
+        server = ControlServer(path, lambda: told, lambda: None, cancel, Leases(60.0), look)
         await server.start()
         try:
             await asyncio.wait_for(test(server, told), 30)
@@ -154,5 +160,43 @@ def test_reason_is_kept(path: Path) -> None:
     async def test(server: ControlServer, told: dict[str, Any]) -> None:
         await _answer(await _ask(path, op="reason", reason="stopped by hand"))
         assert server.reason == "stopped by hand"
+
+    _serve(path, test)
+
+
+def test_who_watches_is_shown_and_nobody_else_costs_anything(path: Path) -> None:
+    async def test(server: ControlServer, told: dict[str, Any]) -> None:
+        reader, writer = await _ask(path, op="watch", every_s=0.0)
+        assert (await _answer((reader, writer)))["key"] == "k"
+        assert [await _answer((reader, writer)) for _ in range(3)] == [
+            {"look": number} for number in (1, 2, 3)
+        ]
+        assert server.users == 0
+        writer.close()
+        while server._holders:
+            await asyncio.sleep(0.01)
+        looks = told["looks"]
+        for _ in range(3):
+            assert (await _answer(await _ask(path, op="describe")))["looks"] == looks
+
+    _serve(path, test)
+
+
+def test_who_watches_is_told_of_the_end(path: Path) -> None:
+    async def test(server: ControlServer, told: dict[str, Any]) -> None:
+        ends = await _ask(path, op="watch", every_s="often")
+        await _answer(ends)
+        await _answer(ends)
+        server.reason = "for a reason"
+        await server.close()
+        assert await _answer(ends) == {"ended": "for a reason"}
+
+    _serve(path, test)
+
+
+def test_a_run_is_cancelled_by_its_name(path: Path) -> None:
+    async def test(server: ControlServer, told: dict[str, Any]) -> None:
+        for name, known in (("night", True), ("day", False)):
+            assert (await _answer(await _ask(path, op="cancel", run=name)))["cancelled"] is known
 
     _serve(path, test)

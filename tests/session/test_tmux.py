@@ -70,11 +70,11 @@ def test_start_look_and_end(sandbox: Sandbox) -> None:
     assert not tmux.is_up(socket)
     tmux.end(socket)
     windows = {"one": ["cat"], "two": ["cat"]}
-    assert tmux.start(socket, "lc-foo", windows, sandbox.base, sandbox.env)
+    assert tmux.start(socket, "lc-foo", windows, ["cat"], sandbox.base, sandbox.env)
     try:
         assert tmux.is_up(socket)
-        assert not tmux.start(socket, "lc-foo", windows, sandbox.base, sandbox.env)
-        assert tmux.start(socket, "lc-foobar", windows, sandbox.base, sandbox.env)
+        assert not tmux.start(socket, "lc-foo", windows, ["cat"], sandbox.base, sandbox.env)
+        assert tmux.start(socket, "lc-foobar", windows, ["cat"], sandbox.base, sandbox.env)
     finally:
         tmux.end(socket)
     wait_until(lambda: not tmux.is_up(socket), "the server has left")
@@ -84,7 +84,7 @@ def test_start_look_and_end(sandbox: Sandbox) -> None:
 def test_start_where_it_cannot(sandbox: Sandbox) -> None:
     with pytest.raises(SessionError, match="tmux could not start the session: "):
         socket = sandbox.base / "missing" / "tmux"
-        tmux.start(socket, "lc-foo", {"one": ["cat"]}, sandbox.base, sandbox.env)
+        tmux.start(socket, "lc-foo", {"one": ["cat"]}, ["cat"], sandbox.base, sandbox.env)
 
 
 def test_attach_command_only_reads_and_works_within_another_terminal_server() -> None:

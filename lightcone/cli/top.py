@@ -1,0 +1,53 @@
+"""``lc session top``."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import click
+
+from lightcone.context import here
+from lightcone.errors import SessionError, UsageError
+from lightcone.session.liveness import Life, probe
+
+__all__ = ["top"]
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Print how it is now, and leave.")
+@click.option("--json", "as_json", is_flag=True, help="The same as one JSON object.")
+def top(once: bool, as_json: bool) -> None:
+    """Look at the session: workers, what runs, what waits and why, what failed.
+
+    Looking does not keep a session from ending as idle. On the screen, the arrow keys or j and k
+    choose an output, Enter shows its log, / filters by name, s sorts, c cancels the run it belongs
+    to (after a question), and q or Ctrl-C leaves.
+    """
+    context = here()
+    found = probe(context)
+    if found.life is Life.DEAD:
+        raise SessionError(f"There is nothing to look at, {found.why}: start it with 'lc run'.")
+    if found.life is Life.UNKNOWN:
+        raise SessionError(
+            f"There is nothing to look at, because {found.why}: look at 'lc session logs'."
+        )
+    from lightcone.session.view import show, snapshot
+
+    if as_json:
+        click.echo(json.dumps(snapshot(context)))
+    elif once:
+        from lightcone.session.picture import plain
+
+        click.echo(plain(snapshot(context)))
+    elif not (os.isatty(0) and os.isatty(1)):
+        raise UsageError("The screen needs a terminal: use '--once' or '--json' instead.")
+    else:
+        try:
+            ended = show(context, choosing=True)
+        except OSError as error:
+            raise SessionError(
+                "The session ended as it was about to be looked at: see 'lc session status'."
+            ) from error
+        if ended is not None:
+            click.echo(f"{context.name}: ended{f', {ended}' if ended else ''}")
