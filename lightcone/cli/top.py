@@ -32,12 +32,12 @@ def top(once: bool, as_json: bool) -> None:
         raise SessionError(
             f"There is nothing to look at, because {found.why}: look at 'lc session logs'."
         )
-    from lightcone.session.view import show, snapshot
+    from lightcone.view.screen import show, snapshot
 
     if as_json:
         click.echo(json.dumps(snapshot(context)))
     elif once:
-        from lightcone.session.picture import plain
+        from lightcone.view.picture import plain
 
         click.echo(plain(snapshot(context)))
     elif not (os.isatty(0) and os.isatty(1)):

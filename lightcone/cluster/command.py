@@ -162,7 +162,7 @@ def node(
 
 def overview(runtime: Path) -> list[str]:
     """The command that shows the session with sockets in ``runtime`` while somebody looks."""
-    return [*_PYTHON, "-m", "lightcone.session.overview", str(runtime)]
+    return [*_PYTHON, "-m", "lightcone.view.overview", str(runtime)]
 
 
 def driver(state: Path, directory: Path, grace: float, program: list[str]) -> list[str]:

@@ -1,6 +1,6 @@
 """The program of a session's first window: the screen, for as long as somebody is attached.
 
-Run by the session's terminal server, ``python -P -m lightcone.session.overview SOCKET``.
+Run by the session's terminal server, ``python -P -m lightcone.view.overview SOCKET``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from lightcone.session import tmux
-from lightcone.session.view import show
+from lightcone.view.screen import show
 
 __all__ = ["main"]
 

@@ -21,9 +21,9 @@ from rich.text import Text
 from lightcone.context import Context
 from lightcone.errors import SessionError
 from lightcone.session import control
-from lightcone.session.choice import Action, Choice, Mode, press, rows
-from lightcone.session.keys import Keyboard
-from lightcone.session.picture import draw, draw_log
+from lightcone.view.choice import Action, Choice, Mode, press, rows
+from lightcone.view.keys import Keyboard
+from lightcone.view.picture import draw, draw_log
 
 __all__ = ["show", "snapshot"]
 

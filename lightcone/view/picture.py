@@ -10,9 +10,9 @@ from typing import Any
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from lightcone.session.choice import Choice, Mode, Rows, Sort, rows
-from lightcone.session.columns import DETAIL, Cell, Section, draw_bar, in_line, stack
 from lightcone.units import format_bytes, format_moment, format_seconds
+from lightcone.view.choice import Choice, Mode, Rows, Sort, rows
+from lightcone.view.columns import DETAIL, Cell, Section, draw_bar, in_line, stack
 
 __all__ = ["clean", "draw", "draw_log", "plain"]
 

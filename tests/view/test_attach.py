@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from tests.helpers import Sandbox, end, wait_until
-from tests.session.terminal import Terminal
+from tests.view.terminal import Terminal
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def _viewers(sandbox: Sandbox) -> list[int]:
     found = []
     for process in sandbox.processes():
         with contextlib.suppress(psutil.Error):
-            if "lightcone.session.overview" in process.cmdline()[:5]:
+            if "lightcone.view.overview" in process.cmdline()[:5]:
                 found.append(process.pid)
     return found
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from lightcone.session.choice import Action, Choice, Mode, press, rows
-from lightcone.session.keys import decode
-from lightcone.session.picture import clean, draw, draw_log, plain
+from lightcone.view.choice import Action, Choice, Mode, press, rows
+from lightcone.view.keys import decode
+from lightcone.view.picture import clean, draw, draw_log, plain
 
 _GIB = 1 << 30
 
