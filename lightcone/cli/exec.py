@@ -6,6 +6,7 @@ import click
 
 from lightcone.analysis.output import Resources
 from lightcone.cli.completion import complete_files
+from lightcone.cli.say import say
 from lightcone.context import here
 from lightcone.units import parse_bytes
 
@@ -45,7 +46,7 @@ def command(cpus: float, memory: int, gpus: int, argv: tuple[str, ...]) -> int:
     from lightcone.session.client import join
 
     context = here()
-    with join(context, lambda text: click.echo(f"lc: {text}", err=True)) as connection:
+    with join(context, say) as connection:
         from lightcone.run.exec import run_command
 
         return run_command(context, connection, argv, Resources(cpus, memory, gpus))

@@ -1,17 +1,14 @@
-"""The command line ``lc``: which verbs there are, and how errors leave it.
-
-A verb's module is imported when it is called: the everyday calls come from agents, many a minute.
-"""
+"""The command line ``lc``: which verbs there are, and how errors leave it."""
 
 from __future__ import annotations
 
-import importlib
 import io
 import sys
 
 import click
 from click.shell_completion import CompletionItem
 
+from lightcone.cli.verbs import Verbs
 from lightcone.errors import INTERRUPTED, LightconeError, SessionError
 
 __all__ = ["cli", "main"]
@@ -43,17 +40,7 @@ _GROUPS = {
 _VERBS = {name: text for verbs in _GROUPS.values() for name, text in verbs.items()}
 
 
-class _Verbs(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_VERBS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _VERBS:
-            return None
-        module = importlib.import_module(f"lightcone.cli.{cmd_name}")
-        command: click.Command = module.command
-        return command
-
+class _Verbs(Verbs):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         width = max(map(len, _VERBS))
         for title, verbs in _GROUPS.items():
@@ -72,6 +59,8 @@ class _Verbs(click.Group):
 
 @click.command(
     cls=_Verbs,
+    package=__package__,
+    verbs=_VERBS,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 all good; 1 a recipe failed or a check did not hold; 2 a mistake in the "
     "call, the spec or the settings; 3 the session could not be started or reached; 4 stopped "

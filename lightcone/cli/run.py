@@ -17,6 +17,7 @@ from lightcone.analysis.plan import State, lacking, plan
 from lightcone.analysis.selection import named, select
 from lightcone.analysis.spec import load_outputs
 from lightcone.cli.completion import complete_outputs, complete_universes
+from lightcone.cli.say import say
 from lightcone.context import ADDRESS_VARIABLE, Context, external_address, here
 from lightcone.errors import INTERRUPTED, OUT_OF_TIME, UsageError
 from lightcone.run.environment import RECIPE_VARIABLE
@@ -188,7 +189,7 @@ def _attach(context: Context, name: str | None) -> int:
     try:
         run.follow(sys.stdout.buffer)
     except KeyboardInterrupt:
-        click.echo(f"lc: {run.name} runs on; 'lc cancel {run.name}' ends it", err=True)
+        say(f"{run.name} runs on; 'lc cancel {run.name}' ends it")
         return INTERRUPTED
     return ended(run)
 

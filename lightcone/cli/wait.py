@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from lightcone.cli.say import say
 from lightcone.context import here
 from lightcone.errors import SessionError, UsageError
 from lightcone.run.detached import DetachedRun, find
@@ -26,7 +27,7 @@ def command(name: str | None, timeout: str | None) -> int:
         raise UsageError(f"--timeout: {error}.") from error
     run = find(here(), name)
     if not run.wait(seconds):
-        click.echo(f"lc: {run.name} goes on after {timeout}", err=True)
+        say(f"{run.name} goes on after {timeout}")
         return 1
     return ended(run)
 

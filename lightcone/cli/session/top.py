@@ -7,17 +7,17 @@ import os
 
 import click
 
+from lightcone.cli.session.living import living
 from lightcone.context import here
 from lightcone.errors import SessionError, UsageError
-from lightcone.session.liveness import Life, probe
 
-__all__ = ["top"]
+__all__ = ["command"]
 
 
-@click.command()
+@click.command("top")
 @click.option("--once", is_flag=True, help="Print how it is now, and leave.")
 @click.option("--json", "as_json", is_flag=True, help="The same as one JSON object.")
-def top(once: bool, as_json: bool) -> None:
+def command(once: bool, as_json: bool) -> None:
     """Look at the session: workers, what runs, what waits and why, what failed.
 
     Looking does not keep a session from ending as idle. On the screen, the arrow keys or j and k
@@ -25,13 +25,7 @@ def top(once: bool, as_json: bool) -> None:
     to (after a question), and q or Ctrl-C leaves.
     """
     context = here()
-    found = probe(context)
-    if found.life is Life.DEAD:
-        raise SessionError(f"There is nothing to look at, {found.why}: start it with 'lc run'.")
-    if found.life is Life.UNKNOWN:
-        raise SessionError(
-            f"There is nothing to look at, because {found.why}: look at 'lc session logs'."
-        )
+    living(context, "look at")
     from lightcone.view.screen import show, snapshot
 
     if as_json:
