@@ -166,7 +166,7 @@ def command(
 
 def _detach(context: Context, name: str | None, wish: list[str], reporter: Reporter) -> int:
     from lightcone.run.detached import start
-    from lightcone.session.lifecycle import ensure
+    from lightcone.session.starting import ensure
 
     if external_address() is not None:
         raise UsageError(

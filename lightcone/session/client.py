@@ -15,7 +15,8 @@ from lightcone.errors import SessionError
 from lightcone.files import read_object
 from lightcone.session import allocated, control, credentials
 from lightcone.session.lease import own
-from lightcone.session.lifecycle import Say, ensure
+from lightcone.session.readiness import Say
+from lightcone.session.starting import ensure
 
 if TYPE_CHECKING:
     from distributed import Client

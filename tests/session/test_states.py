@@ -23,8 +23,8 @@ _LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the holders of a lo
 _IMPATIENT = """\
 import sys
 from lightcone.cli.main import main
-from lightcone.session import lifecycle
-lifecycle._START_DEADLINE = lifecycle._LEFTOVER_DEADLINE = float(sys.argv.pop(1))
+from lightcone.session import ending, spawn_lock
+spawn_lock.DEADLINE = ending.LEFTOVER_DEADLINE = float(sys.argv.pop(1))
 main()
 """
 # Keeps the event loop of a session's scheduler from turning.

@@ -17,8 +17,8 @@ from tests.helpers import Sandbox, wait_until
 _IMPATIENT = """\
 import sys
 from lightcone.cli.main import main
-from lightcone.session import lifecycle
-lifecycle._START_DEADLINE = lifecycle._LEFTOVER_DEADLINE = float(sys.argv.pop(1))
+from lightcone.session import ending, spawn_lock
+spawn_lock.DEADLINE = ending.LEFTOVER_DEADLINE = float(sys.argv.pop(1))
 main()
 """
 
@@ -26,9 +26,9 @@ main()
 # Runs lc as if the session had been silent when it was first asked, and then was not.
 _SILENT_AT_FIRST = """\
 from lightcone.cli.main import main
-from lightcone.session import lifecycle
-ready, silent = lifecycle._ready, [None, None]
-lifecycle._ready = lambda *given: silent.pop() if silent else ready(*given)
+from lightcone.session import starting
+ready, silent = starting.ready, [None, None]
+starting.ready = lambda *given: silent.pop() if silent else ready(*given)
 main()
 """
 

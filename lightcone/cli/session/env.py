@@ -20,7 +20,7 @@ def command() -> None:
     """
     from lightcone.cluster.command import client_variables
     from lightcone.session.credentials import key_file
-    from lightcone.session.lifecycle import ensure
+    from lightcone.session.starting import ensure
 
     address = external_address()
     if address is not None:

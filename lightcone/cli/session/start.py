@@ -18,7 +18,7 @@ __all__ = ["command"]
 @click.option("--lease", metavar="NAME", help="Take this lease of it, to be given up by release.")
 def command(lease: str | None) -> None:
     """Start the session unless it is there, and wait until it is ready."""
-    from lightcone.session.lifecycle import ensure
+    from lightcone.session.starting import ensure
 
     address = external_address()
     if address is not None:

@@ -14,7 +14,7 @@ __all__ = ["command"]
 @click.option("--force", is_flag=True, help="Also where whether it is alive cannot be told.")
 def command(force: bool) -> None:
     """End the session and everything it runs; does nothing where there is none."""
-    from lightcone.session.lifecycle import stop
+    from lightcone.session.ending import stop
     from lightcone.session.request import give_back
 
     address = external_address()
