@@ -14,13 +14,8 @@ from pathlib import Path
 
 from lightcone import sites
 from lightcone.errors import SessionError, SpecError
-from lightcone.files import (
-    check_directory,
-    check_locks,
-    check_own,
-    private_directory,
-    read_object,
-)
+from lightcone.files import check_directory, check_own, private_directory, read_object
+from lightcone.locks import check_locks
 from lightcone.settings import Settings, load_settings
 from lightcone.slurm import jobs
 from lightcone.slurm.allocation import job_id

@@ -24,7 +24,8 @@ from lightcone.analysis.mounts import mount_point_in
 from lightcone.analysis.output import Output
 from lightcone.analysis.partial import hand_back_partial, prepare_partial
 from lightcone.errors import UsageError
-from lightcone.files import Lock, private_directory
+from lightcone.files import private_directory
+from lightcone.locks import Lock
 
 __all__ = [
     "Busy",

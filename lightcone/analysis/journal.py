@@ -34,7 +34,8 @@ from lightcone.analysis.output import Output
 from lightcone.analysis.partial import discard_partial, keep_partial, take_partial_away
 from lightcone.context import boot_id
 from lightcone.errors import SessionError
-from lightcone.files import Lock, flush_to_disk, read_object, remove, write_atomically
+from lightcone.files import flush_to_disk, read_object, remove, write_atomically
+from lightcone.locks import Lock
 from lightcone.slurm import jobs
 from lightcone.slurm.allocation import job_id
 from lightcone.slurm.jobs import JobState

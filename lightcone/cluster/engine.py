@@ -18,7 +18,7 @@ from distributed.config import initialize_logging
 from tornado.ioloop import IOLoop
 
 from lightcone.cluster.command import SETTINGS_VARIABLE, STATE_VARIABLE
-from lightcone.files import Lock
+from lightcone.locks import Lock
 
 __all__ = [
     "fail",

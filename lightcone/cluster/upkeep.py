@@ -13,7 +13,8 @@ import psutil
 
 from lightcone.cluster.control import ControlServer
 from lightcone.errors import SessionError
-from lightcone.files import Lock, private_directory, write_atomically
+from lightcone.files import private_directory, write_atomically
+from lightcone.locks import Lock
 
 __all__ = ["Upkeep"]
 

@@ -21,7 +21,7 @@ from lightcone.cluster.commands import COMMANDS_PLUGIN, Commands
 from lightcone.cluster.control import PROTOCOL, PYTHON
 from lightcone.cluster.engine import fail, import_work, instructions, use_our_settings
 from lightcone.cluster.node import gpus
-from lightcone.files import Lock
+from lightcone.locks import Lock
 
 __all__ = ["dask_setup"]
 

@@ -25,7 +25,8 @@ from typing import IO
 from lightcone.cluster import command
 from lightcone.context import Context
 from lightcone.errors import SessionError, UsageError
-from lightcone.files import Lock, private_directory
+from lightcone.files import private_directory
+from lightcone.locks import Lock
 from lightcone.session import control
 
 __all__ = ["NAME_VARIABLE", "DetachedRun", "find", "list_runs", "start"]

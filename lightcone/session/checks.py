@@ -16,7 +16,7 @@ from pathlib import Path
 
 from lightcone.context import SOCKET_PATH_MAX, Context
 from lightcone.errors import LightconeError
-from lightcone.files import Lock
+from lightcone.locks import Lock
 from lightcone.session import host, tmux
 from lightcone.session.finding import Check, Verdict
 from lightcone.session.mounts import file_system, other_path

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from lightcone.context import Context
-from lightcone.files import Lock, read_object, write_atomically
+from lightcone.files import read_object, write_atomically
+from lightcone.locks import Lock
 from lightcone.session import control, members
 
 __all__ = ["Life", "Liveness", "probe", "record_end", "recorded_end"]

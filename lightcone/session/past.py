@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lightcone.context import Context
 from lightcone.errors import SessionError
-from lightcone.files import Lock
+from lightcone.locks import Lock
 from lightcone.slurm import jobs
 from lightcone.slurm.jobs import JobState
 

@@ -17,7 +17,8 @@ from lightcone.cluster import command
 from lightcone.cluster.control import PROTOCOL, PYTHON
 from lightcone.context import Context
 from lightcone.errors import SessionError
-from lightcone.files import FULL_DISK, Lock, is_full, remove, write_atomically
+from lightcone.files import FULL_DISK, is_full, remove, write_atomically
+from lightcone.locks import Lock
 from lightcone.session import allocated, credentials, tmux
 from lightcone.slurm.jobs import Job
 

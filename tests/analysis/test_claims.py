@@ -30,7 +30,7 @@ from lightcone.analysis.output import Output
 from lightcone.analysis.partial import discard_partial
 from lightcone.context import boot_id
 from lightcone.errors import UsageError
-from lightcone.files import Lock
+from lightcone.locks import Lock
 
 _CRASHED = 77
 _CHANGES = ("rename", "link", "mkdir", "rmdir", "unlink", "open", "fsync")

@@ -17,7 +17,7 @@ import pytest
 
 from lightcone.cluster import guard
 from lightcone.cluster.keeper import NAME, Keeper, RuntimeCommands
-from lightcone.files import Lock
+from lightcone.locks import Lock
 from tests.helpers import is_alive, wait_until
 
 # A worker that holds a lock for a container, and is killed when its input ends.
@@ -25,7 +25,7 @@ _WORKER = """\
 import json, os, sys
 from pathlib import Path
 from lightcone.cluster.keeper import Keeper, RuntimeCommands
-from lightcone.files import Lock
+from lightcone.locks import Lock
 commands, grace, place, client = json.loads(sys.argv[1])
 lock = Lock(Path(place, "lock"))
 assert lock.acquire()
