@@ -36,7 +36,7 @@ from lightcone.context import boot_id
 from lightcone.errors import SessionError
 from lightcone.files import flush_to_disk, read_object, remove, write_atomically
 from lightcone.locks import Lock
-from lightcone.slurm import jobs
+from lightcone.slurm import controller, jobs
 from lightcone.slurm.allocation import job_id
 from lightcone.slurm.jobs import JobState
 from lightcone.units import format_moment
@@ -227,7 +227,7 @@ def _has_ended(told: Mapping[str, Any]) -> bool:
     if not isinstance(job, int) or not isinstance(cluster, str):
         return False
     # Another cluster may have a job of that number, or never have had one.
-    return jobs.cluster_name() == cluster and jobs.job_state(job).state is JobState.ENDED
+    return controller.cluster_name() == cluster and jobs.job_state(job).state is JobState.ENDED
 
 
 def holder_of(told: Mapping[str, Any]) -> str:

@@ -11,9 +11,10 @@ from typing import Any, cast
 from lightcone.cluster import command
 from lightcone.context import Context
 from lightcone.errors import SessionError
-from lightcone.slurm import jobs, steps
+from lightcone.slurm import controller, jobs, steps
 from lightcone.slurm.allocation import step_environment
-from lightcone.slurm.jobs import Job, JobState, Unknown
+from lightcone.slurm.controller import Unknown
+from lightcone.slurm.jobs import Job, JobState
 
 __all__ = ["address", "end_steps", "ends_at", "environment", "granted", "windows"]
 
@@ -75,7 +76,7 @@ def address(job: Job) -> str:
     """
     others = [node for node in job.nodes if node != os.environ.get("SLURMD_NODENAME")]
     node = (others or job.nodes)[0]
-    found = jobs.node_address(node)
+    found = controller.node_address(node)
     if isinstance(found, Unknown):
         raise _unknown(job.id, found.why)
     try:

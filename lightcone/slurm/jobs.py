@@ -1,7 +1,6 @@
-"""SLURM's commands: what becomes of a job, what it was granted, its end.
+"""A job of SLURM's: what becomes of it, what it was granted, its end.
 
-Nothing here waits for longer than its timeout, in seconds, and nothing raises: where SLURM does not
-answer, the answer is :class:`Unknown`, which says why.
+As with the controller, nothing here waits for longer than its timeout, and nothing raises.
 """
 
 from __future__ import annotations
@@ -14,32 +13,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from lightcone.slurm.allocation import step_environment
+from lightcone.slurm.controller import TIMEOUT, UNKNOWN_JOB, Unknown, ask
 from lightcone.slurm.nodelist import expand_nodes
 
 __all__ = [
-    "TIMEOUT",
-    "UNKNOWN_JOB",
     "Job",
     "JobState",
     "Share",
-    "Unknown",
     "Verdict",
-    "ask",
     "cancel",
     "cancel_by_name",
-    "cluster_name",
     "describe",
     "job_state",
-    "node_address",
     "time_left",
 ]
-
-TIMEOUT = 5.0
-"""Seconds. A controller that is away is given up by SLURM's own commands after 18 to 20."""
-
-UNKNOWN_JOB = "Invalid job id specified"
-"""How SLURM says that it knows no such job."""
 
 _OVER = (UNKNOWN_JOB, "already completing or completed")
 _WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD")
@@ -54,17 +41,6 @@ class JobState(StrEnum):
     ENDING = "ending"
     ENDED = "ended"
     UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True)
-class Unknown:
-    """SLURM did not answer.
-
-    Attributes:
-        why: a clause: ``squeue did not answer within 5 s``.
-    """
-
-    why: str
 
 
 @dataclass(frozen=True)
@@ -214,24 +190,6 @@ def _shares(pairs: Mapping[str, str]) -> list[Share]:
     return [Share(node, cpus, memory, gpus) for node in expand_nodes(pairs["Nodes"])]
 
 
-def node_address(node: str, timeout: float = TIMEOUT) -> str | Unknown:
-    """Where a node is reached: an address, or a name that stands for one."""
-    said = ask(["scontrol", "show", "node", "-o", node], timeout)
-    if isinstance(said, Unknown):
-        return said
-    found = re.search(r"\bNodeAddr=(\S+)", said)
-    return node if found is None else found[1]
-
-
-def cluster_name(timeout: float = TIMEOUT) -> str | Unknown:
-    """The name of the cluster that SLURM's commands ask here."""
-    said = ask(["scontrol", "show", "config"], timeout)
-    if isinstance(said, Unknown):
-        return said
-    found = re.search(r"^ClusterName\s*=\s*(\S+)", said, re.MULTILINE)
-    return Unknown("scontrol names no cluster") if found is None else found[1]
-
-
 def time_left(job: int, timeout: float = TIMEOUT) -> float | Unknown:
     """Seconds until a job's time is over: ``math.inf`` where it is unlimited, never below 0."""
     described = describe(job, timeout)
@@ -262,34 +220,3 @@ def cancel_by_name(what: str, timeout: float) -> Unknown | None:
     said = ask(["scancel", what], timeout, strict=True)
     over = isinstance(said, Unknown) and any(words in said.why for words in _OVER)
     return said if isinstance(said, Unknown) and not over else None
-
-
-def ask(argv: Sequence[str], timeout: float, strict: bool = False) -> str | Unknown:
-    """What one of SLURM's commands prints.
-
-    ``strict``: it has failed, too, where it leaves with 0 and an error was printed.
-    """
-    environment = step_environment(os.environ)
-    # Times in seconds since the epoch, messages as they are looked for here.
-    environment |= {"SLURM_TIME_FORMAT": "%s", "LC_ALL": "C"}
-    import subprocess
-
-    try:
-        result = subprocess.run(
-            argv,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return Unknown(f"{argv[0]} did not answer within {timeout:g} s")
-    except OSError as error:
-        return Unknown(f"{argv[0]} cannot be run ({error.strerror})")
-    if result.returncode != 0 or (strict and "error: " in result.stderr):
-        lines = result.stderr.strip().splitlines() or ["it said nothing"]
-        return Unknown(f"{argv[0]} failed: {lines[-1]}")
-    return result.stdout

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lightcone.slurm.jobs import TIMEOUT, UNKNOWN_JOB, Job, Unknown, ask, cancel_by_name
+from lightcone.slurm.controller import TIMEOUT, UNKNOWN_JOB, Unknown, ask
+from lightcone.slurm.jobs import Job, cancel_by_name
 from lightcone.slurm.nodelist import expand_nodes
 
 __all__ = ["Step", "cancel_step", "step_commands", "steps", "worker_steps"]

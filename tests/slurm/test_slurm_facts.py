@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from lightcone.slurm import jobs as slurm
 from lightcone.slurm.allocation import allocation, command_environment, step_environment
-from lightcone.slurm.jobs import Job, JobState, Unknown
+from lightcone.slurm.controller import Unknown
+from lightcone.slurm.jobs import Job, JobState
 from lightcone.slurm.nodelist import expand_nodes
 from lightcone.slurm.steps import Step, cancel_step, step_commands, steps, worker_steps
 from tests.helpers import end, wait_until

@@ -16,16 +16,8 @@ from lightcone.slurm.allocation import (
     step_environment,
     step_shape,
 )
-from lightcone.slurm.jobs import (
-    Job,
-    JobState,
-    Share,
-    Unknown,
-    cancel,
-    describe,
-    job_state,
-    time_left,
-)
+from lightcone.slurm.controller import Unknown
+from lightcone.slurm.jobs import Job, JobState, Share, cancel, describe, job_state, time_left
 from lightcone.slurm.nodelist import expand_counts, expand_nodes
 from lightcone.slurm.steps import step_commands, steps
 
