@@ -23,11 +23,12 @@ from hypothesis import given
 
 from lightcone import context as contexts
 from lightcone.analysis.adoption import adopt_all
-from lightcone.analysis.claims import Busy, Claim, holder, is_interrupted, lock_path, put_right
+from lightcone.analysis.claims import Claim, holder, is_interrupted, put_right
 from lightcone.analysis.failure import write_failure
 from lightcone.analysis.fingerprint import Stamp
 from lightcone.analysis.hashes import Hashes
 from lightcone.analysis.journal import good_log
+from lightcone.analysis.output_locks import Busy, lock_path
 from lightcone.analysis.partial import hand_back_partial
 from lightcone.analysis.plan import plan
 from lightcone.analysis.spec import load_outputs

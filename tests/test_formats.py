@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from lightcone.analysis import failure, hashes, journal, manifest
-from lightcone.analysis.claims import Busy, Claim, holder, is_interrupted, lock_path
+from lightcone.analysis.claims import Claim, holder, is_interrupted
 from lightcone.analysis.failure import FAILURE, read_failure, write_failure
 from lightcone.analysis.fingerprint import Stamp
 from lightcone.analysis.hashes import Hashes
@@ -24,6 +24,7 @@ from lightcone.analysis.journal import JOURNAL
 from lightcone.analysis.manifest import MANIFEST, Manifest, Unusable
 from lightcone.analysis.older import find as find_older
 from lightcone.analysis.output import Output
+from lightcone.analysis.output_locks import Busy, lock_path
 from lightcone.analysis.partial import hand_back_partial, keep_partial, prepare_partial
 from lightcone.analysis.verification import Trouble, verify
 from lightcone.cluster import control

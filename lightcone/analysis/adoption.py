@@ -13,9 +13,10 @@ from pathlib import Path
 
 from lightcone.analysis import manifest as manifests
 from lightcone.analysis import older
-from lightcone.analysis.claims import Busy, Claim
+from lightcone.analysis.claims import Claim
 from lightcone.analysis.manifest import OLDER, Manifest
 from lightcone.analysis.output import Key, Output
+from lightcone.analysis.output_locks import Busy
 from lightcone.analysis.plan import Assessment, State, assess
 
 __all__ = ["adopt", "adopt_all"]

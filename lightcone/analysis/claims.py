@@ -9,57 +9,22 @@ that whoever takes the claim next can put it back.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import secrets
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from lightcone.analysis import manifest as manifests
-from lightcone.analysis.journal import JOURNAL, Journal, holder_of, is_over, read_journal
+from lightcone.analysis.journal import JOURNAL, Journal, holder_of, is_over
 from lightcone.analysis.manifest import MANIFEST, Manifest, Unusable
 from lightcone.analysis.mounts import mount_point_in
 from lightcone.analysis.output import Output
+from lightcone.analysis.output_locks import Busy, lock_path
 from lightcone.analysis.partial import hand_back_partial, prepare_partial
 from lightcone.errors import UsageError
 from lightcone.files import private_directory
 from lightcone.locks import Lock
 
-__all__ = [
-    "Busy",
-    "Claim",
-    "holder",
-    "is_interrupted",
-    "lock_path",
-    "put_right",
-    "read_inputs",
-    "wait_for",
-]
-
-_RETRY_ELSEWHERE = 2.0
-
-
-@dataclass(frozen=True)
-class Busy:
-    """Somebody else has the claim.
-
-    Attributes:
-        by: who, in words.
-        lock: the lock to wait for; None where it cannot be waited for from here.
-        shared: whether it is enough that nobody has it to himself, as for an input.
-    """
-
-    by: str
-    lock: Path | None
-    shared: bool = False
-
-
-def lock_path(claims: Path, path: Path) -> Path:
-    """The lock of the output at ``path``, the same for every name of its directory."""
-    place = os.path.join(os.path.realpath(path.parent), path.name)
-    return claims / f"{hashlib.sha256(os.fsencode(place)).hexdigest()[:32]}.lock"
+__all__ = ["Claim", "holder", "is_interrupted", "put_right"]
 
 
 def holder(output: Output) -> Busy | None:
@@ -86,48 +51,6 @@ def is_interrupted(output: Output) -> bool:
 def _has_journal(output: Output) -> bool:
     # Asked of every output of a plan: what raises no exception where there is none is quicker.
     return os.access(f"{output.state}/{JOURNAL}", os.F_OK)
-
-
-def read_inputs(claims: Path, inputs: Sequence[tuple[Path, Path]]) -> list[Lock] | Busy:
-    """Locks that keep outputs from being remade while they are read.
-
-    Contexts with locks of their own are not kept from it, but one that is at it now is ``Busy``.
-
-    Args:
-        claims: the directory of the locks.
-        inputs: the path and the state directory of each output.
-
-    Raises:
-        SessionError: where a lock cannot be had.
-    """
-    locks: list[Lock] = []
-    for path, state in inputs:
-        lock = Lock(lock_path(claims, path))
-        taken = lock.acquire(shared=True)
-        if taken:
-            locks.append(lock)
-            told = read_journal(state)
-            if told is None or told.get("lock") == str(lock.path) or is_over(told):
-                continue
-        for each in locks:
-            each.close()
-        who = f"its input {path.name}, which is being made"
-        return Busy(who, None if taken else lock.path, shared=True)
-    return locks
-
-
-def wait_for(lock: Path | None, shared: bool) -> None:
-    """Return when it is worth trying again to have what was :class:`Busy`.
-
-    Raises:
-        SessionError: where the lock cannot be asked.
-    """
-    if lock is None:
-        time.sleep(_RETRY_ELSEWHERE)
-        return
-    held = Lock(lock)
-    held.acquire(shared=shared, timeout=None)
-    held.release()
 
 
 class Claim:

@@ -17,9 +17,9 @@ from queue import Empty
 from typing import Any
 
 from lightcone.analysis.adoption import adopt
-from lightcone.analysis.claims import wait_for
 from lightcone.analysis.journal import JOURNAL
 from lightcone.analysis.output import Key, Output
+from lightcone.analysis.output_locks import wait_for
 from lightcone.analysis.plan import Assessment, State, assess
 from lightcone.context import Context
 from lightcone.errors import SessionError

@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lightcone.analysis import manifest as manifests
-from lightcone.analysis.claims import Busy, Claim, read_inputs
+from lightcone.analysis.claims import Claim
 from lightcone.analysis.failure import FAILURE, write_failure
 from lightcone.analysis.manifest import MANIFEST, Manifest
+from lightcone.analysis.output_locks import Busy, read_inputs
 from lightcone.analysis.products import Products
 from lightcone.cluster.commands import Cause, Ended, Task
 from lightcone.cluster.keeper import Keeper

@@ -16,17 +16,11 @@ from typing import Any
 import pytest
 
 from lightcone.analysis import manifest as manifests
-from lightcone.analysis.claims import (
-    Busy,
-    Claim,
-    holder,
-    is_interrupted,
-    lock_path,
-    read_inputs,
-)
+from lightcone.analysis.claims import Claim, holder, is_interrupted
 from lightcone.analysis.journal import VERSION, good_log
 from lightcone.analysis.manifest import Manifest, Parts
 from lightcone.analysis.output import Output
+from lightcone.analysis.output_locks import Busy, lock_path, read_inputs
 from lightcone.analysis.partial import discard_partial
 from lightcone.context import boot_id
 from lightcone.errors import UsageError
