@@ -9,30 +9,27 @@ the image stays the image's: ``PATH``, ``LD_LIBRARY_PATH`` and ``LD_PRELOAD``.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
 import os
 import re
 import shutil
 import socket
-import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from lightcone.analysis.output import Output
 from lightcone.cluster.keeper import RuntimeCommands
+from lightcone.run.container_user import user_options
 from lightcone.run.image import ContainerError, Runtime, image_name
 
-__all__ = ["Container", "Launch", "container_name", "docker_options", "mounts", "podman_options"]
+__all__ = ["Container", "Launch", "container_name", "mounts"]
 
 _IMAGES_OWN = ("PATH", "LD_LIBRARY_PATH", "LD_PRELOAD")
 # What a path given to a runtime could be taken apart at.
 _UNMOUNTABLE = re.compile(r'[,:"\n]')
 # A runtime's own has 64 MB, and a program that overruns it is ended by a signal.
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (it is mounted, nothing is opened there)
-_PATIENCE = 20.0
 _LONGEST_NAME = 100
 # The first process of a container acts on no signal that it has no handler for, so that is a shell
 # which stays, and the recipe its child. It is bash where the image has one, as without a container.
@@ -97,12 +94,7 @@ class Container:
                 f"run has none of them on {socket.gethostname()}: install one, or load its module"
             )
         image = image_name(declared, output.root, runtime)
-        options: list[str] = []
-        if runtime is Runtime.PODMAN:
-            is_root = os.geteuid() == 0
-            options = podman_options(is_root, is_root or _has_many_ids(program, environment))
-        elif runtime is Runtime.DOCKER:
-            options = docker_options(_docker_security(declared, program, environment))
+        options = user_options(runtime, program, declared, environment)
         return Container(runtime, program, image, tuple(options))
 
     def describe(self) -> str:
@@ -163,72 +155,6 @@ class Container:
             exists=[*listed, "--all"],
         )
         return Launch(argv, commands)
-
-
-def podman_options(is_root: bool, has_many_ids: bool) -> list[str]:
-    """The options of podman that make the recipe's user the caller's, and lift its own limit.
-
-    Args:
-        is_root: whether the caller is the machine's root.
-        has_many_ids: whether podman can give a container other users than the caller.
-    """
-    if is_root:
-        return ["--pids-limit", "-1", *_user()]
-    if not has_many_ids:
-        return ["--user", "0:0"]  # which is the caller outside
-    return ["--userns", "keep-id", *_identity()]
-
-
-def docker_options(security: Iterable[str]) -> list[str]:
-    """The options of docker that do, for an engine that says this of its security."""
-    kinds = {option.partition("name=")[2].partition(",")[0] for option in security}
-    if "rootless" in kinds:
-        return ["--user", "0:0"]
-    return [*(["--userns", "host"] if "userns" in kinds else []), *_user()]
-
-
-def _user() -> list[str]:
-    groups = [word for group in os.getgroups() for word in ("--group-add", str(group))]
-    return [*_identity(), *groups]
-
-
-def _identity() -> list[str]:
-    return ["--user", f"{os.getuid()}:{os.getgid()}"]
-
-
-def _has_many_ids(program: str, environment: Mapping[str, str]) -> bool:
-    """Whether this user's podman has more than the one user to give; yes where it cannot say."""
-    told = _output([program, "unshare", "cat", "/proc/self/uid_map"], environment)
-    return told is None or len(told.splitlines()) > 1
-
-
-def _docker_security(declared: str, program: str, environment: Mapping[str, str]) -> list[str]:
-    """What the engine says of its security; it is a program of its own, and may not be there."""
-    told = _output([program, "info", "--format", "{{json .SecurityOptions}}"], environment)
-    with contextlib.suppress(ValueError):
-        if told is not None:
-            return [str(option) for option in json.loads(told) or ()]
-    raise ContainerError(
-        f"its container {declared} would be run by docker, whose engine does not answer on "
-        f"{socket.gethostname()}: start it, or install apptainer or podman"
-    )
-
-
-def _output(argv: list[str], environment: Mapping[str, str]) -> str | None:
-    """What a program prints, or None where it fails."""
-    try:
-        result = subprocess.run(
-            argv,
-            env=dict(environment),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_PATIENCE,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return result.stdout if result.returncode == 0 else None
 
 
 def mounts(output: Output, places: Iterable[Path]) -> list[Path]:

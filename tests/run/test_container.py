@@ -16,13 +16,8 @@ from typing import Any
 import pytest
 
 from lightcone.analysis.output import Input, Output, Resources
-from lightcone.run.container import (
-    Container,
-    container_name,
-    docker_options,
-    mounts,
-    podman_options,
-)
+from lightcone.run.container import Container, container_name, mounts
+from lightcone.run.container_user import docker_options, podman_options
 from lightcone.run.image import ContainerError, Runtime, image_name
 from tests.helpers import Sandbox, wait_until
 from tests.run.analyses import Analysis, interrupt, output
