@@ -19,7 +19,7 @@ from distributed import Worker, WorkerPlugin, get_worker, secede
 from distributed.utils import sync
 
 from lightcone.cluster.awake import AwakeTimer
-from lightcone.cluster.keeper import Keeper
+from lightcone.cluster.keeper_handle import KeeperHandle
 from lightcone.cluster.meter import Meter
 from lightcone.cluster.node import gpus
 from lightcone.cluster.processes import CommandGroup, Usage
@@ -75,7 +75,7 @@ class Task:
         self.group = CommandGroup(f"LIGHTCONE_TASK={key}")
         self.cause = Cause.ITSELF
         self.started = False
-        self.keeper: Keeper | None = None
+        self.keeper: KeeperHandle | None = None
         self._parts: list[Task] = []
         self._lock = threading.Lock()
 

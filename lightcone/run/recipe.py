@@ -17,7 +17,7 @@ from lightcone.analysis.manifest import MANIFEST, Manifest
 from lightcone.analysis.output_locks import Busy, read_inputs
 from lightcone.analysis.products import Products
 from lightcone.cluster.commands import Cause, Ended, Task
-from lightcone.cluster.keeper import Keeper
+from lightcone.cluster.keeper_handle import KeeperHandle
 from lightcone.errors import LightconeError
 from lightcone.files import remove
 from lightcone.run import environment
@@ -207,7 +207,7 @@ class Making:
         if launch.commands is None:
             yield launch.argv, hold
             return
-        keeper = self.task.keeper = Keeper(launch.commands, variables, self.order.grace)
+        keeper = self.task.keeper = KeeperHandle(launch.commands, variables, self.order.grace)
         with keeper.holding(hold):
             # Held by the keeper alone: the runtime may leave programs of its own behind.
             yield launch.argv, []

@@ -16,7 +16,8 @@ import psutil
 import pytest
 
 from lightcone.cluster import guard
-from lightcone.cluster.keeper import NAME, Keeper, RuntimeCommands
+from lightcone.cluster.keeper import NAME, RuntimeCommands
+from lightcone.cluster.keeper_handle import KeeperHandle
 from lightcone.locks import Lock
 from tests.helpers import is_alive, wait_until
 
@@ -24,12 +25,14 @@ from tests.helpers import is_alive, wait_until
 _WORKER = """\
 import json, os, sys
 from pathlib import Path
-from lightcone.cluster.keeper import Keeper, RuntimeCommands
+from lightcone.cluster.keeper import RuntimeCommands
+from lightcone.cluster.keeper_handle import KeeperHandle
 from lightcone.locks import Lock
 commands, grace, place, client = json.loads(sys.argv[1])
 lock = Lock(Path(place, "lock"))
 assert lock.acquire()
-with Keeper(RuntimeCommands(**commands), dict(os.environ), grace).holding([lock.fd]) as keeper:
+keeper = KeeperHandle(RuntimeCommands(**commands), dict(os.environ), grace)
+with keeper.holding([lock.fd]):
     if client:
         keeper.started(client)
     print("holding", flush=True)
@@ -55,9 +58,9 @@ class Runtime:
             exists=_sh(f"echo look >> {place}/looks; [ ! -e {place}/away ] || exit 1; {shown}"),
         )
 
-    def keeper(self) -> Keeper:
+    def keeper(self) -> KeeperHandle:
         """A keeper of the container for this process."""
-        return Keeper(self.commands, dict(os.environ), 60.0)
+        return KeeperHandle(self.commands, dict(os.environ), 60.0)
 
     def said(self) -> list[str]:
         """What the container was told."""
