@@ -7,7 +7,8 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from lightcone.cluster.commands import Task, current_task
+from lightcone.cluster.commands import current_task
+from lightcone.cluster.task import Task
 from lightcone.run.order import Order
 from lightcone.run.recipe import Making
 

@@ -12,7 +12,8 @@ from queue import Empty
 from typing import Any
 
 from lightcone.analysis.output import Resources
-from lightcone.cluster.commands import Cause, Task, current_task
+from lightcone.cluster.commands import current_task
+from lightcone.cluster.task import Cause, Task
 from lightcone.context import Context
 from lightcone.errors import INTERRUPTED, SessionError, UsageError
 from lightcone.run import environment

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lightcone.analysis.output import Output
-from lightcone.cluster.commands import Ended
+from lightcone.cluster.task import Ended
 from lightcone.units import format_bytes, format_seconds
 
 __all__ = ["Log", "environment_lines", "heading"]

@@ -16,8 +16,8 @@ from lightcone.analysis.failure import FAILURE, write_failure
 from lightcone.analysis.manifest import MANIFEST, Manifest
 from lightcone.analysis.output_locks import Busy, read_inputs
 from lightcone.analysis.products import Products
-from lightcone.cluster.commands import Cause, Ended, Task
 from lightcone.cluster.keeper_handle import KeeperHandle
+from lightcone.cluster.task import Cause, Ended, Task
 from lightcone.errors import LightconeError
 from lightcone.files import remove
 from lightcone.run import environment

@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 from lightcone.analysis.output import Output
-from lightcone.cluster.commands import Cause, Ended
+from lightcone.cluster.task import Cause, Ended
 from lightcone.errors import LightconeError
 from lightcone.files import FULL_DISK, is_full
 from lightcone.units import format_seconds

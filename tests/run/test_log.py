@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from lightcone.analysis.output import Output
-from lightcone.cluster.commands import Cause, Ended
 from lightcone.cluster.processes import Usage
+from lightcone.cluster.task import Cause, Ended
 from lightcone.run.log import Log, environment_lines, heading
 from tests.run.analyses import Analysis, interrupt, output, succeed
 
