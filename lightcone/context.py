@@ -2,47 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-import socket
 import stat
-import sys
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from lightcone import sites
 from lightcone.errors import SessionError, SpecError
-from lightcone.files import check_directory, check_own, private_directory, read_object
+from lightcone.files import check_directory, check_own, private_directory
+from lightcone.granted import living_job, project_key, shared_scratch
+from lightcone.host import SOCKET_PATH_MAX, boot_id, own_scratch, runtime_directory
 from lightcone.locks import check_locks
 from lightcone.settings import Settings, load_settings
-from lightcone.slurm import jobs
 from lightcone.slurm.allocation import job_id
-from lightcone.slurm.jobs import JobState
 
 __all__ = [
     "ADDRESS_VARIABLE",
     "OWN_ADDRESS_VARIABLE",
-    "SOCKET_PATH_MAX",
     "SPEC_FILE",
     "Context",
-    "allocated_job",
-    "allocation_file",
-    "boot_id",
     "external_address",
     "find_root",
     "here",
     "of",
-    "runtime_directory",
 ]
 
 SPEC_FILE = "astra.yaml"
 ADDRESS_VARIABLE = "DASK_SCHEDULER_ADDRESS"
 OWN_ADDRESS_VARIABLE = "LIGHTCONE_SESSION_ADDRESS"
 """In an environment that names a session of ours as the cluster: its address."""
-# sockaddr_un.sun_path, less the final NUL; macOS has four bytes fewer than Linux.
-SOCKET_PATH_MAX = 103 if sys.platform == "darwin" else 107
 _REMEDY_FOR_SOCKETS = "set LIGHTCONE_RUNTIME_DIR to a short path that is yours"
 _REMEDY_FOR_SCRATCH = "set LIGHTCONE_SCRATCH to a directory that is yours"
 
@@ -154,7 +143,7 @@ class Context:
         if self.settings.runtime_dir is None:  # its name can be guessed, in a place open to all
             sockets.insert(0, self.runtime.parent)
         scratch = [self.scratch / ".lightcone"]
-        if self.scratch == _own_scratch():
+        if self.scratch == own_scratch():
             scratch.insert(0, self.scratch)
         return [
             *((path, _REMEDY_FOR_SOCKETS) for path in sockets),
@@ -241,91 +230,21 @@ def of(root: Path) -> Context:
         SettingsError: where a setting cannot be used.
     """
     settings = load_settings(root)
-    job = job_id(os.environ) or _living_job(root, settings)
+    job = job_id(os.environ) or living_job(root, settings)
     key = project_key(root) if job is None else f"slurm-{job}"
-    shared = _shared_scratch(settings)
+    shared = shared_scratch(settings)
     return Context(
         key=key,
         kind="project" if job is None else "allocation",
         root=root,
         settings=settings,
-        scratch=shared
-        if job is not None
-        else settings.scratch or sites.scratch() or _own_scratch(),
+        scratch=shared if job is not None else settings.scratch or sites.scratch() or own_scratch(),
         runtime=runtime_directory(settings) / key,
         job=job,
     )
-
-
-def project_key(root: Path) -> str:
-    """The key of a project outside any allocation."""
-    return hashlib.sha256(os.fsencode(root)).hexdigest()[:8]
-
-
-def allocation_file(root: Path, settings: Settings) -> Path:
-    """The file that names the allocation which ``lc run --allocate`` got for a project."""
-    directory = _shared_scratch(settings) / ".lightcone" / "allocations"
-    return directory / f"{project_key(root)}.json"
-
-
-def allocated_job(root: Path, settings: Settings) -> int | None:
-    """The allocation that ``lc run --allocate`` got for the project, as far as it is written.
-
-    Raises:
-        SessionError: where a newer ``lc`` has written it.
-    """
-    path = allocation_file(root, settings)
-    try:
-        told = read_object(path)
-    except (OSError, ValueError):
-        return None
-    version, job = told.get("version"), told.get("job")
-    if isinstance(version, int) and version > 1:
-        raise SessionError(
-            f"{path}, which names the allocation of this project, was written by a newer lc: "
-            "upgrade lc, or remove the file to go on without the allocation."
-        )
-    return job if version == 1 and type(job) is int and job > 0 else None
-
-
-def _living_job(root: Path, settings: Settings) -> int | None:
-    job = allocated_job(root, settings)
-    if job is None or jobs.job_state(job).state not in (JobState.ENDING, JobState.ENDED):
-        return job
-    allocation_file(root, settings).unlink(missing_ok=True)
-    return None
-
-
-def _shared_scratch(settings: Settings) -> Path:
-    """A directory that the nodes of an allocation share: home is that nearly everywhere."""
-    return settings.scratch or sites.scratch() or Path.home()
-
-
-def _own_scratch() -> Path:
-    return Path(f"/var/tmp/lightcone-{os.getuid()}")  # noqa: S108 (checked)
 
 
 def external_address() -> str | None:
     """The address of the cluster that the user wants used instead of a session, if any."""
     address = os.environ.get(ADDRESS_VARIABLE) or None
     return None if address == os.environ.get(OWN_ADDRESS_VARIABLE) else address
-
-
-def runtime_directory(settings: Settings) -> Path:
-    """The directory of all this user's session sockets on this host."""
-    # Not XDG_RUNTIME_DIR: it differs between shells of one user and vanishes at logout.
-    return settings.runtime_dir or Path(f"/tmp/lightcone-{os.getuid()}")  # noqa: S108 (checked)
-
-
-@cache
-def boot_id() -> str:
-    """What tells this running host from every other and from itself before a reboot, in hex."""
-    try:
-        text = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
-    except OSError:
-        command = ["/usr/sbin/sysctl", "-n", "kern.boottime"]
-        import subprocess
-
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
-        text = socket.gethostname() + result.stdout
-    return hashlib.sha256(text.strip().encode()).hexdigest()

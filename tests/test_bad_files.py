@@ -22,6 +22,7 @@ from click.testing import CliRunner
 from hypothesis import given
 
 from lightcone import context as contexts
+from lightcone import granted
 from lightcone.analysis.adoption import adopt_all
 from lightcone.analysis.claims import Claim, holder, is_interrupted, put_right
 from lightcone.analysis.failure import write_failure
@@ -34,9 +35,10 @@ from lightcone.analysis.plan import plan
 from lightcone.analysis.spec import load_outputs
 from lightcone.analysis.verification import verify
 from lightcone.cli.main import cli
-from lightcone.context import Context, allocation_file
+from lightcone.context import Context
 from lightcone.errors import LightconeError
 from lightcone.files import remove
+from lightcone.granted import allocation_file
 from lightcone.scaffold.changes import make
 from lightcone.scaffold.hooks import with_hooks, without_hooks
 from lightcone.session import control, host
@@ -198,7 +200,7 @@ def _read_session(place: Place) -> None:
 
 def _read_allocation(place: Place) -> None:
     settings = replace(Settings(), scratch=place.context.scratch)
-    job = contexts.allocated_job(place.root, settings)
+    job = granted.allocated_job(place.root, settings)
     assert job is None or job > 0
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from lightcone.context import boot_id, find_root, here
+from lightcone.context import find_root, here
 from lightcone.errors import SessionError, SettingsError, SpecError
+from lightcone.host import boot_id
 from tests.helpers import Sandbox
 
 

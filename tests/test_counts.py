@@ -179,8 +179,8 @@ def test_start_of_a_session_starts_few_programs(live: _Probed) -> None:
         (("--help",), 25),
         (("session", "status"), 64),
         (("status",), 140),
-        (("run",), 145),
-        (("run", "--dry-run"), 145),
+        (("run",), 148),
+        (("run", "--dry-run"), 148),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

@@ -28,8 +28,9 @@ from lightcone.analysis.output_locks import Busy, lock_path
 from lightcone.analysis.partial import hand_back_partial, keep_partial, prepare_partial
 from lightcone.analysis.verification import Trouble, verify
 from lightcone.cluster import control
-from lightcone.context import Context, allocated_job, allocation_file
+from lightcone.context import Context
 from lightcone.errors import SessionError, UsageError
+from lightcone.granted import allocated_job, allocation_file
 from lightcone.session import request
 from lightcone.session.liveness import record_end, recorded_end
 from lightcone.settings import Settings

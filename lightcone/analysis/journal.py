@@ -32,9 +32,9 @@ from lightcone.analysis import manifest as manifests
 from lightcone.analysis.manifest import MANIFEST
 from lightcone.analysis.output import Output
 from lightcone.analysis.partial import discard_partial, keep_partial, take_partial_away
-from lightcone.context import boot_id
 from lightcone.errors import SessionError
 from lightcone.files import flush_to_disk, read_object, remove, write_atomically
+from lightcone.host import boot_id
 from lightcone.locks import Lock
 from lightcone.slurm import controller, jobs
 from lightcone.slurm.allocation import job_id

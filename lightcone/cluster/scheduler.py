@@ -30,8 +30,8 @@ from lightcone.cluster.placement import place_by_resources, spread
 from lightcone.cluster.runs import Runs
 from lightcone.cluster.upkeep import Upkeep
 from lightcone.cluster.watch import Watch
-from lightcone.context import boot_id
 from lightcone.files import write_atomically
+from lightcone.host import boot_id
 from lightcone.locks import Lock
 from lightcone.slurm import jobs
 from lightcone.slurm.jobs import JobState

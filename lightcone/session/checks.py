@@ -14,8 +14,9 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from lightcone.context import SOCKET_PATH_MAX, Context
+from lightcone.context import Context
 from lightcone.errors import LightconeError
+from lightcone.host import SOCKET_PATH_MAX
 from lightcone.locks import Lock
 from lightcone.session import host, tmux
 from lightcone.session.finding import Check, Verdict

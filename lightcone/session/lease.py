@@ -6,9 +6,10 @@ import contextlib
 import os
 from pathlib import Path
 
-from lightcone.context import here, runtime_directory
+from lightcone.context import here
 from lightcone.errors import LightconeError, UsageError
 from lightcone.hook import LEASE_VARIABLE
+from lightcone.host import runtime_directory
 from lightcone.session import control
 from lightcone.settings import load_settings
 

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import NoReturn
 
-from lightcone.context import Context, allocated_job, allocation_file, of
+from lightcone.context import Context, of
 from lightcone.errors import SessionError, UsageError
 from lightcone.files import private_directory, write_atomically
+from lightcone.granted import allocated_job, allocation_file
 from lightcone.slurm import jobs
 from lightcone.slurm.allocation import job_id, step_environment
 

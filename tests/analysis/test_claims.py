@@ -22,8 +22,8 @@ from lightcone.analysis.manifest import Manifest, Parts
 from lightcone.analysis.output import Output
 from lightcone.analysis.output_locks import Busy, lock_path, read_inputs
 from lightcone.analysis.partial import discard_partial
-from lightcone.context import boot_id
 from lightcone.errors import UsageError
+from lightcone.host import boot_id
 from lightcone.locks import Lock
 
 _CRASHED = 77

@@ -8,8 +8,9 @@ from pathlib import Path
 import click
 
 from lightcone.cli.session.status import alive, counted
-from lightcone.context import Context, here, runtime_directory
+from lightcone.context import Context, here
 from lightcone.errors import SettingsError, SpecError
+from lightcone.host import runtime_directory
 from lightcone.session import control
 from lightcone.settings import load_settings
 
