@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import socket
-from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,21 +14,16 @@ from lightcone.analysis.failure import FAILURE, write_failure
 from lightcone.analysis.manifest import MANIFEST, Manifest
 from lightcone.analysis.output_locks import Busy, read_inputs
 from lightcone.analysis.products import Products
-from lightcone.cluster.keeper_handle import KeeperHandle
 from lightcone.cluster.task import Cause, Ended, Task
 from lightcone.errors import LightconeError
 from lightcone.files import remove
-from lightcone.run import environment
-from lightcone.run.container import Container
-from lightcone.run.log import Log, environment_lines, heading
+from lightcone.run.execution import Execution
 from lightcone.run.order import Order, Result
-from lightcone.run.stream import LineStream
 from lightcone.run.verdict import objection, sentence
 from lightcone.run.walltime import Walltime
 
 __all__ = ["Making"]
 
-_TAIL = 20
 _logger = logging.getLogger("lightcone")
 
 
@@ -42,9 +35,8 @@ class Making:
         self.order = order
         self.output = order.output
         self.state = order.output.state_dir
-        self.container: Container | None = None
+        self.execution: Execution | None = None
         self.products: Products | None = None
-        self.log: Log | None = None
         self.sights: dict[str, tuple[int, int] | None] = {}
 
     def steps(self) -> Iterator[None]:
@@ -87,8 +79,8 @@ class Making:
             except (OSError, LightconeError) as error:
                 return self.failed(error)
             finally:
-                if self.log is not None:
-                    self.log.close()
+                if self.execution is not None:
+                    self.execution.close()
                 claim.release()
         finally:
             # Closed, not released: the recipe's processes may outlive this worker and hold them.
@@ -111,9 +103,7 @@ class Making:
         if late is not None:
             return {"result": Result.LEFT, "reason": late}
         umask = int(run["umask"])
-        if self.output.container is not None:
-            variables = self._environment(run, ())
-            self.container = Container.choose(self.output, variables)
+        execution = self.execution = Execution(self.task, self.order, run)
         self.products = Products(self.output, self.order.parts)
         started = datetime.now(UTC)
         busy = claim.set_aside(
@@ -126,9 +116,7 @@ class Making:
             begun = {"event": "start", "key": self.order.key, "task": self.task.within}
             self.task.emit(self.order.topic, {**begun, "log": str(self.output.log)})
             with self.task.commands.devices(self.output.resources.gpus) as gpus:
-                variables = self._environment(run, gpus)
-                self.log = Log(self.output.log, umask, self._heading(run, variables))
-                ended, tail = self._execute(self.log, variables, umask, hold)
+                ended, tail = execution.execute(umask, gpus, hold)
             wrong = objection(self.output, ended)
             # Another context has no lock of ours to see that the inputs are being read.
             for name, _, state, _ in self.order.producers:
@@ -138,7 +126,9 @@ class Making:
             if wrong is None:
                 yield
                 manifests.flush(self.output.path)
-                made = self.products.enter(self._manifest(claim, started, ended))
+                made = self.products.enter(
+                    self._manifest(claim, started, ended, execution.usage(ended))
+                )
                 claim.commit(made)
                 (self.state / MANIFEST).chmod(0o666 & ~umask)
                 remove(self.state / FAILURE)
@@ -158,70 +148,9 @@ class Making:
         self._record_failure(told)
         return told
 
-    def _environment(self, run: Any, gpus: Sequence[str]) -> dict[str, str]:
-        session = self.task.commands.variables
-        return environment.for_command(run, self.order.cpus, gpus, self.output.name, session)
-
-    def _execute(
-        self, log: Log, variables: dict[str, str], umask: int, hold: list[int]
-    ) -> tuple[Ended, list[str]]:
-        tail: deque[str] = deque(maxlen=_TAIL)
-
-        def tell(lines: list[str]) -> None:
-            self.task.emit(
-                self.order.topic, {"event": "lines", "key": self.order.key, "lines": lines}
-            )
-
-        stream = LineStream(tell, tail)
-
-        def sink(_: str, data: bytes) -> None:
-            log.write(data)
-            stream.feed(data)
-
-        with self._launched(variables, umask, hold) as (argv, held):
-            ended = self.task.execute(
-                argv,
-                environment=variables,
-                directory=self.output.root,
-                umask=umask,
-                grace=self.order.grace,
-                sink=sink,
-                time_limit=self.output.resources.time_limit,
-                hold=held,
-            )
-        stream.finish()
-        log.end(ended, self._usage(ended))
-        return ended, list(tail)
-
-    @contextlib.contextmanager
-    def _launched(
-        self, variables: dict[str, str], umask: int, hold: list[int]
-    ) -> Iterator[tuple[list[str], list[int]]]:
-        """The program that runs the recipe and what it holds; its container is gone afterwards."""
-        if self.container is None:
-            yield environment.shell(self.output.command, variables), hold
-            return
-        launch = self.container.launch(
-            self.output, variables, umask, self.order.scratch, self.order.key
-        )
-        if launch.commands is None:
-            yield launch.argv, hold
-            return
-        keeper = self.task.keeper = KeeperHandle(launch.commands, variables, self.order.grace)
-        with keeper.holding(hold):
-            # Held by the keeper alone: the runtime may leave programs of its own behind.
-            yield launch.argv, []
-
-    def _heading(self, run: Any, variables: dict[str, str]) -> str:
-        mark, _, value = self.task.group.mark.partition("=")
-        # What every command of the session finds alike is not worth a line of each log.
-        before = {**environment.of_caller(run), **self.task.commands.variables}
-        more = environment_lines(before, {**variables, mark: value})
-        if self.container is not None:
-            more.append(self.container.describe())
-        return heading(self.output, self.order.cpus, str(run["name"]), more)
-
-    def _manifest(self, claim: Claim, started: datetime, ended: Ended) -> Manifest:
+    def _manifest(
+        self, claim: Claim, started: datetime, ended: Ended, usage: dict[str, Any]
+    ) -> Manifest:
         return Manifest(
             output=self.output.id,
             universe=self.output.universe,
@@ -235,18 +164,9 @@ class Making:
                 "host": socket.gethostname(),
                 "exit_code": ended.code,
                 "cpus": self.order.cpus,
-                **self._usage(ended),
+                **usage,
             },
         )
-
-    def _usage(self, ended: Ended) -> dict[str, Any]:
-        """What is recorded of it; nothing of a container that is no descendant of its program."""
-        if self.task.keeper is not None:
-            return {}
-        return {
-            "cpu_seconds": round(ended.usage.cpu_seconds, 3),
-            "peak_memory": ended.usage.peak_memory,
-        }
 
     def failed(self, error: OSError | LightconeError) -> dict[str, Any]:
         """What to tell of an output that could not be made for ``error``."""
@@ -256,8 +176,8 @@ class Making:
 
     def _record_failure(self, told: dict[str, Any]) -> None:
         """Leave word, for ``lc status`` and ``lc log``, of why the output could not be made."""
-        if self.log is not None:
-            self.log.add(f"{told['result'].value}: {told['reason']}")
+        if self.execution is not None:
+            self.execution.add(f"{told['result'].value}: {told['reason']}")
         write_failure(
             self.output,
             self.order.parts.identity,
