@@ -6,9 +6,9 @@ import contextlib
 import json
 import os
 import socket
-import subprocess
 from collections.abc import Iterable, Mapping
 
+from lightcone.answer import answer
 from lightcone.run.image import ContainerError, Runtime
 
 __all__ = ["docker_options", "podman_options", "user_options"]
@@ -71,13 +71,22 @@ def _identity() -> list[str]:
 
 def _has_many_ids(program: str, environment: Mapping[str, str]) -> bool:
     """Whether this user's podman has more than the one user to give; yes where it cannot say."""
-    told = _output([program, "unshare", "cat", "/proc/self/uid_map"], environment)
+    told = answer(
+        program, "unshare", "cat", "/proc/self/uid_map", patience=_PATIENCE, environment=environment
+    )
     return told is None or len(told.splitlines()) > 1
 
 
 def _docker_security(declared: str, program: str, environment: Mapping[str, str]) -> list[str]:
     """What the engine says of its security; it is a program of its own, and may not be there."""
-    told = _output([program, "info", "--format", "{{json .SecurityOptions}}"], environment)
+    told = answer(
+        program,
+        "info",
+        "--format",
+        "{{json .SecurityOptions}}",
+        patience=_PATIENCE,
+        environment=environment,
+    )
     with contextlib.suppress(ValueError):
         if told is not None:
             return [str(option) for option in json.loads(told) or ()]
@@ -85,20 +94,3 @@ def _docker_security(declared: str, program: str, environment: Mapping[str, str]
         f"its container {declared} would be run by docker, whose engine does not answer on "
         f"{socket.gethostname()}: start it, or install apptainer or podman"
     )
-
-
-def _output(argv: list[str], environment: Mapping[str, str]) -> str | None:
-    """What a program prints, or None where it fails."""
-    try:
-        result = subprocess.run(
-            argv,
-            env=dict(environment),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_PATIENCE,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return result.stdout if result.returncode == 0 else None

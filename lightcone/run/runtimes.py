@@ -6,11 +6,11 @@ import re
 import shutil
 
 from lightcone.analysis.spec import load_outputs
+from lightcone.answer import answer
 from lightcone.context import SPEC_FILE, Context
 from lightcone.errors import LightconeError
 from lightcone.run.image import Runtime
 from lightcone.session.finding import Check, Verdict
-from lightcone.session.host import answer
 
 __all__ = ["check"]
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from lightcone.answer import answer
 from lightcone.context import Context
 from lightcone.errors import LightconeError
 from lightcone.host import SOCKET_PATH_MAX
@@ -71,7 +72,7 @@ def check_all(context: Context) -> list[Check]:
 def versions(context: Context) -> list[str]:
     """What a report of a bug has to name: packages with their versions, and the file system."""
     found = []
-    tmux_version = host.answer("tmux", "-V")
+    tmux_version = answer("tmux", "-V")
     if tmux_version:
         found.append(tmux_version)
     for package in _PACKAGES:

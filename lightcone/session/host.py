@@ -8,18 +8,18 @@ import re
 import resource
 import shlex
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from lightcone.answer import answer
 from lightcone.context import Context
 from lightcone.files import read_object
 from lightcone.session.cleaners import cleaning, text_of
 from lightcone.session.finding import Check, Verdict
 from lightcone.units import format_bytes, format_seconds
 
-__all__ = ["ROOT", "answer", "check_all"]
+__all__ = ["ROOT", "check_all"]
 
 ROOT = Path("/")
 """Where the system's own settings are looked for."""
@@ -27,7 +27,6 @@ ROOT = Path("/")
 _ENOUGH_MEMORY = 1 << 30
 _ENOUGH_FILES = 1024
 _ENOUGH_PROCESSES = 512
-_PATIENCE = 5.0
 # A session touches its files more often than that.
 _SHORT = 3600.0
 _LOGIND = tuple(f"{place}/systemd/logind.conf.d" for place in ("etc", "run", "usr/lib"))
@@ -45,24 +44,6 @@ def check_all(context: Context) -> list[Check]:
         _hooks,
     ]
     return [check(context) for check in checks]
-
-
-def answer(*command: str, patience: float = _PATIENCE) -> str | None:
-    """What a program prints, or None where it fails or takes longer than ``patience`` seconds."""
-    try:
-        result = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            errors="replace",
-            timeout=patience,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return result.stdout.strip() if result.returncode == 0 else None
 
 
 def _cleaners(context: Context) -> Check:

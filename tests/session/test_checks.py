@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from lightcone.answer import answer
 from lightcone.context import Context, of
 from lightcone.run import runtimes
 from lightcone.session import checks, host, mounts
@@ -189,7 +190,7 @@ def test_slurm(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_program_that_does_not_answer_is_not_waited_for(context: Context) -> None:
     _program("slow", "exec /bin/sleep 100")
-    assert host.answer("slow", patience=0.1) is None
+    assert answer("slow", patience=0.1) is None
 
 
 def test_hooks(context: Context) -> None:
