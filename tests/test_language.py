@@ -11,10 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 
-from lightcone.cli.main import cli
 from tests.helpers import Sandbox
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,27 +24,6 @@ VARIABLE = re.compile(r"\b(DASK|TMUX)(_[A-Z_]+)?\b")
 MAY_NAME = {"session/tmux.py", "session/checks.py", "cli/doctor.py"}
 # Names of packages in the engine's own configuration, read by nobody else.
 MAY_HAVE_KEYS = {"cluster/command.py"}
-
-
-def _commands(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
-    yield name, command
-    if isinstance(command, click.Group):
-        context = click.Context(command)
-        for verb in command.list_commands(context):
-            below = command.get_command(context, verb)
-            assert below is not None
-            yield from _commands(below, f"{name} {verb}")
-
-
-COMMANDS = dict(_commands(cli, "lc"))
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_help_does_not_name_the_engine(name: str) -> None:
-    text = COMMANDS[name].get_help(click.Context(COMMANDS[name], info_name=name))
-    assert len(text.splitlines()) >= 4
-    if not name.startswith(("lc doctor", "lc session attach")):
-        assert not ENGINE.search(VARIABLE.sub("", text)), text
 
 
 def _modules() -> list[str]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.helpers import Sandbox, wait_until
+from tests.helpers import Sandbox
+from tests.terminal import Terminal
 
 SPEC = """\
 version: "0.0.14"
@@ -142,53 +142,23 @@ def test_completing_imports_nothing_heavy(box: Sandbox) -> None:
         assert json.loads(result.stderr) == []
 
 
-class _Shell:
-    """A shell that somebody types into, in a terminal server of the test's own."""
-
-    def __init__(self, box: Sandbox, name: str) -> None:
-        self.box = box
-        self.socket = str(box.base / "tmp" / name)
-        start, told = SHELLS[name]
-        self.tmux("-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24", start)
-        self.tmux("send-keys", f"{told}; echo rea''dy", "Enter")
-        self.shows("ready")
-
-    def tmux(self, *arguments: str) -> str:
-        result = subprocess.run(
-            ["tmux", "-S", self.socket, *arguments],
-            env=self.box.env,
-            cwd=self.box.project,
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=True,
-        )
-        return result.stdout
-
-    def shows(self, *texts: str) -> None:
-        """Wait until all of the texts are on the screen."""
-
-        def screen() -> str:
-            return self.tmux("capture-pane", "-p")
-
-        wait_until(lambda: all(text in screen() for text in texts), f"it shows {texts}")
-
-    def close(self) -> None:
-        self.tmux("kill-server")
-        Path(self.socket).unlink(missing_ok=True)
-
-
 @pytest.fixture(params=list(SHELLS))
-def shell(box: Sandbox, request: pytest.FixtureRequest) -> Iterator[_Shell]:
-    """A real shell that knows how to complete ``lc``."""
+def shell(box: Sandbox, request: pytest.FixtureRequest) -> Iterator[Terminal]:
+    """A terminal with a real shell that knows how to complete ``lc``."""
     if shutil.which(request.param) is None:
         pytest.skip(f"{request.param} is not installed")
-    shell = _Shell(box, request.param)
-    yield shell
-    shell.close()
+    start, told = SHELLS[request.param]
+    terminal = Terminal(box)
+    try:
+        terminal.shell(start)
+        terminal.type(f"{told}; echo rea''dy", "Enter")
+        terminal.shows("ready")
+        yield terminal
+    finally:
+        terminal.close()
 
 
-def test_in_a_real_shell(shell: _Shell) -> None:
+def test_in_a_real_shell(shell: Terminal) -> None:
     for typed, completed in (
         ("lc veri", "lc verify"),
         ("lc run --dry", "lc run --dry-run"),
@@ -199,15 +169,15 @@ def test_in_a_real_shell(shell: _Shell) -> None:
         ("lc session logs sch", "lc session logs scheduler"),
     ):
         # Where a word is complete, the next one begins.
-        shell.tmux("send-keys", "-l", f"{typed}\tnext")
+        shell.type("-l", f"{typed}\tnext")
         shell.shows(f"{completed} next")
-        shell.tmux("send-keys", "C-u")
-    shell.tmux("send-keys", "-l", "lc run \t\t")
+        shell.type("C-u")
+    shell.type("-l", "lc run \t\t")
     shell.shows("greeting", "outside", "inner.deep")
-    shell.tmux("send-keys", "C-u")
+    shell.type("C-u")
 
 
-def test_files_of_a_command_in_a_real_shell(shell: _Shell) -> None:
-    (shell.box.project / "some-script.py").touch()
-    shell.tmux("send-keys", "-l", "lc exec -- python some-\t")
+def test_files_of_a_command_in_a_real_shell(shell: Terminal) -> None:
+    (shell.sandbox.project / "some-script.py").touch()
+    shell.type("-l", "lc exec -- python some-\t")
     shell.shows("lc exec -- python some-script.py")

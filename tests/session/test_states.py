@@ -17,16 +17,9 @@ import psutil
 import pytest
 
 from tests.helpers import Sandbox, is_alive, wait_until
+from tests.session.impatient import IMPATIENT
 
 _LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the holders of a lock are Linux's")
-# Runs lc with less patience than people are asked for.
-_IMPATIENT = """\
-import sys
-from lightcone.cli.main import main
-from lightcone.session import ending, spawn_lock
-spawn_lock.DEADLINE = ending.LEFTOVER_DEADLINE = float(sys.argv.pop(1))
-main()
-"""
 # Keeps the event loop of a session's scheduler from turning.
 _WEDGE = """\
 import lightcone, pathlib, sys, time
@@ -94,7 +87,7 @@ def test_all_of_it_stopped_is_unknown_and_ends_by_force(started: Sandbox, socket
     told = started.status()
     assert told["state"] == "unknown"
     assert str(programs["scheduler"]) in told["why"]
-    refused = started.python("-c", _IMPATIENT, "1", "session", "stop", check=3)
+    refused = started.python("-c", IMPATIENT, "1", "session", "stop", check=3)
     assert "'lc session stop --force'" in refused.stderr
     assert started.programs() == programs
     started.lc("session", "stop", "--force")
@@ -122,7 +115,7 @@ def test_wedged_scheduler_is_unknown_and_ends_by_force(started: Sandbox) -> None
     assert told["state"] == "unknown"
     scheduler = programs["scheduler"]
     assert told["why"] == f"its scheduler (process {scheduler}) is running but does not answer"
-    started.python("-c", _IMPATIENT, "1", "exec", "--", "true", check=125)
+    started.python("-c", IMPATIENT, "1", "exec", "--", "true", check=125)
     assert started.programs() == programs
     started.lc("session", "stop", "--force")
     assert started.remains() == []

@@ -12,16 +12,7 @@ import psutil
 import pytest
 
 from tests.helpers import Sandbox, wait_until
-
-# Runs lc with less patience than people are asked for.
-_IMPATIENT = """\
-import sys
-from lightcone.cli.main import main
-from lightcone.session import ending, spawn_lock
-spawn_lock.DEADLINE = ending.LEFTOVER_DEADLINE = float(sys.argv.pop(1))
-main()
-"""
-
+from tests.session.impatient import IMPATIENT
 
 # Runs lc as if the session had been silent when it was first asked, and then was not.
 _SILENT_AT_FIRST = """\
@@ -62,7 +53,7 @@ def test_start_and_stop_refuse_and_kill_nothing(frozen: Sandbox, verb: str, othe
     programs = frozen.programs()
     for pid in programs.values() if others else ():
         os.kill(pid, signal.SIGSTOP)
-    result = frozen.python("-c", _IMPATIENT, "1", "session", verb, check=3)
+    result = frozen.python("-c", IMPATIENT, "1", "session", verb, check=3)
     assert "cannot be told" in result.stderr
     assert "'lc session stop --force'" in result.stderr
     assert frozen.programs() == programs
@@ -111,7 +102,7 @@ def test_session_that_gets_no_worker_is_told(sandbox: Sandbox) -> None:
     os.kill(programs["inner guard"], signal.SIGSTOP)  # or it would start another
     os.kill(programs["worker"], signal.SIGKILL)
     wait_until(lambda: not sandbox.status()["workers"], "the worker is gone")
-    result = sandbox.python("-c", _IMPATIENT, "1", "session", "start", check=3)
+    result = sandbox.python("-c", IMPATIENT, "1", "session", "start", check=3)
     assert "has no worker" in result.stderr
     assert "lc session stop" in result.stderr
     os.kill(programs["inner guard"], signal.SIGCONT)

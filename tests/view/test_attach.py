@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from tests.helpers import Sandbox, end, wait_until
-from tests.view.terminal import Terminal
+from tests.terminal import Terminal
 
 
 @pytest.fixture

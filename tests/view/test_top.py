@@ -13,7 +13,7 @@ import pytest
 
 from tests.helpers import Sandbox, wait_until
 from tests.run.analyses import Analysis, output
-from tests.view.terminal import Terminal
+from tests.terminal import Terminal
 
 _WAITS = "echo hello from $0; touch $PLACE/{0}; until [ -e $PLACE/gate ]; do sleep 0.05; done"
 
