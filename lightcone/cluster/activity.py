@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -30,6 +31,12 @@ class Begun:
 
     told: Mapping[str, Any]
     at: float
+
+    @property
+    def log(self) -> str | None:
+        """The path of its log, if it has one."""
+        log = self.told.get("log")
+        return None if log is None else os.fsdecode(log)
 
 
 _NOT_BEGUN = Begun({}, 0.0)
@@ -90,7 +97,7 @@ class Activity(SchedulerPlugin):
                 "run": self._runs.caller(run_of(key)),
                 "reason": reason,
                 "at": datetime.now(UTC).isoformat(timespec="seconds"),
-                "log": begun.told.get("log"),
+                "log": begun.log,
             }
         )
 

@@ -144,7 +144,7 @@ class Watch:
             "gpus": int(asked.get("GPU", 0)),
             "cpus_used": used[0],
             "memory_used": used[1],
-            "log": told.get("log"),
+            "log": begun.log,
         }
 
     def _waiting(self, ts: Any, held: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:

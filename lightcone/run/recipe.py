@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
@@ -114,7 +115,8 @@ class Making:
         try:
             _logger.info("%s: started for %s", self.output.name, run["name"])
             begun = {"event": "start", "key": self.order.key, "task": self.task.within}
-            self.task.emit(self.order.topic, {**begun, "log": str(self.output.log)})
+            # As bytes: a path need not be text, and of texts only those can be sent that are.
+            self.task.emit(self.order.topic, {**begun, "log": os.fsencode(self.output.log)})
             with self.task.commands.devices(self.output.resources.gpus) as gpus:
                 ended, tail = execution.execute(umask, gpus, hold)
             wrong = objection(self.output, ended)
