@@ -12,6 +12,7 @@ import pytest
 
 from tests.helpers import Sandbox, is_alive, wait_until
 from tests.run.analyses import Analysis, interrupt, output
+from tests.session.terminal import Terminal
 
 # Longer than a test may take: what ends sooner was not killed at the end of its grace.
 _GRACE = 60.0
@@ -84,6 +85,20 @@ def test_interrupt_ends_every_process_of_a_recipe(patient: Analysis, signum: int
     assert patient.leftovers() == []
     patient.run()
     assert patient.text("after") == "good\n"
+
+
+def test_terminal_that_goes_away_interrupts(patient: Analysis) -> None:
+    patient.spec(output("x", _ENDLESS))
+    terminal = Terminal(patient.box)
+    try:
+        terminal.run("run")
+        patient.began("begun")
+        pids = patient.pids("pids")
+    finally:
+        terminal.close()
+    wait_until(lambda: not any(map(is_alive, pids)), "the recipe has ended")
+    wait_until(lambda: patient.states() == {"x": "interrupted"}, "it is told of")
+    assert patient.leftovers() == []
 
 
 def test_interrupted_recipe_that_was_never_made(patient: Analysis) -> None:
