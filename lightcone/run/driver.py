@@ -28,7 +28,7 @@ from lightcone.run.results import Results
 from lightcone.run.share import Refused, share
 from lightcone.run.stop import Stop
 from lightcone.run.walltime import Walltime
-from lightcone.session.client import Connection
+from lightcone.session.connection import Connection
 
 __all__ = ["Driver"]
 

@@ -20,7 +20,7 @@ from lightcone.run import environment
 from lightcone.run.link import Link
 from lightcone.run.order import ExecOrder
 from lightcone.run.share import Refused, fit
-from lightcone.session.client import Connection
+from lightcone.session.connection import Connection
 
 __all__ = ["execute", "run_command"]
 

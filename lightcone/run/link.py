@@ -17,7 +17,7 @@ from lightcone.cluster.commands import KEY_PREFIX
 from lightcone.errors import SessionError
 from lightcone.run import environment
 from lightcone.run.detached import NAME_VARIABLE
-from lightcone.session.client import Connection
+from lightcone.session.connection import Connection
 
 __all__ = ["LOST", "Link"]
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.helpers import Sandbox, is_alive, wait_until
 from tests.run.analyses import Analysis, interrupt, output
-from tests.session.terminal import Terminal
+from tests.terminal import Terminal
 
 # Longer than a test may take: what ends sooner was not killed at the end of its grace.
 _GRACE = 60.0

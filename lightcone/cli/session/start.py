@@ -22,9 +22,9 @@ def command(lease: str | None) -> None:
 
     address = external_address()
     if address is not None:
-        from lightcone.session.client import describe_external
+        from lightcone.session.external import describe
 
-        click.echo(f"{describe_external(address)['name']}: used as it is, and not started")
+        click.echo(f"{describe(address)['name']}: used as it is, and not started")
         return
     context = here()
     begun = time.monotonic()

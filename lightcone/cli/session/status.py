@@ -36,9 +36,9 @@ def command(as_json: bool) -> None:
     """Say whether the session is alive, and what it has."""
     address = external_address()
     if address is not None:
-        from lightcone.session.client import describe_external
+        from lightcone.session.external import describe
 
-        told = describe_external(address)
+        told = describe(address)
         if as_json:
             click.echo(json.dumps({key: told.get(key) for key in _KEYS}))
         else:

@@ -1,0 +1,105 @@
+"""A cluster that is not ours: looked at, and taught what our own ones load when they start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from lightcone import __version__
+from lightcone.context import ADDRESS_VARIABLE, Context
+from lightcone.errors import SessionError
+from lightcone.session.connection import Connection, closing, open_client, quieten
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["describe", "prepare"]
+
+_NAMED = f"The cluster named by {ADDRESS_VARIABLE}"
+
+
+def describe(address: str) -> dict[str, Any]:
+    """What the cluster at ``address`` says of itself.
+
+    Raises:
+        SessionError: where it cannot be reached.
+    """
+    quieten()
+    with closing(open_client(address)) as client:
+        told = client.scheduler_info(n_workers=-1)
+    workers = [
+        {
+            "host": worker["host"],
+            "cpus": worker["resources"].get("CPU", worker["nthreads"]),
+            "memory": int(worker["resources"].get("MEMORY", worker["memory_limit"] or 0)),
+            "gpus": int(worker["resources"].get("GPU", 0)),
+        }
+        for worker in told["workers"].values()
+    ]
+    return {
+        "state": "alive",
+        "name": address,
+        "kind": "external",
+        "host": address.partition("://")[2].rpartition(":")[0],
+        "address": address,
+        "workers": workers,
+    }
+
+
+def prepare(client: Client, context: Context) -> Connection:
+    """Look whether the cluster can serve ``context``, and teach it what that takes.
+
+    Raises:
+        SessionError: where it cannot, with what it lacks.
+    """
+    from lightcone.cluster.commands import Commands
+    from lightcone.cluster.runs import Runs
+
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    if not workers:
+        raise SessionError(f"{_NAMED} has no workers: start some, or unset it.")
+    resources = [dict(worker["resources"]) for worker in workers]
+    declared = all("CPU" in resource for resource in resources)
+    _check(_looked(client, str(context.root)), str(context.root))
+    try:
+        client.register_plugin(Runs())
+        client.register_plugin(Commands(context.settings.grace, bounded_by_threads=not declared))
+    except Exception as error:
+        raise _unusable(error) from error
+    return Connection(client, "external", None, resources if declared else [])
+
+
+def _looked(client: Client, root: str) -> dict[str, dict[str, Any]]:
+    """What the scheduler and each worker see, by who they are."""
+    from lightcone.cluster.sight import look
+
+    try:
+        scheduler = client.run_on_scheduler(look, root)
+        # It keeps no files of the project.
+        return {"its scheduler": {**scheduler, "root": True}, **client.run(look, root)}
+    except Exception as error:
+        raise _unusable(error) from error
+
+
+def _unusable(error: Exception) -> SessionError:
+    if "lightcone" in str(error):
+        what = f"install lightcone {__version__} where its scheduler and workers run"
+    else:
+        what = "check that its programs run the Python and the packages of this call"
+    return SessionError(f"{_NAMED} cannot be used ({error}): {what}, or unset that variable.")
+
+
+def _check(seen: Mapping[str, Mapping[str, Any]], root: str) -> None:
+    other = {who: told["version"] for who, told in seen.items() if told["version"] != __version__}
+    if other:
+        raise SessionError(
+            f"{_NAMED} runs lightcone {', '.join(sorted(set(other.values())))} on "
+            f"{', '.join(sorted(other))}, and this is {__version__}: install the same there, or "
+            "unset that variable."
+        )
+    blind = sorted(who for who, told in seen.items() if not told["root"])
+    if blind:
+        raise SessionError(
+            f"{_NAMED} does not see the project's directory {root} on {', '.join(blind)}: put the "
+            "project where all its workers see it."
+        )
