@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.helpers import Sandbox
+from lightcone.session import credentials
+from tests.helpers import Sandbox, wait_until
+from tests.run.analyses import Analysis, output
 
 _CONNECT = """\
 import sys, lightcone
@@ -56,11 +61,11 @@ def test_connect_outside_a_project(sandbox: Sandbox) -> None:
     assert told.startswith("There is no astra.yaml in ")
 
 
-@pytest.fixture
-def external(sandbox: Sandbox) -> Iterator[str]:
-    """The address of a cluster that lc has not made."""
+@contextlib.contextmanager
+def _cluster(sandbox: Sandbox, first: str = "") -> Iterator[str]:
+    """The address of a cluster that lc has not made, where ``first`` is run before anything."""
     script = sandbox.base / "cluster.py"
-    script.write_text(_CLUSTER)
+    script.write_text(f"{first}\n{_CLUSTER}")
     cluster = subprocess.Popen(
         [sys.executable, str(script)],
         cwd=sandbox.base,
@@ -73,6 +78,44 @@ def external(sandbox: Sandbox) -> Iterator[str]:
         assert cluster.stdout is not None
         yield cluster.stdout.readline().strip()
     assert cluster.returncode == 0
+
+
+@contextlib.contextmanager
+def _by_hand(sandbox: Sandbox, *options: str) -> Iterator[str]:
+    """The address of a scheduler with a worker, each a program that somebody has started."""
+    file = sandbox.base / "scheduler.json"
+    protocol = ["--protocol", "tls"] if options else []
+    common = ["--scheduler-file", str(file), "--no-dashboard", *options]
+    with (
+        _program(sandbox, "dask_scheduler", "--host", "127.0.0.1", "--port=0", *protocol, *common),
+        _program(sandbox, "dask_worker", "--nthreads", "1", "--no-nanny", *common),
+    ):
+        wait_until(lambda: file.exists() and file.read_text(), "the scheduler is there")
+        yield json.loads(file.read_text())["address"]
+
+
+@contextlib.contextmanager
+def _program(sandbox: Sandbox, name: str, *arguments: str) -> Iterator[None]:
+    command = [sys.executable, "-m", f"distributed.cli.{name}", *arguments]
+    program = subprocess.Popen(
+        command,
+        cwd=sandbox.base,
+        env=sandbox.env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield
+    finally:
+        program.kill()
+        program.wait(30)
+
+
+@pytest.fixture
+def external(sandbox: Sandbox) -> Iterator[str]:
+    """The address of a cluster that lc has not made."""
+    with _cluster(sandbox) as address:
+        yield address
 
 
 def test_cluster_of_ones_own_is_used_and_left_alone(sandbox: Sandbox, external: str) -> None:
@@ -97,3 +140,67 @@ def test_cluster_of_ones_own_that_is_not_there(sandbox: Sandbox, address: str) -
     assert result.stderr.endswith("or unset that variable.\n")
     assert len(result.stderr.splitlines()) == 1
     assert sandbox.processes() == []
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_programs_that_somebody_started_make_what_is_wanted(
+    sandbox: Sandbox, encrypted: bool
+) -> None:
+    analysis = Analysis(sandbox)
+    analysis.spec(output("x", "echo it > {output}"), output("y", "cp {inputs.x} {output}", ("x",)))
+    key = sandbox.base / "key.pem"
+    credentials.create(key)
+    options = [f"--tls-{name}={key}" for name in ("ca-file", "cert", "key")] if encrypted else []
+    with _by_hand(sandbox, *options) as address:
+        env = {"DASK_SCHEDULER_ADDRESS": address}
+        wait_until(lambda: _workers(sandbox, env, key if encrypted else None), "it has a worker")
+        if encrypted:
+            told = analysis.run(check=3, env=env).stderr
+            assert told.startswith(f"lc: The cluster at {address} wants a key, and the settings ")
+            env |= _settings(key)
+        assert analysis.summary(env=env)["made"] == 2
+        assert analysis.text("y") == "it\n"
+        assert analysis.summary(env=env)["up_to_date"] == 2
+    assert not (sandbox.scratch / ".lightcone" / "sessions").exists()
+    key.unlink()
+    analysis.close()
+
+
+def _settings(key: Path) -> dict[str, str]:
+    name = "DASK_DISTRIBUTED__COMM__TLS__"
+    return {f"{name}{each}": str(key) for each in ("CA_FILE", "CLIENT__CERT", "CLIENT__KEY")}
+
+
+def _workers(sandbox: Sandbox, env: dict[str, str], key: Path | None) -> object:
+    settings = {} if key is None else _settings(key)
+    told = sandbox.lc("session", "status", "--json", env={**env, **settings}).stdout
+    return json.loads(told)["workers"]
+
+
+@pytest.mark.parametrize(
+    ("first", "told"),
+    [
+        (
+            "import lightcone; lightcone.__version__ = '0.0.9'",
+            "runs lightcone 0.0.9 on ",
+        ),
+        (
+            "import sys; sys.modules['lightcone'] = None",
+            "cannot be used (",
+        ),
+        (
+            "import lightcone.cluster.sight as sight, lightcone\n"
+            "def look(root): return {'root': False, 'version': lightcone.__version__}\n"
+            "sight.look = look",
+            "does not see the project's directory ",
+        ),
+    ],
+    ids=["version", "package", "project"],
+)
+def test_cluster_of_ones_own_that_lacks_something(sandbox: Sandbox, first: str, told: str) -> None:
+    with _cluster(sandbox, first) as address:
+        env = {"DASK_SCHEDULER_ADDRESS": address}
+        result = sandbox.lc("exec", "--", "true", check=125, env=env)
+    named = "lc: The cluster named by DASK_SCHEDULER_ADDRESS "
+    assert result.stderr.startswith(named + told)
+    assert len(result.stderr.splitlines()) == 1
