@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
 
-from tests.helpers import clean_environment
-from tests.security.users import Stranger, as_user, spare_user
+from tests.needs import do_without
+from tests.security.interpreter import Interpreter, for_all
+from tests.security.users import Stranger, User, spare_user
 
 
 @pytest.fixture(scope="session")
 def stranger() -> Iterator[Stranger]:
     """An unprivileged user who has nothing to do with any session."""
     if os.getuid() != 0:
-        pytest.skip("only root can run programs as a second user")
+        do_without("only root can run programs as a second user")
     user = Stranger(spare_user(1))
     try:
         yield user
@@ -26,19 +25,15 @@ def stranger() -> Iterator[Stranger]:
 
 
 @pytest.fixture(scope="session")
-def unprivileged(stranger: Stranger) -> int:
-    """The id of another unprivileged user, who can run this Python."""
+def unprivileged(stranger: Stranger) -> Iterator[User]:
+    """Another unprivileged user, who can run this Python: where it lies, or shown elsewhere."""
     uid = spare_user()
-    try:
-        subprocess.run(
-            [sys.executable, "-P", "-c", "import distributed, lightcone"],
-            cwd="/",
-            env=clean_environment(),
-            stderr=subprocess.DEVNULL,
-            timeout=60,
-            check=True,
-            **as_user(uid),
-        )
-    except (PermissionError, subprocess.CalledProcessError):
-        pytest.skip("users other than root cannot run this Python or read this checkout")
-    return uid
+    mine = Interpreter()
+    if not mine.refusal(uid):
+        yield User(uid, mine)
+        return
+    with for_all() as python:
+        why = python.refusal(uid)
+        if why:
+            do_without(f"other users cannot run {python.program}, made for them: {why}")
+        yield User(uid, python)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.helpers import is_alive, wait_until
-from tests.security.users import Owned, Stranger, as_user
+from tests.security.interpreter import Interpreter
+from tests.security.users import Owned, Stranger, User, as_user
 
 _CANARY = "canary-of-the-caller-5f2c9a"
 
@@ -20,7 +20,8 @@ _CANARY = "canary-of-the-caller-5f2c9a"
 def victim(request: pytest.FixtureRequest, stranger: Stranger) -> Iterator[Owned]:
     """The owner of a session that is running a command; it has to survive every attack."""
     as_root = request.param == "root"
-    box = Owned(0 if as_root else request.getfixturevalue("unprivileged"))
+    root = User(0, Interpreter())
+    box = Owned(root if as_root else request.getfixturevalue("unprivileged"))
     command: subprocess.Popen[bytes] | None = None
     try:
         box.env["CALLERS_CANARY"] = _CANARY
@@ -125,13 +126,13 @@ def test_what_can_be_read_holds_no_secret(stranger: Stranger, victim: Owned) -> 
 
 @pytest.mark.parametrize("verb", ["status", "stop", "attach", "logs", "start"])
 def test_lc_itself_is_no_way_in(
-    victim: Owned, stranger: Stranger, unprivileged: int, verb: str
+    victim: Owned, stranger: Stranger, unprivileged: User, verb: str
 ) -> None:
     """In the project, and told where the session has its files."""
     result = subprocess.run(
-        [sys.executable, "-P", "-m", "lightcone", "session", verb],
+        [unprivileged.python.program, "-P", "-m", "lightcone", "session", verb],
         cwd=victim.project,
-        env={**victim.env, "HOME": str(stranger.home)},
+        env={**victim.env, **unprivileged.python.env, "HOME": str(stranger.home)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

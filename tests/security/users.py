@@ -10,12 +10,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.helpers import Sandbox, clean_environment
+from tests.security.interpreter import Interpreter
 
-__all__ = ["Owned", "Stranger", "as_user", "default_places", "spare_user"]
+__all__ = ["Owned", "Stranger", "User", "as_user", "default_places", "spare_user"]
 
 _FIRST_SPARE = 20_000
 _MANY = 20_000
@@ -45,6 +47,14 @@ def _is_taken(uid: int) -> bool:
     except KeyError:
         return any(os.path.lexists(place) for place in default_places(uid))
     return True
+
+
+@dataclass(frozen=True)
+class User:
+    """Somebody who has sessions, and a Python that he can run."""
+
+    uid: int
+    python: Interpreter
 
 
 class Stranger:
@@ -80,10 +90,12 @@ class Stranger:
 class Owned(Sandbox):
     """A sandbox of a user's own, which others can look into as far as the session lets them."""
 
-    def __init__(self, uid: int) -> None:
-        self.uid = uid
+    def __init__(self, user: User) -> None:
+        self.uid = uid = user.uid
         self.owner = as_user(uid)
+        self.interpreter = user.python.program
         super().__init__()
+        self.env |= user.python.env
         for name in ("USER", "LOGNAME"):
             self.env.pop(name, None)
         self.base.chmod(0o755)
