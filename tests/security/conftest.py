@@ -13,11 +13,26 @@ from tests.security.users import Stranger, User, spare_user
 
 
 @pytest.fixture(scope="session")
-def stranger() -> Iterator[Stranger]:
-    """An unprivileged user who has nothing to do with any session."""
+def python() -> Iterator[Interpreter]:
+    """This Python as other users can run it: where it lies, or shown to them elsewhere."""
     if os.getuid() != 0:
         do_without("only root can run programs as a second user")
-    user = Stranger(spare_user(1))
+    uid = spare_user()
+    mine = Interpreter()
+    if not mine.refusal(uid):
+        yield mine
+        return
+    with for_all() as shown:
+        why = shown.refusal(uid)
+        if why:
+            do_without(f"other users cannot run this Python, though it is shown to them: {why}")
+        yield shown
+
+
+@pytest.fixture(scope="session")
+def stranger(python: Interpreter) -> Iterator[Stranger]:
+    """An unprivileged user who has nothing to do with any session."""
+    user = Stranger(User(spare_user(1), python))
     try:
         yield user
     finally:
@@ -25,15 +40,6 @@ def stranger() -> Iterator[Stranger]:
 
 
 @pytest.fixture(scope="session")
-def unprivileged(stranger: Stranger) -> Iterator[User]:
-    """Another unprivileged user, who can run this Python: where it lies, or shown elsewhere."""
-    uid = spare_user()
-    mine = Interpreter()
-    if not mine.refusal(uid):
-        yield User(uid, mine)
-        return
-    with for_all() as python:
-        why = python.refusal(uid)
-        if why:
-            do_without(f"other users cannot run {python.program}, made for them: {why}")
-        yield User(uid, python)
+def unprivileged(python: Interpreter) -> User:
+    """Another unprivileged user, who has sessions."""
+    return User(spare_user(), python)
