@@ -76,9 +76,11 @@ class Sandbox:
         project: a project with one output.
         env: the environment of every program started through the sandbox.
         owner: whose programs they are, as options of :class:`subprocess.Popen`; mine if empty.
+        interpreter: the Python that runs them.
     """
 
     owner: Mapping[str, Any] = MappingProxyType({})
+    interpreter = sys.executable
 
     def __init__(self) -> None:
         self.base = Path(tempfile.mkdtemp(prefix="lc-", dir="/tmp")).resolve()
@@ -135,7 +137,7 @@ class Sandbox:
             "stderr": subprocess.PIPE,
         }
         program = subprocess.Popen(
-            [sys.executable, *_LC, *arguments],
+            [self.interpreter, *_LC, *arguments],
             cwd=cwd or self.project,
             env={**self.env, **(env or {})},
             **(settings | dict(self.owner) | options),
@@ -153,7 +155,7 @@ class Sandbox:
     ) -> subprocess.CompletedProcess[str]:
         """The same for a program run by this Python, which may not show a traceback either."""
         result = subprocess.run(
-            [sys.executable, *arguments],
+            [self.interpreter, *arguments],
             cwd=cwd or self.project,
             env={**self.env, **(env or {})},
             capture_output=True,

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
+from tests.needs import do_without
 
 __all__ = ["bound", "fill", "mounted"]
 
@@ -30,9 +30,9 @@ def mounted(place: Path, size: str = "1m") -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def bound(what: Path, place: Path) -> Iterator[Path]:
+def bound(what: Path, place: Path, read_only: bool = False) -> Iterator[Path]:
     """What lies at ``what``, to be found at ``place`` too; skips where that cannot be."""
-    _mount("--bind", str(what), str(place))
+    _mount("-o", "bind,ro" if read_only else "bind", str(what), str(place))
     try:
         yield place
     finally:
@@ -56,9 +56,9 @@ def fill(directory: Path, leave: int = 0) -> Path:
 
 def _mount(*arguments: str) -> None:
     if os.geteuid() != 0:
-        pytest.skip("only root can mount")
+        do_without("only root can mount")
     result = subprocess.run(
         ["mount", *arguments], capture_output=True, text=True, check=False, timeout=30
     )
     if result.returncode != 0:
-        pytest.skip(f"nothing can be mounted here: {result.stderr.strip()}")
+        do_without(f"nothing can be mounted here: {result.stderr.strip()}")

@@ -20,6 +20,7 @@ from lightcone.run.container import Container, container_name, mounts
 from lightcone.run.container_user import docker_options, podman_options
 from lightcone.run.image import ContainerError, Runtime, image_name
 from tests.helpers import Sandbox, wait_until
+from tests.needs import do_without
 from tests.run.analyses import Analysis, interrupt, output
 
 _ME = f"{os.getuid()}:{os.getgid()}"
@@ -287,7 +288,7 @@ class Podman:
         self.box = box
         why = self._prepare()
         if why:
-            pytest.skip(why)
+            do_without(why)
 
     def __call__(self, *arguments: str, check: bool = True) -> str:
         """What ``podman`` prints."""

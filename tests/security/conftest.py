@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
 
-from tests.helpers import clean_environment
-from tests.security.users import Stranger, as_user, spare_user
+from tests.needs import do_without
+from tests.security.interpreter import Interpreter, for_all
+from tests.security.users import Stranger, User, spare_user
 
 
 @pytest.fixture(scope="session")
-def stranger() -> Iterator[Stranger]:
-    """An unprivileged user who has nothing to do with any session."""
+def python() -> Iterator[Interpreter]:
+    """This Python as other users can run it: where it lies, or shown to them elsewhere."""
     if os.getuid() != 0:
-        pytest.skip("only root can run programs as a second user")
-    user = Stranger(spare_user(1))
+        do_without("only root can run programs as a second user")
+    uid = spare_user()
+    mine = Interpreter()
+    if not mine.refusal(uid):
+        yield mine
+        return
+    with for_all() as shown:
+        why = shown.refusal(uid)
+        if why:
+            do_without(f"other users cannot run this Python, though it is shown to them: {why}")
+        yield shown
+
+
+@pytest.fixture(scope="session")
+def stranger(python: Interpreter) -> Iterator[Stranger]:
+    """An unprivileged user who has nothing to do with any session."""
+    user = Stranger(User(spare_user(1), python))
     try:
         yield user
     finally:
@@ -26,19 +40,6 @@ def stranger() -> Iterator[Stranger]:
 
 
 @pytest.fixture(scope="session")
-def unprivileged(stranger: Stranger) -> int:
-    """The id of another unprivileged user, who can run this Python."""
-    uid = spare_user()
-    try:
-        subprocess.run(
-            [sys.executable, "-P", "-c", "import distributed, lightcone"],
-            cwd="/",
-            env=clean_environment(),
-            stderr=subprocess.DEVNULL,
-            timeout=60,
-            check=True,
-            **as_user(uid),
-        )
-    except (PermissionError, subprocess.CalledProcessError):
-        pytest.skip("users other than root cannot run this Python or read this checkout")
-    return uid
+def unprivileged(python: Interpreter) -> User:
+    """Another unprivileged user, who has sessions."""
+    return User(spare_user(), python)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
 from tests.helpers import is_alive, wait_until
-from tests.security.users import Owned, Stranger, as_user
+from tests.security.interpreter import Interpreter
+from tests.security.users import Owned, Stranger, User, as_user
 
 _CANARY = "canary-of-the-caller-5f2c9a"
 
@@ -20,7 +22,8 @@ _CANARY = "canary-of-the-caller-5f2c9a"
 def victim(request: pytest.FixtureRequest, stranger: Stranger) -> Iterator[Owned]:
     """The owner of a session that is running a command; it has to survive every attack."""
     as_root = request.param == "root"
-    box = Owned(0 if as_root else request.getfixturevalue("unprivileged"))
+    root = User(0, Interpreter())
+    box = Owned(root if as_root else request.getfixturevalue("unprivileged"))
     command: subprocess.Popen[bytes] | None = None
     try:
         box.env["CALLERS_CANARY"] = _CANARY
@@ -48,7 +51,7 @@ def facts(victim: Owned) -> dict[str, Any]:
 @pytest.fixture
 def owner(victim: Owned) -> Iterator[Stranger]:
     """The session's own user, for whom what follows is no attack, to see that it would work."""
-    user = Stranger(victim.uid)
+    user = Stranger(victim.user)
     yield user
     user.close()
 
@@ -72,6 +75,23 @@ def test_no_page_is_served_to_anybody(
 ) -> None:
     assert stranger.attack("web", facts) == []
     assert owner.attack("web", facts) == []
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Page) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            assert stranger.attack("web", {"ports": [server.server_port]})
+        finally:
+            server.shutdown()
+
+
+class _Page(BaseHTTPRequestHandler):
+    """A page for who asks in the clear."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing of who asks otherwise."""
 
 
 def test_sockets(stranger: Stranger, owner: Stranger, facts: dict[str, Any]) -> None:
@@ -90,11 +110,16 @@ def test_files_are_not_read(stranger: Stranger, owner: Stranger, facts: dict[str
 
 def test_files_are_not_written(stranger: Stranger, facts: dict[str, Any]) -> None:
     assert stranger.attack("write", facts) == []
+    own = stranger.home / "own"
+    own.touch()
+    os.chown(own, stranger.uid, stranger.uid)
+    assert len(stranger.attack("write", {"files": [str(own)]})) >= 3
 
 
-def test_processes(stranger: Stranger, victim: Owned, facts: dict[str, Any]) -> None:
+def test_processes(stranger: Stranger, owner: Stranger, facts: dict[str, Any]) -> None:
     assert len(facts["pids"]) >= 8
     assert stranger.attack("processes", facts) == []
+    assert len(owner.attack("processes", {**facts, "harmless": True})) >= 4 * len(facts["pids"])
     assert all(map(is_alive, facts["pids"]))
 
 
@@ -117,21 +142,25 @@ def test_command_lines_tell_no_secret(
         holder.communicate(b"\n", timeout=10)
 
 
-def test_what_can_be_read_holds_no_secret(stranger: Stranger, victim: Owned) -> None:
-    key = (victim.state() / "tls" / "session.pem").read_text().splitlines()[1]
-    facts = {"places": [str(victim.base)], "secrets": [_CANARY, key]}
+def test_what_can_be_read_holds_no_secret(
+    stranger: Stranger, owner: Stranger, victim: Owned
+) -> None:
+    pem = victim.state() / "tls" / "session.pem"
+    facts = {
+        "places": [str(victim.base)],
+        "secrets": [_CANARY, pem.read_text().splitlines()[1]],
+    }
     assert stranger.attack("search", facts) == []
+    assert owner.attack("search", facts) == [str(pem)]
 
 
 @pytest.mark.parametrize("verb", ["status", "stop", "attach", "logs", "start"])
-def test_lc_itself_is_no_way_in(
-    victim: Owned, stranger: Stranger, unprivileged: int, verb: str
-) -> None:
+def test_lc_itself_is_no_way_in(victim: Owned, stranger: Stranger, verb: str) -> None:
     """In the project, and told where the session has its files."""
     result = subprocess.run(
-        [sys.executable, "-P", "-m", "lightcone", "session", verb],
+        [stranger.python.program, "-P", "-m", "lightcone", "session", verb],
         cwd=victim.project,
-        env={**victim.env, "HOME": str(stranger.home)},
+        env={**victim.env, **stranger.python.env, "HOME": str(stranger.home)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

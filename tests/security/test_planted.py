@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lightcone.context import here
-from tests.security.users import Owned, Stranger, default_places
+from tests.security.users import Owned, Stranger, User, default_places
 
 _CANARY = "canary-of-the-caller-77ab01"
 _VERBS = (
@@ -28,7 +28,7 @@ _VERBS = (
 
 
 @pytest.fixture
-def victim(unprivileged: int) -> Iterator[Owned]:
+def victim(unprivileged: User) -> Iterator[Owned]:
     """A user with a project, who has set nothing."""
     box = Owned(unprivileged)
     box.use_default_places()
@@ -36,12 +36,12 @@ def victim(unprivileged: int) -> Iterator[Owned]:
     try:
         yield box
     finally:
-        for place in default_places(unprivileged):
-            _remove_unless_of(place, unprivileged)
+        for place in default_places(box.uid):
+            _remove_unless_of(place, box.uid)
         try:
             box.close()
         finally:
-            for place in default_places(unprivileged):
+            for place in default_places(box.uid):
                 shutil.rmtree(place, ignore_errors=True)
 
 

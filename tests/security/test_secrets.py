@@ -84,7 +84,7 @@ def test_environment_of_a_process_has_no_other_callers(alone: Analysis) -> None:
     """The first caller's is that of the session's programs; a later one's only its command's."""
     box = alone.box
     box.lc("session", "start", env={"CANARY": _OF_THE_FIRST})
-    programs = box.programs()
+    programs = {*box.programs().values(), *box.waiting_for_viewers()}
     command = box.popen(
         "exec",
         *("--", "sh", "-c", "echo begun; exec sleep 1000"),
@@ -98,7 +98,7 @@ def test_environment_of_a_process_has_no_other_callers(alone: Analysis) -> None:
         variables = Path(f"/proc/{process.pid}/environ")
         assert variables.stat().st_mode & 0o077 == 0
         text = os.fsdecode(variables.read_bytes())
-        ours = process.pid in programs.values()
+        ours = process.pid in programs
         assert (_OF_THE_FIRST in text, _OF_A_COMMAND in text) == (ours, not ours)
         assert not [word for word in key if word in text]
     command.terminate()

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pwd
 import shutil
 import subprocess
-import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.helpers import Sandbox, clean_environment
+import psutil
 
-__all__ = ["Owned", "Stranger", "as_user", "default_places", "spare_user"]
+from tests.helpers import Sandbox, clean_environment
+from tests.security.interpreter import Interpreter
+
+__all__ = ["Owned", "Stranger", "User", "as_user", "default_places", "spare_user"]
 
 _FIRST_SPARE = 20_000
 _MANY = 20_000
@@ -47,27 +51,37 @@ def _is_taken(uid: int) -> bool:
     return True
 
 
+@dataclass(frozen=True)
+class User:
+    """Somebody with a Python that he can run."""
+
+    uid: int
+    python: Interpreter
+
+
 class Stranger:
     """A user without any right of ours, who knows everything about a session but its key."""
 
-    def __init__(self, uid: int) -> None:
-        self.uid = uid
+    def __init__(self, user: User) -> None:
+        self.uid = user.uid
+        self.python = user.python
         self.home = Path(tempfile.mkdtemp(prefix="lc-stranger-", dir="/tmp"))
-        os.chown(self.home, uid, uid)
+        os.chown(self.home, self.uid, self.uid)
 
     def attack(self, name: str, facts: Mapping[str, Any]) -> list[str]:
         """What this user achieves with one of the attacks of ``attacks.py``."""
-        program = Path(__file__).with_name("attacks.py")
-        result = subprocess.run(
-            [sys.executable, "-P", str(program), str(self.uid), name, json.dumps(facts)],
-            cwd="/",
-            env={**clean_environment(), "HOME": str(self.home)},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        with open(Path(__file__).with_name("attacks.py"), "rb") as program:
+            result = subprocess.run(
+                [self.python.program, "-P", "-", name, json.dumps(facts)],
+                cwd="/",
+                env={**clean_environment(), **self.python.env, "HOME": str(self.home)},
+                stdin=program,
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+                **as_user(self.uid),
+            )
         assert result.returncode == 0, result.stderr
         achieved: list[str] = json.loads(result.stdout.splitlines()[-1])
         return achieved
@@ -80,10 +94,13 @@ class Stranger:
 class Owned(Sandbox):
     """A sandbox of a user's own, which others can look into as far as the session lets them."""
 
-    def __init__(self, uid: int) -> None:
-        self.uid = uid
+    def __init__(self, user: User) -> None:
+        self.user = user
+        self.uid = uid = user.uid
         self.owner = as_user(uid)
+        self.interpreter = user.python.program
         super().__init__()
+        self.env |= user.python.env
         for name in ("USER", "LOGNAME"):
             self.env.pop(name, None)
         self.base.chmod(0o755)
@@ -102,19 +119,25 @@ class Owned(Sandbox):
         files = [str(path) for place in self._places() for path in (place, *place.rglob("*"))]
         return {
             "address": self.status()["address"],
-            "pids": [process.pid for process in self.processes()],
+            "pids": list(self._lasting()),
             "ports": [port for pid in programs.values() for port in _ports(pid)],
             "files": files,
             "sockets": [path for path in files if path.endswith(("/control", "/tmux"))],
             "key": str(next((self.state() / "tls").iterdir())),
         }
 
+    def _lasting(self) -> Iterator[int]:
+        """The processes that stay, whoever attaches: not what the window for viewers runs."""
+        waiting = self.waiting_for_viewers()
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if process.ppid() not in waiting:
+                    yield process.pid
+
     def _places(self) -> list[Path]:
         return [*(path for path in self.runtime.iterdir()), self.scratch / ".lightcone"]
 
 
 def _ports(pid: int) -> list[int]:
-    import psutil
-
     connections = psutil.Process(pid).net_connections(kind="tcp")
     return [each.laddr.port for each in connections if each.status == psutil.CONN_LISTEN]

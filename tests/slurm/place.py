@@ -11,15 +11,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["Network", "Place", "answers", "find", "missing", "required"]
+__all__ = ["Network", "Place", "answers", "find", "missing"]
 
 # Debian keeps daemons and network tools where a plain user's PATH does not look.
 _SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 _PROGRAMS = ("munged", "slurmctld", "slurmd", "salloc", "sbatch", "srun", "scancel", "scontrol")
 # Below the ports that the kernel gives to outgoing connections.
 _FIRST_PORT, _BLOCK, _BLOCKS = 20000, 64, 180
-# Read when this is imported: the tests' clean environment is without it.
-_REQUIRED = any(os.environ.get(name) for name in ("CI", "LIGHTCONE_TESTS_REQUIRE_SLURM"))
 
 
 def find(program: str) -> str | None:
@@ -40,11 +38,6 @@ def missing(network: bool = False) -> str:
         return "a network of its own for each node takes root"
     absent = [tool for tool in ("ip", "nsenter", "unshare") if network and find(tool) is None]
     return f"a network for each node takes {', '.join(absent)}" if absent else ""
-
-
-def required() -> bool:
-    """Whether these tests have to run: a machine that cannot run them fails them."""
-    return _REQUIRED and sys.platform == "linux"
 
 
 class Place:
