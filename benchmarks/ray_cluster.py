@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import psutil
 
-from benchmarks.bench import Bench, Failed
+from benchmarks.bench import Bench
 from benchmarks.environments import Environment
+from benchmarks.samples import Failed
 
 __all__ = ["RayCluster", "ray_cluster"]
 
