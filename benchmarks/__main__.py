@@ -75,25 +75,26 @@ def _main() -> int:
         for name in asked.only or ROWS:
             bench.say(f"{name} (load {machine.load():.1f})")
             try:
-                rows += ROWS[name](bench)
-            except Failed as error:
+                found = ROWS[name](bench)
+            except (Failed, AssertionError) as error:
                 failed.append(f"{name}: {error}")
                 bench.say(failed[-1])
+            else:
+                rows += found
+                bench.say(report.as_lines(found))
             loads.append(machine.load())
     except KeyboardInterrupt:
         bench.say("interrupted: cleaning up")
         failed.append("the rest: interrupted")
-    finally:
-        try:
-            bench.close()
-        except AssertionError as error:
-            # What was measured is shown all the same.
-            failed.append(str(error))
+    except BaseException:
+        bench.close()
+        raise
+    minutes = (time.monotonic() - begun) / 60
     day = datetime.datetime.now(datetime.UTC).date().isoformat()
     heading = (
         f"Measured on {day} with the {scale.name} set on {about}. "
         f"Load before: {loads[0]:.1f}, meanwhile up to {max(loads):.1f}. "
-        f"Taken: {(time.monotonic() - begun) / 60:.1f} minutes."
+        f"It took {minutes:.0f} minutes."
     )
     if loads[0] > bench.cores / 2:
         heading += (
@@ -101,12 +102,17 @@ def _main() -> int:
             "little more. Measure again where nothing else runs.**"
         )
     text = report.as_markdown(rows, heading)
-    print(text)
+    print(text, flush=True)
     results = _HERE / ".results"
     results.mkdir(exist_ok=True)
     values = report.as_json(rows, day=day, scale=scale.name, machine=about, loads=loads)
     (results / f"{scale.name}.json").write_text(values)
     (results / f"{scale.name}.md").write_text(text)
+    try:
+        # What was measured is there by now, whatever comes of this.
+        bench.close()
+    except AssertionError as error:
+        failed.append(str(error))
     if asked.write and not failed:
         report.insert(_DOCS / "performance.md", text)
         (_DOCS / "images" / "cost.svg").write_text(chart.draw(rows))
