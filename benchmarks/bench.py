@@ -14,13 +14,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from benchmarks import environments
 from benchmarks.environments import Absent, Environment
 from benchmarks.samples import Failed
 from tests.helpers import Sandbox
 
-__all__ = ["Bench", "Scale", "Use"]
+__all__ = ["Bench", "Scale", "Use", "started"]
 
 _PATIENCE = 600.0
 _SHOWN = 2000
@@ -62,6 +63,18 @@ class Use:
     seconds: float
     cpu_seconds: float
     peak_memory: int
+
+
+def started(argv: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
+    """A program, with the options of :class:`subprocess.Popen`.
+
+    Raises:
+        Failed: where it cannot be started.
+    """
+    try:
+        return subprocess.Popen(argv, **options)
+    except OSError as error:
+        raise Failed(f"{argv[0]} cannot be started: {error}") from error
 
 
 class Bench:
@@ -143,18 +156,15 @@ class Bench:
             given.write(stdin)
             given.seek(0)
             begun = time.perf_counter()
-            try:
-                program = subprocess.Popen(
-                    argv,
-                    cwd=cwd,
-                    env=env or self.environment(),
-                    stdin=given,
-                    stdout=said,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
-            except OSError as error:
-                raise Failed(f"{argv[0]} cannot be started: {error}") from error
+            program = started(
+                argv,
+                cwd=cwd,
+                env=env or self.environment(),
+                stdin=given,
+                stdout=said,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
             status, usage = self._wait(program)
             seconds = time.perf_counter() - begun
             if status != 0:

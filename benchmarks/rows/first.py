@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import projects
-from benchmarks.bench import Bench
+from benchmarks.bench import Bench, started
 from benchmarks.environments import Absent, Environment
 from benchmarks.ray_cluster import ray_cluster
 from benchmarks.samples import Contender, Failed, Row, interleave
@@ -126,7 +126,7 @@ def two_programs(
     key = place / "key.pem"
     credentials.create(key)
     begun = time.perf_counter()
-    program = subprocess.Popen(
+    program = started(
         [engine.python, str(_PROGRAMS / "two_programs.py"), str(key), str(place)],
         cwd=place,
         env=bench.environment(engine),
