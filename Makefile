@@ -50,7 +50,7 @@ soak:
 
 # BENCH=--write puts what was measured into docs/performance.md.
 bench bench-full:
-	@scripts/setup.sh tmux package
+	@scripts/setup.sh tmux slurm package
 	@.venv/bin/python -m benchmarks $(if $(filter %-full,$@),full,quick) $(BENCH)
 
 lint:

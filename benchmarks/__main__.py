@@ -6,19 +6,53 @@ import argparse
 import datetime
 import signal
 import sys
+import time
 from pathlib import Path
 
 from benchmarks import chart, machine, report
-from benchmarks.bench import Bench, Failed, Scale
+from benchmarks.bench import Bench, Scale
 from benchmarks.rows import ROWS
-from benchmarks.samples import Row
+from benchmarks.samples import Failed, Row
 
 _HERE = Path(__file__).resolve().parent
 _DOCS = _HERE.parent / "docs"
 _SCALES = {
-    "trial": Scale("trial", 1, 1, 1, (20,), (1, 10, 100), 3, 1.0, 1),
-    "quick": Scale("quick", 5, 11, 1, (1000,), (1, 10, 100, 1000, 5000), 16, 20.0, 3),
-    "full": Scale("full", 7, 21, 3, (1000, 10_000), (1, 10, 100, 1000, 5000, 50_000), 64, 60.0, 10),
+    "trial": Scale(
+        name="trial",
+        rounds=1,
+        many_rounds=1,
+        slow_rounds=1,
+        recipes=(20,),
+        pairs=(1, 10, 100),
+        workers=((1, 1), (2, 2)),
+        callers=3,
+        idle_seconds=1.0,
+        ray_jobs=1,
+    ),
+    "quick": Scale(
+        name="quick",
+        rounds=5,
+        many_rounds=11,
+        slow_rounds=1,
+        recipes=(1000,),
+        pairs=(1, 10, 100, 1000, 5000),
+        workers=((1, 1), (4, 1), (4, 4), (4, 16)),
+        callers=16,
+        idle_seconds=20.0,
+        ray_jobs=3,
+    ),
+    "full": Scale(
+        name="full",
+        rounds=7,
+        many_rounds=21,
+        slow_rounds=3,
+        recipes=(1000, 10_000),
+        pairs=(1, 10, 100, 1000, 5000, 50_000),
+        workers=((1, 1), (4, 1), (16, 1), (16, 4)),
+        callers=64,
+        idle_seconds=60.0,
+        ray_jobs=10,
+    ),
 }
 
 
@@ -34,30 +68,33 @@ def _main() -> int:
     rows: list[Row] = []
     failed: list[str] = []
     loads = [machine.load()]
+    begun = time.monotonic()
     bench = Bench(scale)
     about = machine.describe(bench.cores, bench.box.base)
     try:
         for name in asked.only or ROWS:
             bench.say(f"{name} (load {machine.load():.1f})")
             try:
-                rows += ROWS[name](bench)
-            except Failed as error:
+                found = ROWS[name](bench)
+            except (Failed, AssertionError) as error:
                 failed.append(f"{name}: {error}")
                 bench.say(failed[-1])
+            else:
+                rows += found
+                bench.say(report.as_lines(found))
             loads.append(machine.load())
     except KeyboardInterrupt:
         bench.say("interrupted: cleaning up")
         failed.append("the rest: interrupted")
-    finally:
-        try:
-            bench.close()
-        except AssertionError as error:
-            # What was measured is shown all the same.
-            failed.append(str(error))
+    except BaseException:
+        bench.close()
+        raise
+    minutes = (time.monotonic() - begun) / 60
     day = datetime.datetime.now(datetime.UTC).date().isoformat()
     heading = (
         f"Measured on {day} with the {scale.name} set on {about}. "
-        f"Load before: {loads[0]:.1f}, meanwhile up to {max(loads):.1f}."
+        f"Load before: {loads[0]:.1f}, meanwhile up to {max(loads):.1f}. "
+        f"It took {minutes:.0f} minutes."
     )
     if loads[0] > bench.cores / 2:
         heading += (
@@ -65,12 +102,17 @@ def _main() -> int:
             "little more. Measure again where nothing else runs.**"
         )
     text = report.as_markdown(rows, heading)
-    print(text)
+    print(text, flush=True)
     results = _HERE / ".results"
     results.mkdir(exist_ok=True)
     values = report.as_json(rows, day=day, scale=scale.name, machine=about, loads=loads)
     (results / f"{scale.name}.json").write_text(values)
     (results / f"{scale.name}.md").write_text(text)
+    try:
+        # What was measured is there by now, whatever comes of this.
+        bench.close()
+    except AssertionError as error:
+        failed.append(str(error))
     if asked.write and not failed:
         report.insert(_DOCS / "performance.md", text)
         (_DOCS / "images" / "cost.svg").write_text(chart.draw(rows))

@@ -14,19 +14,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from benchmarks import environments
 from benchmarks.environments import Absent, Environment
+from benchmarks.samples import Failed
 from tests.helpers import Sandbox
 
-__all__ = ["Bench", "Failed", "Scale", "Use"]
+__all__ = ["Bench", "Scale", "Use", "started"]
 
 _PATIENCE = 600.0
 _SHOWN = 2000
-
-
-class Failed(Exception):
-    """A program that was measured did not do its work."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +38,7 @@ class Scale:
         slow_rounds: of what takes minutes.
         recipes: how many instant recipes.
         pairs: how many (output, universe) pairs are planned, ascending.
+        workers: the nodes of each allocation, and the processors that each of them claims.
         callers: how many call at once.
         idle_seconds: how long an idle session is watched.
         ray_jobs: how many jobs Ray is given, each of which takes seconds.
@@ -51,6 +50,7 @@ class Scale:
     slow_rounds: int
     recipes: tuple[int, ...]
     pairs: tuple[int, ...]
+    workers: tuple[tuple[int, int], ...]
     callers: int
     idle_seconds: float
     ray_jobs: int
@@ -63,6 +63,18 @@ class Use:
     seconds: float
     cpu_seconds: float
     peak_memory: int
+
+
+def started(argv: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
+    """A program, with the options of :class:`subprocess.Popen`.
+
+    Raises:
+        Failed: where it cannot be started.
+    """
+    try:
+        return subprocess.Popen(argv, **options)
+    except OSError as error:
+        raise Failed(f"{argv[0]} cannot be started: {error}") from error
 
 
 class Bench:
@@ -144,7 +156,7 @@ class Bench:
             given.write(stdin)
             given.seek(0)
             begun = time.perf_counter()
-            program = subprocess.Popen(
+            program = started(
                 argv,
                 cwd=cwd,
                 env=env or self.environment(),
@@ -174,17 +186,24 @@ class Bench:
         return self.run(argv, cwd, env=env, stdin=stdin).seconds
 
     def told_seconds(self, argv: Sequence[str], cwd: Path, env: Mapping[str, str]) -> float:
-        """The seconds that a program measures itself and prints on its last line."""
-        result = subprocess.run(
-            argv,
-            cwd=cwd,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_PATIENCE,
-            check=False,
-        )
+        """The seconds that a program measures itself and prints on its last line.
+
+        Raises:
+            Failed: where it ends with anything but 0, or not in time.
+        """
+        try:
+            result = subprocess.run(
+                argv,
+                cwd=cwd,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=_PATIENCE,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise Failed(str(error)) from error
         if result.returncode != 0:
             raise Failed(f"{' '.join(argv)[:200]}:\n{(result.stdout + result.stderr)[-_SHOWN:]}")
         return float(result.stdout.split()[-1])

@@ -1,4 +1,4 @@
-"""How cost grows, drawn as SVG by hand: two panels, both axes logarithmic."""
+"""How cost grows, drawn as SVG by hand: a panel for each that grows, both axes logarithmic."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import statistics
 from collections.abc import Mapping, Sequence
 
+from benchmarks.rows.workers import EACH
 from benchmarks.samples import Row
 
 __all__ = ["draw"]
@@ -21,6 +22,7 @@ def draw(rows: Sequence[Row]) -> str:
     """The chart of the rows that were measured at several sizes."""
     panels = [
         ("instant recipes, live session", _recipes(rows)),
+        ("workers, each with as many recipes", _workers(rows)),
         ("(output, universe) pairs planned", _pairs(rows)),
     ]
     panels = [(title, points) for title, points in panels if points]
@@ -46,13 +48,24 @@ def _recipes(rows: Sequence[Row]) -> _Points:
     return found
 
 
+def _workers(rows: Sequence[Row]) -> _Points:
+    points = _sizes(rows, "workers")
+    alone = [(count, float(EACH)) for count, _ in points]
+    return {"lc run": points, "the recipes alone": alone} if points else {}
+
+
 def _pairs(rows: Sequence[Row]) -> _Points:
-    samples = next((row.samples for row in rows if row.name == "planning"), {})
-    points = [
-        (float(name.partition(" ")[0].replace(",", "")), statistics.median(values))
-        for name, values in samples.items()
-    ]
+    points = _sizes(rows, "planning")
     return {"lc run": points} if points else {}
+
+
+def _sizes(rows: Sequence[Row], name: str) -> list[tuple[float, float]]:
+    """The points of a row whose samples have names that begin with their size."""
+    samples = next((row.samples for row in rows if row.name == name), {})
+    return [
+        (float(who.partition(" ")[0].replace(",", "")), statistics.median(values))
+        for who, values in samples.items()
+    ]
 
 
 def _panel(left: int, title: str, points: _Points) -> list[str]:

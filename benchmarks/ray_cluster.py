@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import psutil
 
-from benchmarks.bench import Bench, Failed
+from benchmarks.bench import Bench, started
 from benchmarks.environments import Environment
+from benchmarks.samples import Failed
 
 __all__ = ["RayCluster", "ray_cluster"]
 
@@ -55,7 +56,7 @@ def ray_cluster(bench: Bench, environment: Environment) -> Iterator[RayCluster]:
     argv += [f"--port={port}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"]
     argv += [f"--temp-dir={bench.others / 'ray'}"]
     with open(bench.others / "ray.log", "wb") as log:
-        program = subprocess.Popen(
+        program = started(
             argv,
             cwd=bench.others,
             env=bench.environment(environment),

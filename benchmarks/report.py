@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.samples import Aim, Row, Spread
 
-__all__ = ["as_json", "as_markdown", "insert"]
+__all__ = ["as_json", "as_lines", "as_markdown", "insert"]
 
 _BEGIN, _END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 _REACHED = {True: "yes", False: "**no**", None: "not measured"}
@@ -31,6 +31,15 @@ def as_markdown(rows: Sequence[Row], heading: str) -> str:
         lines += [f"| {name} | absent: {why} | 0 |" for name, why in row.absent.items()]
         lines += ["", *row.notes] if row.notes else []
     return "\n".join(lines) + "\n"
+
+
+def as_lines(rows: Sequence[Row]) -> str:
+    """The medians, for whoever waits."""
+    return "\n".join(
+        f"{row.name}: {name} {_number(Spread.of(values).median)} {row.unit}"
+        for row in rows
+        for name, values in row.samples.items()
+    )
 
 
 def as_json(rows: Sequence[Row], **about: Any) -> str:

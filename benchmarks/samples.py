@@ -6,7 +6,14 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["Aim", "Contender", "Row", "Spread", "interleave"]
+__all__ = ["Aim", "Contender", "Failed", "Row", "Spread", "interleave"]
+
+
+_SHOWN = 200
+
+
+class Failed(Exception):
+    """A program that was measured did not do its work."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +38,13 @@ class Contender:
         name: as the table shows it.
         call: does it once, whatever preparation it needs included, and returns what was measured.
         rounds: in how many of the rounds it takes part at most, for those that take minutes.
+        ours: whether there is no row without it; an alternative that fails is absent instead.
     """
 
     name: str
     call: Callable[[], float]
     rounds: int | None = None
+    ours: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,7 +83,7 @@ class Row:
         title: what is measured, for people.
         unit: of the samples: ``"s"``, ``"1/s"``, ``"MB"`` or ``"%"``.
         samples: what was measured, by contender, in the order of the rounds.
-        absent: contenders that could not take part, and why.
+        absent: contenders that could not be installed or did not do their work, and why.
         aims: the figures that have a limit.
         notes: what a reader has to know to judge the figures.
     """
@@ -86,6 +95,11 @@ class Row:
     absent: dict[str, str] = field(default_factory=dict)
     aims: list[Aim] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    def drop(self, name: str, why: object) -> None:
+        """Take a contender out: one that fails is absent, and not beaten."""
+        self.samples.pop(name, None)
+        self.absent[name] = " ".join(str(why).split())[:_SHOWN].replace("|", "/")
 
     def ratio(self, one: str, other: str) -> Spread | None:
         """``one`` ÷ ``other``, round by round: both met the same load in the same round."""
@@ -102,10 +116,21 @@ class Row:
 def interleave(row: Row, contenders: Sequence[Contender], rounds: int) -> None:
     """Let every contender do its turn once a round, each round beginning with another one.
 
-    So a load that changes meanwhile falls on all alike.
+    So a load that changes meanwhile falls on all alike. An alternative that fails is dropped.
+
+    Raises:
+        Failed: where a contender that is ours does.
     """
     for number in range(rounds):
         turn = number % len(contenders)
         for contender in (*contenders[turn:], *contenders[:turn]):
-            if contender.rounds is None or number < contender.rounds:
-                row.samples.setdefault(contender.name, []).append(contender.call())
+            if number >= (contender.rounds or rounds) or contender.name in row.absent:
+                continue
+            try:
+                value = contender.call()
+            except Failed as error:
+                if contender.ours:
+                    raise
+                row.drop(contender.name, error)
+            else:
+                row.samples.setdefault(contender.name, []).append(value)

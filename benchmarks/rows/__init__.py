@@ -11,6 +11,7 @@ from benchmarks.rows.ending import idle, stop
 from benchmarks.rows.first import first_cold, first_live
 from benchmarks.rows.planning import planning
 from benchmarks.rows.recipes import levels_18, recipes
+from benchmarks.rows.workers import workers
 from benchmarks.samples import Row
 
 __all__ = ["ROWS"]
@@ -26,4 +27,5 @@ ROWS: dict[str, Callable[[Bench], list[Row]]] = {
     "stop": stop,
     "idle": idle,
     "callers": callers,
+    "workers": workers,
 }

@@ -7,8 +7,8 @@ import subprocess
 import time
 
 from benchmarks import projects
-from benchmarks.bench import Bench, Failed
-from benchmarks.samples import Aim, Row, Spread
+from benchmarks.bench import Bench
+from benchmarks.samples import Aim, Failed, Row, Spread
 
 __all__ = ["callers"]
 

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import psutil
 
 from benchmarks import projects
-from benchmarks.bench import Bench, Failed
+from benchmarks.bench import Bench
 from benchmarks.environments import Absent
 from benchmarks.ray_cluster import ray_cluster
 from benchmarks.rows.first import two_programs
-from benchmarks.samples import Aim, Contender, Row, Spread, interleave
+from benchmarks.samples import Aim, Contender, Failed, Row, Spread, interleave
 
 __all__ = ["idle", "stop"]
 
@@ -37,7 +37,7 @@ def stop(bench: Bench) -> list[Row]:
             raise Failed("left behind by 'lc session stop':\n" + "\n".join(left))
         return seconds
 
-    interleave(row, [Contender("lc session stop", call)], bench.scale.many_rounds)
+    interleave(row, [Contender("lc session stop", call, ours=True)], bench.scale.many_rounds)
     value = Spread.of(row.samples["lc session stop"])
     row.aims.append(Aim("lc session stop", value, 0.5, unit="s"))
     return [row]
@@ -54,20 +54,12 @@ def idle(bench: Bench) -> list[Row]:
     bench.run([bench.lc, "run"], root)
     members: dict[str, list[psutil.Process]] = {_LC: bench.box.processes()}
     with contextlib.ExitStack() as stack:
-        engine, ray = bench.alternative("engine"), bench.alternative("ray")
-        if isinstance(engine, Absent):
-            for row in rows:
-                row.absent[_BY_HAND] = engine.why
-        else:
-            _, program = stack.enter_context(two_programs(bench, engine))
-            members[_BY_HAND] = _family(psutil.Process(program.pid))
-        if isinstance(ray, Absent):
-            for row in rows:
-                row.absent[_RAY] = ray.why
-        else:
-            cluster = stack.enter_context(ray_cluster(bench, ray))
-            cluster.submit("true")
-            members[_RAY] = _family(cluster.process)
+        for name, start in ((_BY_HAND, _by_hand), (_RAY, _ray)):
+            try:
+                members[name] = _family(start(bench, stack))
+            except (Failed, psutil.Error) as error:
+                for row in rows:
+                    row.drop(name, error)
         time.sleep(_SETTLED)
         before = {name: _used(processes) for name, processes in members.items()}
         begun = time.monotonic()
@@ -84,6 +76,23 @@ def idle(bench: Bench) -> list[Row]:
     busy.aims.append(Aim(f"{_LC}, processor time", Spread.of(busy.samples[_LC]), 1.0, unit="%"))
     busy.notes.append("All of them were watched at the same time.")
     return rows
+
+
+def _by_hand(bench: Bench, stack: contextlib.ExitStack) -> psutil.Process:
+    engine = bench.alternative("engine")
+    if isinstance(engine, Absent):
+        raise Failed(engine.why)
+    _, program = stack.enter_context(two_programs(bench, engine))
+    return psutil.Process(program.pid)
+
+
+def _ray(bench: Bench, stack: contextlib.ExitStack) -> psutil.Process:
+    ray = bench.alternative("ray")
+    if isinstance(ray, Absent):
+        raise Failed(ray.why)
+    cluster = stack.enter_context(ray_cluster(bench, ray))
+    cluster.submit("true")
+    return cluster.process
 
 
 def _family(parent: psutil.Process) -> list[psutil.Process]:

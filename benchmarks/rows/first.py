@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from benchmarks import projects
-from benchmarks.bench import Bench, Failed
+from benchmarks.bench import Bench, started
 from benchmarks.environments import Absent, Environment
 from benchmarks.ray_cluster import ray_cluster
-from benchmarks.samples import Contender, Row, interleave
+from benchmarks.samples import Contender, Failed, Row, interleave
 from lightcone.session import credentials
 
 __all__ = ["first_cold", "first_live", "two_programs"]
@@ -39,7 +40,7 @@ def first_cold(bench: Bench) -> list[Row]:
         shutil.rmtree(root / "results")
         return seconds
 
-    contenders = [Contender("lc run", lc)]
+    contenders = [Contender("lc run", lc, ours=True)]
     engine = bench.alternative("engine")
     if isinstance(engine, Absent):
         row.absent |= dict.fromkeys((_SCRIPT, _BY_HAND), engine.why)
@@ -91,22 +92,21 @@ def first_live(bench: Bench) -> list[Row]:
     statement = [sys.executable, "-c", "import distributed"]
     contenders = [
         Contender(_ENGINE, lambda: bench.seconds(statement, root)),
-        Contender("lc run", lc),
+        Contender("lc run", lc, ours=True),
     ]
     with contextlib.ExitStack() as stack:
         ray = bench.alternative("ray")
         if isinstance(ray, Absent):
             row.absent[_RAY_LIVE] = ray.why
         else:
-            cluster = stack.enter_context(ray_cluster(bench, ray))
-            cluster.submit("true")
-            contenders.append(
-                Contender(
-                    _RAY_LIVE,
-                    lambda: cluster.submit("sh", "-c", "echo x > x"),
-                    bench.scale.slow_rounds,
-                )
-            )
+            try:
+                cluster = stack.enter_context(ray_cluster(bench, ray))
+                cluster.submit("true")
+            except Failed as error:
+                row.drop(_RAY_LIVE, error)
+            else:
+                submit = partial(cluster.submit, "sh", "-c", "echo x > x")
+                contenders.append(Contender(_RAY_LIVE, submit, bench.scale.slow_rounds))
         interleave(row, contenders, bench.scale.many_rounds)
     bench.run([bench.lc, "session", "stop"], root)
     row.aim("lc run", _ENGINE, 1.5)
@@ -126,7 +126,7 @@ def two_programs(
     key = place / "key.pem"
     credentials.create(key)
     begun = time.perf_counter()
-    program = subprocess.Popen(
+    program = started(
         [engine.python, str(_PROGRAMS / "two_programs.py"), str(key), str(place)],
         cwd=place,
         env=bench.environment(engine),

@@ -55,4 +55,4 @@ def _contender(bench: Bench, memory: Row, pairs: int, root: Path) -> Contender:
         memory.samples.setdefault(_name(pairs), []).append(use.peak_memory / _MEGABYTE)
         return use.seconds
 
-    return Contender(_name(pairs), call)
+    return Contender(_name(pairs), call, ours=True)

@@ -10,7 +10,7 @@ from benchmarks import projects
 from benchmarks.bench import Bench
 from benchmarks.environments import Absent, Environment
 from benchmarks.ray_cluster import ray_cluster
-from benchmarks.samples import Contender, Row, interleave
+from benchmarks.samples import Contender, Failed, Row, interleave
 
 __all__ = ["levels_18", "recipes"]
 
@@ -30,7 +30,7 @@ def levels_18(bench: Bench) -> list[Row]:
         shutil.rmtree(root / "results")
         return seconds
 
-    contenders = [Contender("lc run", lc)]
+    contenders = [Contender("lc run", lc, ours=True)]
     older = bench.alternative("older")
     if isinstance(older, Absent):
         row.absent[_OLDER] = older.why
@@ -66,7 +66,7 @@ def _recipes(bench: Bench, count: int) -> Row:
         return count / bench.seconds([bench.lc, "run", "--quiet"], root)
 
     lc()  # the first run of a worker imports what later ones have
-    interleave(row, [Contender("lc run", lc), *others], bench.scale.rounds)
+    interleave(row, [Contender("lc run", lc, ours=True), *others], bench.scale.rounds)
     bench.run([bench.lc, "session", "stop"], root)
     if count in bench.scale.recipes:
         row.aim(make, "lc run", 4.0)
@@ -121,8 +121,11 @@ def _add_ray(bench: Bench, row: Row) -> None:
     if isinstance(ray, Absent):
         row.absent[name] = ray.why
         return
-    with ray_cluster(bench, ray) as cluster:
-        cluster.submit("true")
-        row.samples[name] = [
-            1 / cluster.submit("sh", "-c", "echo x > x") for _ in range(bench.scale.ray_jobs)
-        ]
+    try:
+        with ray_cluster(bench, ray) as cluster:
+            cluster.submit("true")
+            row.samples[name] = [
+                1 / cluster.submit("sh", "-c", "echo x > x") for _ in range(bench.scale.ray_jobs)
+            ]
+    except Failed as error:
+        row.drop(name, error)
