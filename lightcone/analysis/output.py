@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 __all__ = ["Input", "Key", "Output", "Resources"]
@@ -89,12 +90,12 @@ class Output:
     @property
     def path(self) -> Path:
         """``place``, as a path."""
-        return Path(self.place)
+        return _path(self.place)
 
     @property
     def state_dir(self) -> Path:
         """``state``, as a path."""
-        return Path(self.state)
+        return _path(self.state)
 
     @property
     def name(self) -> str:
@@ -120,3 +121,7 @@ class Output:
     def shown(self) -> str:
         """Its path as one would type it in the project's directory."""
         return self.place.removeprefix(f"{self.root}/")
+
+
+# Whoever makes an output asks for its paths again and again.
+_path = lru_cache(maxsize=1 << 10)(Path)

@@ -53,6 +53,8 @@ class Products:
         except LightconeError:
             return manifest
         products = self.found(set(changed) & self._known)
+        if not products and not changed:
+            return manifest
         files = manifest.parts.files
         parts = replace(
             manifest.parts,

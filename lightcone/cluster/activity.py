@@ -13,6 +13,7 @@ from typing import Any
 from distributed import Scheduler, SchedulerPlugin
 
 from lightcone.cluster.commands import KEY_PREFIX
+from lightcone.cluster.messages import unpack
 from lightcone.cluster.runs import Runs
 
 __all__ = ["Activity", "Begun", "is_ours", "name_of", "run_of"]
@@ -62,9 +63,9 @@ class Activity(SchedulerPlugin):
 
     def log_event(self, topic: str, msg: Any) -> None:
         """Called by the engine for all messages; those of commands say when they begin and end."""
-        if not isinstance(msg, list | tuple) or not topic.startswith(KEY_PREFIX):
+        if not isinstance(msg, bytes) or not topic.startswith(KEY_PREFIX):
             return
-        for message in msg:
+        for message in unpack(msg):
             if message["event"] == "start" and message["task"] in self._scheduler.tasks:
                 begun = Begun(message, time.monotonic())
                 self.begun.setdefault(message["task"], {})[message["key"]] = begun

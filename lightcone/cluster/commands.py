@@ -13,6 +13,7 @@ from dask.context import thread_state
 from distributed import Worker, WorkerPlugin, get_worker, secede
 from distributed.utils import sync
 
+from lightcone.cluster.messages import pack
 from lightcone.cluster.meter import Meter
 from lightcone.cluster.node import gpus
 from lightcone.cluster.task import Cause, Task
@@ -138,7 +139,7 @@ class Commands(WorkerPlugin):
         with self._outbox_lock:
             outbox, self._outbox = self._outbox, []
         for topic in dict.fromkeys(topic for topic, _ in outbox):
-            self.worker.log_event(topic, [message for to, message in outbox if to == topic])
+            self.worker.log_event(topic, pack(message for to, message in outbox if to == topic))
 
     def drain(self, run: str, total: int) -> None:
         """Wait until the run's client has passed on ``total`` bytes of output, or is gone.

@@ -8,6 +8,8 @@ from typing import Any
 
 from distributed import Scheduler, SchedulerPlugin
 
+from lightcone.cluster.messages import pack
+
 __all__ = ["RUNS_PLUGIN", "Runs"]
 
 RUNS_PLUGIN = "lightcone-runs"
@@ -61,7 +63,7 @@ class Runs(SchedulerPlugin):
             run for run, told in self.runs.items() if name and name in (run, told.get("label"))
         ]
         for run in found:
-            self.scheduler.log_event(f"lightcone-{run}", [{"event": "cancel"}])
+            self.scheduler.log_event(f"lightcone-{run}", pack([{"event": "cancel"}]))
         return bool(found)
 
     async def received(self, run: str, total: int) -> None:

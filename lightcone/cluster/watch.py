@@ -13,6 +13,7 @@ from distributed import Scheduler
 
 from lightcone.cluster.activity import Activity, Begun, is_ours, name_of, run_of
 from lightcone.cluster.commands import KEY_PREFIX
+from lightcone.cluster.messages import pack
 from lightcone.cluster.runs import Runs
 from lightcone.units import format_bytes
 
@@ -46,11 +47,14 @@ class Watch:
         self._used: dict[str, dict[str, Any]] = {}
         self._asking: dict[str, asyncio.Task[None]] = {}
         self._progress: dict[str, dict[str, Any]] = {}
+        self._heard: dict[str, asyncio.Event] = {}
         scheduler.handlers["lightcone_told"] = self.told
 
     async def told(self, run: str, progress: dict[str, Any]) -> None:
         """A run says how far it is and what it has still to do."""
         self._progress[run] = progress
+        if run in self._heard:
+            self._heard.pop(run).set()
 
     async def look(self) -> dict[str, Any]:
         """What there is to see now, as JSON; see docs/cli.md."""
@@ -68,10 +72,7 @@ class Watch:
         told = self._describe()
         listed = [self._waiting(ts, held) for ts in waiting[:_LISTED]]
         more = len(waiting)
-        for run, progress in list(self._progress.items()):
-            if run not in self._runs.runs:
-                del self._progress[run]
-                continue
+        for run, progress in self._progress.items():
             more += int(progress["waiting_count"])
             listed += [
                 {"id": f"{run}-{name}", "name": name, "run": self._runs.caller(run), "why": why}
@@ -96,17 +97,23 @@ class Watch:
 
     async def _ask(self) -> None:
         """Have the workers and the runs say how they are; who is late is waited for no longer."""
-        for run, told in self._runs.runs.items():
-            if told.get("tells"):
-                self.scheduler.log_event(f"{KEY_PREFIX}{run}", [{"event": "asked"}])
-        workers = list(self.scheduler.workers)
+        workers = dict.fromkeys(self.scheduler.workers, self._ask_worker)
+        runs = {run for run, told in self._runs.runs.items() if told.get("tells")}
         self._used = {each: self._used[each] for each in workers if each in self._used}
-        self._asking = {each: task for each, task in self._asking.items() if not task.done()}
-        for address in workers:
-            if address not in self._asking:
-                self._asking[address] = asyncio.create_task(self._ask_worker(address))
+        self._progress = {run: self._progress[run] for run in runs if run in self._progress}
+        everybody = workers | dict.fromkeys(runs, self._ask_run)
+        for gone in self._asking.keys() - everybody:
+            self._asking.pop(gone).cancel()
+        for each, ask in everybody.items():
+            if each not in self._asking or self._asking[each].done():
+                self._asking[each] = asyncio.create_task(ask(each))
         if self._asking:
             await asyncio.wait(self._asking.values(), timeout=_PATIENCE)
+
+    async def _ask_run(self, run: str) -> None:
+        heard = self._heard[run] = asyncio.Event()
+        self.scheduler.log_event(f"{KEY_PREFIX}{run}", pack([{"event": "asked"}]))
+        await heard.wait()
 
     async def _ask_worker(self, address: str) -> None:
         with contextlib.suppress(Exception):  # it may be going, in any way

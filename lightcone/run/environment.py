@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from lightcone.context import ADDRESS_VARIABLE, OWN_ADDRESS_VARIABLE
@@ -36,7 +37,12 @@ def caller() -> dict[str, Any]:
 
 def of_caller(told: Mapping[str, Any]) -> dict[str, str]:
     """The environment of the caller that said ``told`` of itself."""
-    assignments = (os.fsdecode(each).partition("=") for each in told["environment"])
+    return dict(_decoded(tuple(told["environment"])))
+
+
+@lru_cache(maxsize=16)
+def _decoded(environment: tuple[bytes, ...]) -> Mapping[str, str]:
+    assignments = (os.fsdecode(each).partition("=") for each in environment)
     return {variable: value for variable, _, value in assignments}
 
 

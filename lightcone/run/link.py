@@ -14,6 +14,7 @@ from typing import Any
 from distributed import Future
 
 from lightcone.cluster.commands import KEY_PREFIX
+from lightcone.cluster.messages import unpack
 from lightcone.errors import SessionError
 from lightcone.run import environment
 from lightcone.run.detached import NAME_VARIABLE
@@ -133,11 +134,12 @@ class Link:
         return self.client.sync(call, callback_timeout=_CALL_TIMEOUT, **arguments)
 
     def _on_event(self, event: tuple[float, Any]) -> None:
-        for message in event[1]:
+        messages = unpack(event[1])
+        for message in messages:
             if message["event"] == "cancel":
                 self.events.put(("interrupt", None))
                 return
-        self.events.put(("messages", event[1]))
+        self.events.put(("messages", messages))
 
     def _on_future(self, key: str, future: Future[None]) -> None:
         if future.status == "finished":

@@ -194,6 +194,6 @@ def _is(process: psutil.Process, part: str) -> bool:
     with contextlib.suppress(psutil.Error):
         line = process.cmdline()
         if part == "tmux":
-            return bool(process.name().startswith("tmux"))
+            return "new-session" in line
         return f"distributed.cli.dask_{part}" in line and not any("guard" in each for each in line)
     return False
