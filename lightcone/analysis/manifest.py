@@ -135,7 +135,7 @@ def write(state_dir: Path, manifest: Manifest) -> None:
     Raises:
         OSError: where it cannot be written; the manifest before it is then still in place.
     """
-    content = json.dumps(_table(manifest)).encode() + b"\n"
+    content = json.dumps(_table(manifest), indent=1).encode() + b"\n"
     _make_durably(state_dir)
     # Readable as the umask allows: results are often shared with a group.
     write_atomically(state_dir / MANIFEST, content, mode=0o666)
