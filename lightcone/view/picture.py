@@ -60,7 +60,9 @@ def draw_log(
     entry: dict[str, Any], lines: Sequence[str], width: int, height: int, back: int
 ) -> list[Text]:
     """The end of an entry's log, ``back`` lines above its last."""
-    head = in_line([Cell(clean(entry["name"])), Cell(entry["log"], -max(width // 2, 20))], width)
+    head = in_line(
+        [Cell(clean(entry["name"])), Cell(clean(entry["log"]), -max(width // 2, 20))], width
+    )
     head.stylize(f"bold {_BAR}")
     room = height - 2
     end = max(len(lines) - back, min(len(lines), room))
@@ -84,8 +86,8 @@ def plain(snapshot: dict[str, Any]) -> str:
 
 
 def clean(text: str) -> str:
-    """A text without what a terminal would obey."""
-    return _CONTROL.sub("", text.expandtabs())
+    """A text without what a terminal would obey, or cannot be sent."""
+    return _CONTROL.sub("", text.expandtabs()).encode(errors="replace").decode()
 
 
 def _header(snapshot: dict[str, Any], width: int, silent: float) -> Text:

@@ -145,9 +145,11 @@ def test_plain_text_has_all_of_it() -> None:
 
 def test_nothing_obeyed_by_a_terminal_is_shown() -> None:
     assert clean("a\x1b[31mred\x1b[0m\x1b]0;title\x07b\rc\x9bd") == "aredbcd"
-    entry = {"name": "fit", "log": "/p/log.txt"}
+    entry = {"name": "fit", "log": "/p\x1b[2J\udcff/log.txt"}
     lines = draw_log(entry, ["one", "\x1b[2Jtwo"], 40, 10, 0)
-    assert "\x1b" not in "".join(line.plain for line in lines)
+    shown = "".join(line.plain for line in lines)
+    assert "\x1b" not in shown
+    assert "/p?/log.txt" in shown
 
 
 def test_a_log_shows_its_end_and_what_is_above() -> None:
