@@ -75,7 +75,7 @@ class _Container:
         """Do as the worker says until it is done, or dead: False."""
         pending = b""
         while True:
-            waiting = not self.wanted and not (self.asked and self.client_asked)
+            waiting = not (self.wanted or self.asked)
             if select.select([0], [], [], _TICK if waiting else None)[0]:
                 data = os.read(0, 4096)
                 if not data:
@@ -93,11 +93,7 @@ class _Container:
                 self.ask()
 
     def ask(self) -> None:
-        """Go on with asking the client and the container's processes to end."""
-        if self.client.pid and not self.client_asked:
-            # Once it has started the container, it passes this on to a process that ignores it.
-            self.client.send(signal.SIGTERM)
-            self.client_asked = True
+        """Go on with asking the container's processes to end, or the client not to start them."""
         if self.asked:
             return
         if self.asking is None:
@@ -106,6 +102,11 @@ class _Container:
         elif self.asking.poll() is not None:
             self.asked = self.asking.returncode == 0
             self.asking = None
+            # Not before: as it starts the container there is a moment when it would die of this,
+            # and take from a recipe that runs already the time to end.
+            if not self.asked and self.client.pid and not self.client_asked:
+                self.client.send(signal.SIGTERM)
+                self.client_asked = True
 
     def wait(self) -> None:
         """The worker is dead: give the container its grace."""
