@@ -27,7 +27,7 @@ from lightcone.analysis.output import Output
 from lightcone.analysis.output_locks import Busy, lock_path
 from lightcone.analysis.partial import hand_back_partial, keep_partial, prepare_partial
 from lightcone.analysis.verification import Trouble, verify
-from lightcone.cluster import control
+from lightcone.cluster import protocol
 from lightcone.context import Context
 from lightcone.errors import SessionError, UsageError
 from lightcone.granted import allocated_job, allocation_file
@@ -104,8 +104,8 @@ def test_each_format_has_a_fixture_of_its_version() -> None:
         assert fixture(f"{name}-v{version}")["version"] == version
         assert fixture(f"{name}-future")["version"] > version
     for name in ("session", "spawn"):
-        assert fixture(f"{name}-v{control.PROTOCOL}")["protocol"] == control.PROTOCOL
-    assert fixture("session-future")["protocol"] > control.PROTOCOL
+        assert fixture(f"{name}-v{protocol.PROTOCOL}")["protocol"] == protocol.PROTOCOL
+    assert fixture("session-future")["protocol"] > protocol.PROTOCOL
 
 
 # The manifest: written by a run, see also tests/analysis/test_manifest.py.

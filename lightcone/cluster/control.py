@@ -29,17 +29,14 @@ import contextlib
 import json
 import os
 import ssl
-import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 from lightcone.cluster.leases import Leases
 
-__all__ = ["PROTOCOL", "PYTHON", "ControlServer", "tls_context"]
+__all__ = ["ControlServer", "tls_context"]
 
-PROTOCOL = 1
-PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 _LINE_LIMIT = 65536
 _LEASE_LIMIT = 200
 _INTERVALS = (0.1, 60.0)

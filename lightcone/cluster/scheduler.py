@@ -22,11 +22,12 @@ from tornado.ioloop import PeriodicCallback
 
 import lightcone
 from lightcone.cluster import guard
-from lightcone.cluster.control import PROTOCOL, PYTHON, ControlServer
+from lightcone.cluster.control import ControlServer
 from lightcone.cluster.engine import fail, import_work, instructions, use_our_settings
 from lightcone.cluster.idleness import Idleness
 from lightcone.cluster.leases import Leases
 from lightcone.cluster.placement import place_by_resources, spread
+from lightcone.cluster.protocol import PROTOCOL, PYTHON
 from lightcone.cluster.runs import Runs
 from lightcone.cluster.upkeep import Upkeep
 from lightcone.cluster.watch import Watch

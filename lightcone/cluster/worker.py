@@ -18,9 +18,9 @@ from distributed.system import MEMORY_LIMIT
 
 from lightcone.cluster.command import MEMORY_VARIABLE, client_variables
 from lightcone.cluster.commands import COMMANDS_PLUGIN, Commands
-from lightcone.cluster.control import PROTOCOL, PYTHON
 from lightcone.cluster.engine import fail, import_work, instructions, use_our_settings
 from lightcone.cluster.node import gpus
+from lightcone.cluster.protocol import PROTOCOL, PYTHON
 from lightcone.locks import Lock
 
 __all__ = ["dask_setup"]

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from lightcone.cluster.control import PROTOCOL, PYTHON
+from lightcone.cluster.protocol import PROTOCOL, PYTHON
 from lightcone.context import Context
 from lightcone.errors import SessionError
 from lightcone.session import control, spawn_lock

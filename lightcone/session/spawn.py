@@ -14,7 +14,7 @@ from typing import Any
 
 from lightcone import sites
 from lightcone.cluster import command
-from lightcone.cluster.control import PROTOCOL, PYTHON
+from lightcone.cluster.protocol import PROTOCOL, PYTHON
 from lightcone.context import Context
 from lightcone.errors import SessionError
 from lightcone.files import FULL_DISK, is_full, remove, write_atomically

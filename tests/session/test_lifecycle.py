@@ -175,8 +175,8 @@ def test_end_while_starting_is_told_with_the_last_lines(sandbox: Sandbox) -> Non
 
 # Makes every Python of an environment one of another version, session included.
 _ANOTHER_VERSION = """\
-from lightcone.cluster import control
-control.PYTHON = "2.7"
+from lightcone.cluster import protocol
+protocol.PYTHON = "2.7"
 """
 
 
