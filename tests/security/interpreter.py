@@ -18,6 +18,7 @@ from tests.run.disks import bound
 
 __all__ = ["Interpreter", "for_all"]
 
+_FOR_OTHERS = 0o005
 _VERSION = f"python3.{sys.version_info.minor}"
 
 
@@ -54,8 +55,9 @@ class Interpreter:
 def for_all() -> Iterator[Interpreter]:
     """This Python, its packages and lightcone where all users may read them, until the end.
 
-    They are not copied but mounted there, read-only, and an environment of its own joins them.
-    A test that asks for it where nothing can be mounted does without.
+    They are mounted there, read-only, or copied where their modes keep others out, and an
+    environment of its own joins them. A test that asks for it where nothing can be mounted does
+    without.
     """
     place = Path(tempfile.mkdtemp(prefix="lc-python-", dir="/tmp"))
     own, base, joined = (place / name for name in ("own", "base", "joined"))
@@ -76,7 +78,10 @@ def for_all() -> Iterator[Interpreter]:
     try:
         with contextlib.ExitStack() as mounts:
             for where, what in shown.items():
-                mounts.enter_context(bound(what, where, read_only=True))
+                if what.stat().st_mode & _FOR_OTHERS == _FOR_OTHERS:
+                    mounts.enter_context(bound(what, where, read_only=True))
+                else:
+                    mounts.enter_context(_copied(what, where))
             libraries = {"LD_LIBRARY_PATH": str(joined / "lib")}
             yield Interpreter(str(joined / "bin" / "python"), libraries)
     finally:
@@ -84,6 +89,23 @@ def for_all() -> Iterator[Interpreter]:
         # One by one: all at once would take with it what is still mounted.
         for directory in (*shown, own, place):
             directory.rmdir()
+
+
+@contextlib.contextmanager
+def _copied(what: Path, where: Path) -> Iterator[None]:
+    """The tree ``what`` in the empty directory ``where``, for all users to read."""
+    try:
+        shutil.copytree(what, where, symlinks=True, dirs_exist_ok=True)
+        for directory, _, names in os.walk(where):
+            for path in (Path(directory), *(Path(directory, name) for name in names)):
+                if not path.is_symlink():
+                    # Whoever may run it is everybody.
+                    mode = path.stat().st_mode & 0o777
+                    path.chmod(mode | 0o444 | (0o111 if mode & 0o100 else 0))
+        yield
+    finally:
+        shutil.rmtree(where)
+        where.mkdir()
 
 
 def _join(place: Path, base: Path, packages: Iterable[Path]) -> None:
