@@ -61,7 +61,8 @@ def find(output: Output) -> Older | Unusable | None:
         return Unusable(f"cannot be read ({error.strerror})")
     except (ValueError, KeyError, TypeError, OverflowError):
         return Unusable("is damaged")
-    names_an_image = found.container is None or not (output.root / found.container).is_file()
+    container = found.container
+    names_an_image = container is None or not os.path.isfile(os.path.join(output.root, container))
     if names_an_image and table.get("code_version") != _code_version(found):
         return Unusable("was changed by hand")
     return found
@@ -150,7 +151,8 @@ def _parse(table: dict[str, Any], written_ns: int) -> Older:
         written_ns=written_ns,
     )
     texts = [found.output, found.universe, found.recipe, found.data, *found.inputs.values()]
-    if not all(isinstance(text, str) for text in [*texts, container or ""]):
+    texts += [] if container is None else [container]
+    if not all(isinstance(text, str) for text in texts):
         raise ValueError("what should be text is none")
     return found
 

@@ -190,6 +190,14 @@ CHANGES: dict[str, tuple[Callable[[Project], object], dict[str, str]]] = {
         lambda p: edit(p, "fit", input_versions={"clean": 5, "sky": None}),
         {"u/fit": "stale (its manifest is damaged)"},
     ),
+    "a container that is no text": (
+        lambda p: edit(p, "fit", container_image=[]),
+        {"u/fit": "stale (its manifest is damaged)"},
+    ),
+    "a container that no file can be called": (
+        lambda p: edit(p, "fit", container_image="x" * 5000),
+        {"u/fit": "stale (its manifest was changed by hand)"},
+    ),
     "the record of another output": (
         lambda p: edit(p, "clean", universe_id="v"),
         {"u/clean": "stale (its manifest is that of v/clean)"},
