@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import socket
@@ -127,7 +128,8 @@ def _changed(draw: st.DrawFn, good: bytes) -> bytes:
     for _ in range(draw(st.integers(1, 2))):
         place, key = _some_place(table, draw)
         if draw(st.integers(0, 4)):
-            place[key] = draw(odd)
+            # A copy: what is drawn is the same object each time, and is changed in its turn.
+            place[key] = copy.deepcopy(draw(odd))
         else:
             del place[key]
         if not table:
