@@ -11,8 +11,9 @@ from pathlib import Path
 
 from lightcone.settings import Settings
 
-__all__ = ["SOCKET_PATH_MAX", "boot_id", "own_scratch", "runtime_directory"]
+__all__ = ["SOCKET_PATH_MAX", "address_facing", "boot_id", "own_scratch", "runtime_directory"]
 
+_ANY_PORT = 9
 # sockaddr_un.sun_path, less the final NUL; macOS has four bytes fewer than Linux.
 SOCKET_PATH_MAX = 103 if sys.platform == "darwin" else 107
 
@@ -23,12 +24,22 @@ def boot_id() -> str:
     try:
         text = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
     except OSError:
-        command = ["/usr/sbin/sysctl", "-n", "kern.boottime"]
-        import subprocess
+        from lightcone.answer import answer
 
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
-        text = socket.gethostname() + result.stdout
+        text = socket.gethostname() + (answer("/usr/sbin/sysctl", "-n", "kern.boottime") or "")
     return hashlib.sha256(text.strip().encode()).hexdigest()
+
+
+def address_facing(host: str) -> str:
+    """The address of this host on its way to another, which is not asked for it.
+
+    Raises:
+        OSError: where there is no way.
+    """
+    family, kind, _, _, where = socket.getaddrinfo(host, _ANY_PORT, type=socket.SOCK_DGRAM)[0]
+    with socket.socket(family, kind) as probe:
+        probe.connect(where)  # sends nothing: it only chooses the way
+        return str(probe.getsockname()[0])
 
 
 def runtime_directory(settings: Settings) -> Path:

@@ -16,13 +16,13 @@ from pathlib import Path
 from lightcone.analysis import manifest as manifests
 from lightcone.analysis.journal import JOURNAL, Journal, holder_of, is_over
 from lightcone.analysis.manifest import MANIFEST, Manifest, Unusable
-from lightcone.analysis.mounts import mount_point_in
 from lightcone.analysis.output import Output
 from lightcone.analysis.output_locks import Busy, lock_path
 from lightcone.analysis.partial import hand_back_partial, prepare_partial
 from lightcone.errors import UsageError
 from lightcone.files import private_directory
 from lightcone.locks import Lock
+from lightcone.mounts import mount_point_in
 
 __all__ = ["Claim", "holder", "is_interrupted", "put_right"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -11,14 +10,13 @@ from typing import Any, cast
 from lightcone.cluster import command
 from lightcone.context import Context
 from lightcone.errors import SessionError
+from lightcone.host import address_facing
 from lightcone.slurm import controller, jobs, steps
 from lightcone.slurm.allocation import step_environment
 from lightcone.slurm.controller import Unknown
 from lightcone.slurm.jobs import Job, JobState
 
 __all__ = ["address", "end_steps", "ends_at", "environment", "granted", "windows"]
-
-_ANY_PORT = 9
 
 
 def granted(context: Context) -> Job:
@@ -80,10 +78,7 @@ def address(job: Job) -> str:
     if isinstance(found, Unknown):
         raise _unknown(job.id, found.why)
     try:
-        family, kind, _, _, where = socket.getaddrinfo(found, _ANY_PORT, type=socket.SOCK_DGRAM)[0]
-        with socket.socket(family, kind) as probe:
-            probe.connect(where)  # sends nothing: it only chooses the way
-            return str(probe.getsockname()[0])
+        return address_facing(found)
     except OSError as error:
         raise SessionError(
             f"This host has no way to the node {node} of SLURM job {job.id} at {found} "

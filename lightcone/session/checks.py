@@ -19,9 +19,9 @@ from lightcone.context import Context
 from lightcone.errors import LightconeError
 from lightcone.host import SOCKET_PATH_MAX
 from lightcone.locks import Lock
+from lightcone.mounts import file_system, other_path
 from lightcone.session import host, tmux
 from lightcone.session.finding import Check, Verdict
-from lightcone.session.mounts import file_system, other_path
 from lightcone.units import format_bytes, format_seconds
 
 __all__ = ["check_all", "versions"]

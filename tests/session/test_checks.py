@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from lightcone import mounts
 from lightcone.answer import answer
 from lightcone.context import Context, of
 from lightcone.run import runtimes
-from lightcone.session import checks, host, mounts
+from lightcone.session import checks, host
 from lightcone.session.finding import Check, Verdict
 from tests.helpers import SPEC
 
