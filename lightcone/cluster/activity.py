@@ -12,11 +12,11 @@ from typing import Any
 
 from distributed import Scheduler, SchedulerPlugin
 
-from lightcone.cluster.commands import KEY_PREFIX
+from lightcone.cluster.keys import is_ours, name_of, run_of
 from lightcone.cluster.messages import unpack
 from lightcone.cluster.runs import Runs
 
-__all__ = ["Activity", "Begun", "is_ours", "name_of", "run_of"]
+__all__ = ["Activity", "Begun"]
 
 _FAILURES = 50
 
@@ -63,7 +63,7 @@ class Activity(SchedulerPlugin):
 
     def log_event(self, topic: str, msg: Any) -> None:
         """Called by the engine for all messages; those of commands say when they begin and end."""
-        if not isinstance(msg, bytes) or not topic.startswith(KEY_PREFIX):
+        if not isinstance(msg, bytes) or not is_ours(topic):
             return
         for message in unpack(msg):
             if message["event"] == "start" and message["task"] in self._scheduler.tasks:
@@ -101,20 +101,3 @@ class Activity(SchedulerPlugin):
                 "log": begun.log,
             }
         )
-
-
-def is_ours(key: Any) -> bool:
-    """Whether a task is one of ours, and not of a program of the user's."""
-    return isinstance(key, str) and key.startswith(KEY_PREFIX)
-
-
-def run_of(key: str) -> str:
-    """The run whose command has the key."""
-    return key.removeprefix(KEY_PREFIX).partition("-")[0]
-
-
-def name_of(key: str) -> str:
-    """The output's name, which stands in a key between the run and a number."""
-    name = key.removeprefix(KEY_PREFIX).partition("-")[2]
-    head, _, number = name.rpartition("-")
-    return head if number.isdigit() else name

@@ -13,15 +13,15 @@ from dask.context import thread_state
 from distributed import Worker, WorkerPlugin, get_worker, secede
 from distributed.utils import sync
 
+from lightcone.cluster.keys import is_ours
 from lightcone.cluster.messages import pack
 from lightcone.cluster.meter import Meter
 from lightcone.cluster.node import gpus
 from lightcone.cluster.task import Cause, Task
 
-__all__ = ["COMMANDS_PLUGIN", "KEY_PREFIX", "Commands", "current_task"]
+__all__ = ["COMMANDS_PLUGIN", "Commands", "current_task"]
 
 COMMANDS_PLUGIN = "lightcone-commands"
-KEY_PREFIX = "lightcone-"
 # Seconds; nobody sees a line sooner, and a second of instant recipes has hundreds of them.
 _GATHERED = 0.05
 _EXECUTING = ("executing", "long-running")
@@ -67,7 +67,7 @@ class Commands(WorkerPlugin):
 
     def transition(self, key: Any, start: str, finish: str, **kwargs: Any) -> None:
         """Called by the engine, in its event loop, for every change of a task's state."""
-        if not isinstance(key, str) or not key.startswith(KEY_PREFIX):
+        if not is_ours(key):
             return
         if finish == "executing":
             # Before the task's thread runs: what is unwanted from now on is known to it.
@@ -87,7 +87,7 @@ class Commands(WorkerPlugin):
         self._interrupted.add(run)
         begun = []
         for task in list(self.tasks.values()):
-            if task.started and task.key.startswith(f"{KEY_PREFIX}{run}-"):
+            if task.started and task.run == run:
                 task.end(Cause.UNWANTED, 0.0 if kill else self.grace)
                 begun.append(task.key)
         return begun
@@ -153,7 +153,7 @@ class Commands(WorkerPlugin):
         """The task whose thread calls this; where it can, it leaves the thread pool."""
         task = self.tasks[key]
         task.started = True
-        if any(key.startswith(f"{KEY_PREFIX}{run}-") for run in list(self._interrupted)):
+        if task.run in self._interrupted:
             task.end(Cause.UNWANTED, self.grace)
         if not self.bounded_by_threads:
             # Its resources stay held: commands are bounded by what they ask for.

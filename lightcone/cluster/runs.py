@@ -8,6 +8,7 @@ from typing import Any
 
 from distributed import Scheduler, SchedulerPlugin
 
+from lightcone.cluster.keys import topic_of
 from lightcone.cluster.messages import pack
 
 __all__ = ["RUNS_PLUGIN", "Runs"]
@@ -63,7 +64,7 @@ class Runs(SchedulerPlugin):
             run for run, told in self.runs.items() if name and name in (run, told.get("label"))
         ]
         for run in found:
-            self.scheduler.log_event(f"lightcone-{run}", pack([{"event": "cancel"}]))
+            self.scheduler.log_event(topic_of(run), pack([{"event": "cancel"}]))
         return bool(found)
 
     async def received(self, run: str, total: int) -> None:
@@ -92,11 +93,11 @@ class Runs(SchedulerPlugin):
         gone = [run for run, told in self.runs.items() if told["client"] == client]
         for run in gone:
             del self.runs[run]
-            scheduler.unsubscribe_topic(f"lightcone-{run}", client)
+            scheduler.unsubscribe_topic(topic_of(run), client)
             forget = {"op": "lightcone_forget", "run": run}
             scheduler.loop.add_callback(scheduler.broadcast, msg=forget, on_error="ignore")
             # What is being ended may still send something.
-            scheduler.loop.call_later(_LAST_WORDS, self._forget_topic, f"lightcone-{run}")
+            scheduler.loop.call_later(_LAST_WORDS, self._forget_topic, topic_of(run))
 
         self._change()
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightcone.cluster.awake import AwakeTimer
 from lightcone.cluster.keeper_handle import KeeperHandle
+from lightcone.cluster.keys import run_of, topic_of
 from lightcone.cluster.processes import CommandGroup, Usage
 
 if TYPE_CHECKING:
@@ -53,13 +54,14 @@ class Task:
     Attributes:
         key: its name; that of a part is not known to the engine.
         within: the engine's name of the task that it is, or is a part of.
+        run: the run that wants it.
     """
 
     def __init__(self, commands: Commands, key: str, within: str | None = None) -> None:
         self.commands = commands
         self.key = key
         self.within = within or key
-        self.run = ""
+        self.run = run_of(key)
         self.group = CommandGroup(f"LIGHTCONE_TASK={key}")
         self.cause = Cause.ITSELF
         self.started = False
@@ -87,19 +89,18 @@ class Task:
         with self._lock:
             return list(self._parts)
 
-    def describe_run(self, run: str) -> Mapping[str, Any]:
+    def describe_run(self) -> Mapping[str, Any]:
         """What the run that wants this task has said of itself; asked of the scheduler once."""
-        self.run = run
-        return self.commands.describe_run(run)
+        return self.commands.describe_run(self.run)
 
     @property
     def unwanted(self) -> bool:
         """Whether nobody wants this task any more."""
         return self.cause is Cause.UNWANTED
 
-    def emit(self, topic: str, message: Mapping[str, Any]) -> None:
+    def emit(self, message: Mapping[str, Any]) -> None:
         """Send a message to the run's driver, in order with everything else sent from here."""
-        self.commands.emit(topic, message)
+        self.commands.emit(topic_of(self.run), message)
 
     def execute(
         self,

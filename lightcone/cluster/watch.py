@@ -11,8 +11,8 @@ from typing import Any
 
 from distributed import Scheduler
 
-from lightcone.cluster.activity import Activity, Begun, is_ours, name_of, run_of
-from lightcone.cluster.commands import KEY_PREFIX
+from lightcone.cluster.activity import Activity, Begun
+from lightcone.cluster.keys import is_ours, name_of, run_of, topic_of
 from lightcone.cluster.messages import pack
 from lightcone.cluster.runs import Runs
 from lightcone.units import format_bytes
@@ -112,7 +112,7 @@ class Watch:
 
     async def _ask_run(self, run: str) -> None:
         heard = self._heard[run] = asyncio.Event()
-        self.scheduler.log_event(f"{KEY_PREFIX}{run}", pack([{"event": "asked"}]))
+        self.scheduler.log_event(topic_of(run), pack([{"event": "asked"}]))
         await heard.wait()
 
     async def _ask_worker(self, address: str) -> None:

@@ -28,14 +28,13 @@ def make(orders: tuple[Order, ...]) -> None:
     of a batch that turns out to be slow, or is not wanted any more, is handed back to the driver.
     """
     with current_task() as task:
-        task.describe_run(orders[0].run)
+        task.describe_run()
         _Batch(task, orders).run()
 
 
 class _Batch:
     def __init__(self, task: Task, orders: tuple[Order, ...]) -> None:
         self.task = task
-        self.topic = orders[0].topic
         self.waiting = deque(orders)
 
     def run(self) -> None:
@@ -92,4 +91,4 @@ class _Batch:
             except IndexError:
                 break
         if keys:
-            self.task.emit(self.topic, {"event": "back", "keys": keys})
+            self.task.emit({"event": "back", "keys": keys})

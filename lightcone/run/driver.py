@@ -181,8 +181,6 @@ class Driver:
         order = Order(
             # A key that is used again would be given the old task's end.
             key=self.link.key(f"{output.name}-{next(self.serial)}"),
-            run=self.link.run,
-            topic=self.link.topic,
             output=output,
             parts=known.parts,
             producers=tuple(

@@ -38,11 +38,11 @@ def execute(order: ExecOrder) -> None:
     with current_task() as task:
         told: dict[str, Any]
         try:
-            run = task.describe_run(order.run)
+            run = task.describe_run()
             _logger.info("%s: started %s", order.caller, shlex.join(order.argv))
             name = shlex.join(order.argv)[:_NAME_LIMIT]
             begun = {"event": "start", "key": task.key, "task": task.within, "name": name}
-            task.emit(order.topic, begun)
+            task.emit(begun)
             with task.commands.devices(order.gpus) as gpus:
                 ended = task.execute(
                     order.argv,
@@ -52,7 +52,7 @@ def execute(order: ExecOrder) -> None:
                     directory=Path(os.fsdecode(run["directory"])),
                     umask=int(run["umask"]),
                     grace=order.grace,
-                    sink=_Sender(task, order).send,
+                    sink=_Sender(task).send,
                     merge=False,
                 )
             told = {"code": ended.code, "unwanted": ended.cause is Cause.UNWANTED}
@@ -61,7 +61,7 @@ def execute(order: ExecOrder) -> None:
         except OSError as error:
             told = {"code": _NOT_EXECUTABLE, "error": f"{error.strerror}: {error.filename}"}
         _logger.info("%s: exit code %s", order.caller, told["code"])
-        task.emit(order.topic, {"event": "done", "key": task.key, **told})
+        task.emit({"event": "done", "key": task.key, **told})
 
 
 class _Sender:
@@ -71,20 +71,19 @@ class _Sender:
     the memory of the worker and the scheduler, which others use too.
     """
 
-    def __init__(self, task: Task, order: ExecOrder) -> None:
+    def __init__(self, task: Task) -> None:
         self.task = task
-        self.order = order
         self.sent = 0
         self.asked = 0
 
     def send(self, name: str, data: bytes) -> None:
         """Send a piece of the stream ``name``."""
         message = {"event": "data", "key": self.task.key, "stream": name, "data": data}
-        self.task.emit(self.order.topic, message)
+        self.task.emit(message)
         self.sent += len(data)
         if self.sent - self.asked >= _WINDOW:
             self.asked = self.sent
-            self.task.commands.drain(self.order.run, self.sent - _WINDOW // 2)
+            self.task.commands.drain(self.task.run, self.sent - _WINDOW // 2)
 
 
 def run_command(
@@ -106,9 +105,7 @@ def run_command(
     received = confirmed = 0
     deadline: float | None = None
     with link.open():
-        order = ExecOrder(
-            link.run, link.topic, link.name, argv, given.cpus, asked.gpus, context.settings.grace
-        )
+        order = ExecOrder(link.name, argv, given.cpus, asked.gpus, context.settings.grace)
         future = link.submit(
             execute, order, link.key("exec"), given.resources, priority=_AHEAD_OF_RECIPES
         )

@@ -50,9 +50,7 @@ class Execution:
         tail: deque[str] = deque(maxlen=_TAIL)
 
         def tell(lines: list[str]) -> None:
-            self.task.emit(
-                self.order.topic, {"event": "lines", "key": self.order.key, "lines": lines}
-            )
+            self.task.emit({"event": "lines", "key": self.order.key, "lines": lines})
 
         stream = LineStream(tell, tail)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from distributed import Future
 
-from lightcone.cluster.commands import KEY_PREFIX
+from lightcone.cluster.keys import key_of, topic_of
 from lightcone.cluster.messages import unpack
 from lightcone.errors import SessionError
 from lightcone.run import environment
@@ -45,7 +45,6 @@ class Link:
         self.client = connection.client
         self.events: SimpleQueue[tuple[str, Any]] = SimpleQueue()
         self.run = secrets.token_hex(6)
-        self.topic = f"lightcone-{self.run}"
         self.label = os.environ.pop(NAME_VARIABLE, None)  # not for recipes to see
         self.name = f"{f'{name} ({self.label})' if self.label else name}, pid {os.getpid()}"
         self._hold = connection.hold
@@ -70,7 +69,7 @@ class Link:
             raise SessionError(
                 "The cluster was lost as it was about to be used: run again."
             ) from error
-        self.client.subscribe_topic(self.topic, self._on_event)
+        self.client.subscribe_topic(topic_of(self.run), self._on_event)
         if self._hold is not None:
             threading.Thread(target=self._watch_session, daemon=True).start()
         asked = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -86,7 +85,7 @@ class Link:
 
     def key(self, name: str) -> str:
         """The key of a task of this caller."""
-        return f"{KEY_PREFIX}{self.run}-{name}"
+        return key_of(self.run, name)
 
     def submit(
         self,

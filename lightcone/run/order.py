@@ -58,9 +58,7 @@ class Order:
     """One output to make.
 
     Attributes:
-        key: what it is called in messages.
-        run: the run that wants it.
-        topic: where its messages go.
+        key: what it is called in messages; the run that wants it is part of that.
         output: what to make.
         parts: what determines it, as the driver saw it.
         producers: the produced inputs: id, path, state directory and the version to read.
@@ -74,8 +72,6 @@ class Order:
     """
 
     key: str
-    run: str
-    topic: str
     output: Output
     parts: Parts
     producers: tuple[tuple[str, Path, Path, str], ...]
@@ -92,8 +88,6 @@ class Order:
 class ExecOrder:
     """One command to run as it is; see :class:`Order`."""
 
-    run: str
-    topic: str
     caller: str
     argv: tuple[str, ...]
     cpus: float

@@ -54,10 +54,10 @@ class Making:
         _logger.info("%s: %s%s", self.output.name, told["result"].value, reason)
         # Messages cross the network as plain values.
         told["result"] = str(told["result"].value)
-        self.task.emit(self.order.topic, {"event": "done", "key": self.order.key, **told})
+        self.task.emit({"event": "done", "key": self.order.key, **told})
 
     def _run(self) -> Generator[None, None, dict[str, Any]]:
-        run = self.task.describe_run(self.order.run)
+        run = self.task.describe_run()
         places = [(path, state) for _, path, state, _ in self.order.producers]
         inputs = read_inputs(self.order.claims, places)
         if isinstance(inputs, Busy):
@@ -116,7 +116,7 @@ class Making:
             _logger.info("%s: started for %s", self.output.name, run["name"])
             begun = {"event": "start", "key": self.order.key, "task": self.task.within}
             # As bytes: a path need not be text, and of texts only those can be sent that are.
-            self.task.emit(self.order.topic, {**begun, "log": os.fsencode(self.output.log)})
+            self.task.emit({**begun, "log": os.fsencode(self.output.log)})
             with self.task.commands.devices(self.output.resources.gpus) as gpus:
                 ended, tail = execution.execute(umask, gpus, hold)
             wrong = objection(self.output, ended)
