@@ -49,9 +49,9 @@ def living_job(root: Path, settings: Settings) -> int | None:
     job = allocated_job(root, settings)
     if job is None:
         return None
-    from lightcone.slurm.jobs import JobState, job_state
+    from lightcone.slurm.jobs import job_state
 
-    if job_state(job).state not in (JobState.ENDING, JobState.ENDED):
+    if not job_state(job).state.is_over:
         return job
     allocation_file(root, settings).unlink(missing_ok=True)
     return None

@@ -35,7 +35,6 @@ from lightcone.files import write_atomically
 from lightcone.host import boot_id
 from lightcone.locks import Lock
 from lightcone.slurm import jobs
-from lightcone.slurm.jobs import JobState
 
 __all__ = ["dask_setup", "dask_teardown"]
 
@@ -183,10 +182,7 @@ class _Keeper(SchedulerPlugin):
 
 def _reason(job: int | None) -> str:
     """Why the session ends, where nobody has told."""
-    if job is not None and jobs.job_state(job, _PATIENCE).state in (
-        JobState.ENDING,
-        JobState.ENDED,
-    ):
+    if job is not None and jobs.job_state(job, _PATIENCE).state.is_over:
         return "its allocation ended"
     with contextlib.suppress(OSError):
         log = (_state / "logs" / "worker.log").read_text(errors="replace")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from lightcone.run.report import Reporter
 from lightcone.slurm import jobs
-from lightcone.slurm.jobs import JobState
 
 __all__ = ["Stop"]
 
@@ -34,7 +33,7 @@ class Stop:
         """Whether the allocation that the session belongs to has ended, which is then told."""
         if self._job is None or self._reporter.out_of_time:
             return self._reporter.out_of_time
-        if jobs.job_state(self._job).state in (JobState.ENDING, JobState.ENDED):
+        if jobs.job_state(self._job).state.is_over:
             self._reporter.out_of_time = True
             self._reporter.note(f"the allocation, SLURM job {self._job}, has ended")
         return self._reporter.out_of_time

@@ -42,6 +42,11 @@ class JobState(StrEnum):
     ENDED = "ended"
     UNKNOWN = "unknown"
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, or is about to: its nodes are not to be counted on."""
+        return self in (JobState.ENDING, JobState.ENDED)
+
 
 @dataclass(frozen=True)
 class Verdict:
