@@ -10,7 +10,7 @@ from click.shell_completion import CompletionItem, get_completion_class
 
 from lightcone.context import find_root
 
-__all__ = ["command", "complete_files", "complete_outputs", "complete_universes"]
+__all__ = ["command", "complete_files", "complete_outputs", "complete_universes", "only_universe"]
 
 _SHELLS = ("bash", "zsh", "fish")
 
@@ -43,6 +43,15 @@ def complete_outputs(ctx: click.Context, param: click.Parameter, incomplete: str
 def complete_universes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """The project's universes."""
     return [name for name in _universes() if name.startswith(incomplete)]
+
+
+only_universe = click.option(
+    "-u",
+    "--universe",
+    help="Only this universe; all of them without it.",
+    shell_complete=complete_universes,
+)
+"""The option of a verb that is for the whole project."""
 
 
 def complete_files(

@@ -16,7 +16,7 @@ from lightcone.analysis.output import Key, Output
 from lightcone.analysis.plan import State, lacking, plan
 from lightcone.analysis.selection import named, select
 from lightcone.analysis.spec import load_outputs
-from lightcone.cli.completion import complete_outputs, complete_universes
+from lightcone.cli.completion import complete_outputs, only_universe
 from lightcone.cli.say import say
 from lightcone.context import ADDRESS_VARIABLE, Context, external_address, here
 from lightcone.errors import INTERRUPTED, OUT_OF_TIME, UsageError
@@ -28,12 +28,7 @@ __all__ = ["command"]
 
 @click.command("run", short_help="Bring the project's outputs up to date.")
 @click.argument("outputs", nargs=-1, metavar="[OUTPUT]...", shell_complete=complete_outputs)
-@click.option(
-    "-u",
-    "--universe",
-    help="Only this universe; all of them without it.",
-    shell_complete=complete_universes,
-)
+@only_universe
 @click.option(
     "-n", "--dry-run", is_flag=True, help="Say what would be made, and why; make nothing."
 )

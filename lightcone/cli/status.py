@@ -11,7 +11,7 @@ import click
 from lightcone.analysis.claims import holder, is_interrupted
 from lightcone.analysis.plan import Assessment, State, plan
 from lightcone.analysis.spec import load_outputs
-from lightcone.cli.completion import complete_universes
+from lightcone.cli.completion import only_universe
 from lightcone.context import here
 
 __all__ = ["command"]
@@ -28,12 +28,7 @@ _COLOURS = {
 
 
 @click.command("status", short_help="Show the state of every output, and why.")
-@click.option(
-    "-u",
-    "--universe",
-    help="Only this universe; all of them without it.",
-    shell_complete=complete_universes,
-)
+@only_universe
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
 @click.option("--check", is_flag=True, help="Exit with 1 unless every output is ok.")
 def command(universe: str | None, as_json: bool, check: bool) -> int:

@@ -8,19 +8,14 @@ import click
 
 from lightcone.analysis.spec import load_outputs
 from lightcone.analysis.verification import Trouble, verify
-from lightcone.cli.completion import complete_universes
+from lightcone.cli.completion import only_universe
 from lightcone.context import here
 
 __all__ = ["command"]
 
 
 @click.command("verify", short_help="Recompute the recorded hashes of every result.")
-@click.option(
-    "-u",
-    "--universe",
-    help="Only this universe; all of them without it.",
-    shell_complete=complete_universes,
-)
+@only_universe
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
 def command(universe: str | None, as_json: bool) -> int:
     """Read every result again and compare it with its record; exit with 1 if anything differs.
