@@ -1,11 +1,12 @@
-"""What this node has, as far as the machine, the cgroup and the affinity let this user have it."""
+"""What a node has for commands: as it is found there, and as its worker has told."""
 
 from __future__ import annotations
 
 import os
 import re
+from typing import Any
 
-__all__ = ["gpus"]
+__all__ = ["gpus", "told_by"]
 
 
 def gpus() -> list[str]:
@@ -19,3 +20,13 @@ def gpus() -> list[str]:
     except OSError:
         return []
     return sorted((match[1] for match in found if match), key=int)
+
+
+def told_by(worker: Any) -> dict[str, Any]:
+    """What the scheduler knows of the node of ``worker``, as JSON; memory in bytes."""
+    return {
+        "host": str(worker.name),
+        "cpus": worker.resources.get("CPU", worker.nthreads),
+        "memory": int(worker.resources.get("MEMORY", worker.memory_limit)),
+        "gpus": int(worker.resources.get("GPU", 0)),
+    }

@@ -26,6 +26,7 @@ from lightcone.cluster.control import ControlServer
 from lightcone.cluster.engine import fail, import_work, instructions, use_our_settings
 from lightcone.cluster.idleness import Idleness
 from lightcone.cluster.leases import Leases
+from lightcone.cluster.node import told_by
 from lightcone.cluster.placement import place_by_resources, spread
 from lightcone.cluster.protocol import PROTOCOL, PYTHON
 from lightcone.cluster.runs import Runs
@@ -111,12 +112,7 @@ class _Keeper(SchedulerPlugin):
     def describe(self) -> dict[str, Any]:
         """What the session is, for those who ask on the control socket."""
         workers = [
-            {
-                "host": str(worker.name),
-                "cpus": worker.resources.get("CPU", worker.nthreads),
-                "memory": int(worker.resources.get("MEMORY", worker.memory_limit)),
-                "gpus": int(worker.resources.get("GPU", 0)),
-            }
+            told_by(worker)
             for worker in self.scheduler.workers.values()
             if worker.status not in _CLOSING
         ]

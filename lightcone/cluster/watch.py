@@ -14,6 +14,7 @@ from distributed import Scheduler
 from lightcone.cluster.activity import Activity, Begun
 from lightcone.cluster.keys import is_ours, name_of, run_of, topic_of
 from lightcone.cluster.messages import pack
+from lightcone.cluster.node import told_by
 from lightcone.cluster.runs import Runs
 from lightcone.units import format_bytes
 
@@ -123,10 +124,7 @@ class Watch:
         used = self._used.get(ws.address, {})
         mine = held.get(ws.address, {})
         return {
-            "host": str(ws.name),
-            "cpus": ws.resources.get("CPU", ws.nthreads),
-            "memory": int(ws.resources.get("MEMORY", ws.memory_limit)),
-            "gpus": int(ws.resources.get("GPU", 0)),
+            **told_by(ws),
             "cpus_used": used.get("cpus"),
             "memory_used": used.get("memory"),
             "cpus_taken": mine.get("CPU", 0.0),
