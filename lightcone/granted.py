@@ -11,7 +11,16 @@ from lightcone.errors import SessionError
 from lightcone.files import read_object
 from lightcone.settings import Settings
 
-__all__ = ["allocated_job", "allocation_file", "living_job", "project_key", "shared_scratch"]
+__all__ = [
+    "VERSION",
+    "allocated_job",
+    "allocation_file",
+    "living_job",
+    "project_key",
+    "shared_scratch",
+]
+
+VERSION = 1
 
 
 def allocation_file(root: Path, settings: Settings) -> Path:
@@ -32,12 +41,12 @@ def allocated_job(root: Path, settings: Settings) -> int | None:
     except (OSError, ValueError):
         return None
     version, job = told.get("version"), told.get("job")
-    if isinstance(version, int) and version > 1:
+    if isinstance(version, int) and version > VERSION:
         raise SessionError(
             f"{path}, which names the allocation of this project, was written by a newer lc: "
             "upgrade lc, or remove the file to go on without the allocation."
         )
-    return job if version == 1 and type(job) is int and job > 0 else None
+    return job if version == VERSION and type(job) is int and job > 0 else None
 
 
 def living_job(root: Path, settings: Settings) -> int | None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from lightcone import granted
 from lightcone.analysis import failure, hashes, journal, manifest
 from lightcone.analysis.claims import Claim, holder, is_interrupted
 from lightcone.analysis.failure import FAILURE, read_failure, write_failure
@@ -94,7 +95,7 @@ def context(project: Project, tmp_path: Path) -> Context:
 
 def test_each_format_has_a_fixture_of_its_version() -> None:
     versions = {
-        "allocation": request.VERSION,
+        "allocation": granted.VERSION,
         "failure": failure.VERSION,
         "hash": hashes.VERSION,
         "journal": journal.VERSION,

@@ -16,13 +16,12 @@ from typing import NoReturn
 from lightcone.context import Context, of
 from lightcone.errors import SessionError, UsageError
 from lightcone.files import private_directory, write_atomically
-from lightcone.granted import allocated_job, allocation_file
+from lightcone.granted import VERSION, allocated_job, allocation_file
 from lightcone.slurm import jobs
 from lightcone.slurm.allocation import job_id, step_environment
 
 __all__ = ["allocate", "give_back"]
 
-VERSION = 1
 _JOB = re.compile(r"job(?: allocation)? (\d+)")
 _ASKED_TO_END = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
