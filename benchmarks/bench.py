@@ -185,6 +185,13 @@ class Bench:
         """How long a program takes, from its start to its end; see :meth:`run`."""
         return self.run(argv, cwd, env=env, stdin=stdin).seconds
 
+    def cold_seconds(self, root: Path) -> float:
+        """How long ``lc run`` takes without a session; its session and results are then removed."""
+        seconds = self.seconds([self.lc, "run"], root)
+        self.run([self.lc, "session", "stop"], root)
+        shutil.rmtree(root / "results")
+        return seconds
+
     def told_seconds(self, argv: Sequence[str], cwd: Path, env: Mapping[str, str]) -> float:
         """The seconds that a program measures itself and prints on its last line.
 

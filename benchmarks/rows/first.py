@@ -34,13 +34,7 @@ def first_cold(bench: Bench) -> list[Row]:
     row = Row("first-cold", "First output, no session: the whole command, the session left running")
     root = bench.project("first-cold", projects.flat(1))
 
-    def lc() -> float:
-        seconds = bench.seconds([bench.lc, "run"], root)
-        bench.run([bench.lc, "session", "stop"], root)
-        shutil.rmtree(root / "results")
-        return seconds
-
-    contenders = [Contender("lc run", lc, ours=True)]
+    contenders = [Contender("lc run", partial(bench.cold_seconds, root), ours=True)]
     engine = bench.alternative("engine")
     if isinstance(engine, Absent):
         row.absent |= dict.fromkeys((_SCRIPT, _BY_HAND), engine.why)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from benchmarks import projects
@@ -24,13 +25,7 @@ def levels_18(bench: Bench) -> list[Row]:
     row = Row("levels", "18 outputs on 4 levels, instant recipes, no session; the whole command")
     root = bench.project("levels", projects.levels())
 
-    def lc() -> float:
-        seconds = bench.seconds([bench.lc, "run"], root)
-        bench.run([bench.lc, "session", "stop"], root)
-        shutil.rmtree(root / "results")
-        return seconds
-
-    contenders = [Contender("lc run", lc, ours=True)]
+    contenders = [Contender("lc run", partial(bench.cold_seconds, root), ours=True)]
     older = bench.alternative("older")
     if isinstance(older, Absent):
         row.absent[_OLDER] = older.why
