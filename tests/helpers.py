@@ -112,16 +112,9 @@ class Sandbox:
         self.projects.append(root)
         return root
 
-    def lc(
-        self,
-        *arguments: str,
-        check: int | None = 0,
-        timeout: float = 90.0,
-        env: Mapping[str, str] | None = None,
-        cwd: Path | None = None,
-    ) -> subprocess.CompletedProcess[str]:
-        """Run ``lc`` to its end; its exit code has to be ``check`` unless that is None."""
-        return self.python(*_LC, *arguments, check=check, timeout=timeout, env=env, cwd=cwd)
+    def lc(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run ``lc`` to its end, as :meth:`python` does any program of this Python."""
+        return self.python(*_LC, *arguments, **options)
 
     def popen(
         self,
@@ -153,7 +146,10 @@ class Sandbox:
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """The same for a program run by this Python, which may not show a traceback either."""
+        """Run a program of this Python to its end; it may not show a traceback.
+
+        Its exit code has to be ``check`` unless that is None.
+        """
         result = subprocess.run(
             [self.interpreter, *arguments],
             cwd=cwd or self.project,

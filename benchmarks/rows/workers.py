@@ -9,7 +9,8 @@ from benchmarks.bench import Bench
 from benchmarks.samples import Contender, Failed, Row, interleave
 from tests.slurm.lab import Lab
 from tests.slurm.place import missing
-from tests.slurm.user import User, recipe, spec
+from tests.slurm.user import User
+from tests.specs import recipe, spec
 
 __all__ = ["EACH", "workers"]
 

@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,9 +24,9 @@ outputs:
 """
 
 
-def _refused(sandbox: Sandbox, *arguments: str, code: int = 2, **options: object) -> str:
+def _refused(sandbox: Sandbox, *arguments: str, code: int = 2, **options: Any) -> str:
     """The one sentence of an ``lc run`` that does not even begin."""
-    result = sandbox.lc("run", *arguments, check=code, **options)  # type: ignore[arg-type]
+    result = sandbox.lc("run", *arguments, check=code, **options)
     assert result.stdout == ""
     assert result.stderr.startswith("lc: ")
     sentence = result.stderr.removeprefix("lc: ")

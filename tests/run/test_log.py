@@ -59,13 +59,21 @@ def test_log_of_an_attempt_that_goes_on(analysis: Analysis) -> None:
     assert _log(analysis, "--good") == first
 
 
-def test_log_that_is_followed_until_the_recipe_has_ended(analysis: Analysis) -> None:
+def _follow(
+    analysis: Analysis, option: str
+) -> tuple[subprocess.Popen[bytes], subprocess.Popen[bytes]]:
+    """A run whose recipe has said "one" and waits, and a follower that has shown it."""
     analysis.spec(output("x", "echo one; " + _WAITS + "echo two; echo 1 > {output}"))
     program = analysis.begin()
     analysis.began("begun")
-    reader = analysis.box.popen("log", "x", "--follow")
+    reader = analysis.box.popen("log", "x", option)
     assert reader.stdout is not None
     assert any(line == b"one\n" for line in iter(reader.stdout.readline, b""))
+    return program, reader
+
+
+def test_log_that_is_followed_until_the_recipe_has_ended(analysis: Analysis) -> None:
+    program, reader = _follow(analysis, "--follow")
     analysis.open("gate")
     rest, errors = reader.communicate(timeout=60)
     assert (reader.returncode, errors) == (0, b"")
@@ -75,12 +83,7 @@ def test_log_that_is_followed_until_the_recipe_has_ended(analysis: Analysis) -> 
 
 
 def test_follower_is_interrupted_without_a_word_too_many(analysis: Analysis) -> None:
-    analysis.spec(output("x", "echo one; " + _WAITS + "echo 1 > {output}"))
-    program = analysis.begin()
-    analysis.began("begun")
-    reader = analysis.box.popen("log", "x", "-f")
-    assert reader.stdout is not None
-    assert any(line == b"one\n" for line in iter(reader.stdout.readline, b""))
+    program, reader = _follow(analysis, "-f")
     reader.send_signal(signal.SIGINT)
     _, errors = reader.communicate(timeout=60)
     assert (reader.returncode, errors) == (130, b"\nlc: interrupted\n")

@@ -13,36 +13,22 @@ import psutil
 import pytest
 
 from tests.helpers import Sandbox, wait_until
+from tests.specs import recipe, spec
 
 _CLOCK = Path(__file__).parents[1] / "fixtures" / "clock.c"
 _DAY = 86400
 _ASLEEP = 9.0
 # Limits of which less than half is used awake, and which the time asleep exceeds.
 _LIMIT = "8s"
-_SPEC = """\
-version: "0.0.14"
-name: sandbox
-inputs: []
-outputs:
-  - id: first
-    type: data
-    format: txt
-    recipe:
-      command: until [ -e {gate} ]; do echo waiting; sleep 0.01; done; echo hello > {{output}}
-      resources: {{time_limit: {limit}}}
-  - id: second
-    type: data
-    format: txt
-    inputs: [first]
-    recipe:
-      command: cat {{inputs.first}} > {{output}}
-"""
 
 
 def _prepare(sandbox: Sandbox, limit: str, idle: str) -> Path:
     """Make the sandbox's a project of two outputs, and return the path that the first waits for."""
     gate = sandbox.base / "gate"
-    (sandbox.project / "astra.yaml").write_text(_SPEC.format(gate=gate, limit=limit))
+    waits = f"until [ -e {gate} ]; do echo waiting; sleep 0.01; done; echo hello > {{output}}"
+    first = recipe("first", waits, time_limit=limit)
+    second = recipe("second", "cat {inputs.first} > {output}", ("first",))
+    (sandbox.project / "astra.yaml").write_text(spec(first, second))
     settings = f'[session]\nidle_timeout = "{idle}"\nforgotten_timeout = "{idle}"\n'
     (sandbox.project / "lightcone.toml").write_text(settings)
     return gate

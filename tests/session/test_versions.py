@@ -11,37 +11,7 @@ import pytest
 
 import lightcone
 from tests.helpers import Sandbox, wait_until
-
-_SPEC = """\
-version: "0.0.14"
-name: sandbox
-inputs: []
-outputs:
-  - id: first
-    type: data
-    format: txt
-    recipe:
-      command: touch {began}; until [ -e {gate} ]; do sleep 0.1; done; echo hello > {{output}}
-  - id: second
-    type: data
-    format: txt
-    inputs: [first]
-    recipe:
-      command: cat {{inputs.first}} > {{output}}
-  - id: bad
-    type: data
-    format: txt
-    inputs: [first]
-    recipe:
-      command: echo no; exit 3
-  - id: slow
-    type: data
-    format: txt
-    inputs: [first]
-    recipe:
-      command: sleep 100
-      resources: {{time_limit: 1s}}
-"""
+from tests.specs import recipe, spec
 
 
 class _Copy:
@@ -130,7 +100,14 @@ def _users(sandbox: Sandbox) -> list[int]:
 def test_upgrade_under_a_run_harms_nothing(sandbox: Sandbox, copy: _Copy, upgrade: str) -> None:
     """Recipes are running and queued, a command waits; the session served nobody before."""
     began, gate = sandbox.base / "began", sandbox.base / "gate"
-    (sandbox.project / "astra.yaml").write_text(_SPEC.format(began=began, gate=gate))
+    waits = f"touch {began}; until [ -e {gate} ]; do sleep 0.1; done; echo hello > {{output}}"
+    outputs = [
+        recipe("first", waits),
+        recipe("second", "cat {inputs.first} > {output}", ("first",)),
+        recipe("bad", "echo no; exit 3", ("first",)),
+        recipe("slow", "sleep 100", ("first",), time_limit="1s"),
+    ]
+    (sandbox.project / "astra.yaml").write_text(spec(*outputs))
     sandbox.lc("session", "start", env=copy.env)
     programs = sandbox.programs()
     run = sandbox.popen("run", env=copy.env)

@@ -7,7 +7,8 @@ import signal
 
 from tests.helpers import wait_until
 from tests.slurm.lab import Lab
-from tests.slurm.user import User, recipe, spec
+from tests.slurm.user import User
+from tests.specs import recipe, spec
 
 
 def _queue(lab: Lab) -> list[str]:

@@ -12,7 +12,8 @@ import pytest
 from tests.helpers import end, wait_until
 from tests.slurm.job import Job
 from tests.slurm.lab import Lab
-from tests.slurm.user import Call, User, recipe, spec
+from tests.slurm.user import Call, User
+from tests.specs import recipe, spec
 
 # Writes where it runs, and that it was asked to end.
 _LONG = (

@@ -9,7 +9,8 @@ import time
 from tests.helpers import wait_until
 from tests.slurm.job import Job
 from tests.slurm.lab import Lab
-from tests.slurm.user import User, recipe, spec
+from tests.slurm.user import User
+from tests.specs import recipe, spec
 
 # Takes a while to end when it is asked to.
 _SLOW = spec(

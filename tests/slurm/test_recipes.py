@@ -6,7 +6,8 @@ import json
 from collections.abc import Callable
 
 from tests.slurm.lab import Lab
-from tests.slurm.user import User, recipe, spec
+from tests.slurm.user import User
+from tests.specs import recipe, spec
 
 _TELL = "env > {output}; sleep 0.5"
 

@@ -17,7 +17,8 @@ import psutil
 from tests.helpers import wait_until
 from tests.slurm.job import Job
 from tests.slurm.lab import Lab
-from tests.slurm.user import User, recipe, spec
+from tests.slurm.user import User
+from tests.specs import recipe, spec
 
 _MIB = 2**20
 _SIX = spec(*(recipe(f"r{n}", "hostname > {output}; sleep 0.3", cpus=2) for n in range(6)))

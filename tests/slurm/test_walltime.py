@@ -7,7 +7,8 @@ from functools import partial
 
 from tests.helpers import wait_until
 from tests.slurm.lab import Lab
-from tests.slurm.user import User, recipe, spec
+from tests.slurm.user import User
+from tests.specs import recipe, spec
 
 # Counts to 130, from where it was when it was asked to end.
 _COUNT = (

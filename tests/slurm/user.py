@@ -17,25 +17,11 @@ import psutil
 from tests.helpers import wait_until
 from tests.slurm.job import Job
 from tests.slurm.lab import Lab
+from tests.specs import recipe, spec
 
-__all__ = ["Call", "User", "recipe", "spec"]
+__all__ = ["Call", "User"]
 
 _LC = (sys.executable, "-P", "-m", "lightcone")
-
-
-def recipe(name: str, command: str, **resources: object) -> str:
-    """An output of a spec."""
-    lines = [f"  - id: {name}", "    type: data", "    format: txt", "    recipe:"]
-    lines.append(f"      command: {json.dumps(command)}")
-    if resources:
-        lines.append(f"      resources: {json.dumps(resources)}")
-    return "\n".join(lines)
-
-
-def spec(*outputs: str) -> str:
-    """A spec with these outputs."""
-    head = 'version: "0.0.14"\nname: project\ninputs: []\noutputs:\n'
-    return head + "\n".join(outputs) + "\n"
 
 
 class Call:
@@ -99,30 +85,9 @@ class User:
         (root / "astra.yaml").write_text(text)
         return root
 
-    def lc(
-        self,
-        *arguments: str,
-        job: Job | None = None,
-        node: str | None = None,
-        cwd: Path | None = None,
-        check: int | None = 0,
-        timeout: float = 90.0,
-        env: Mapping[str, str] | None = None,
-    ) -> subprocess.CompletedProcess[str]:
-        """Call ``lc`` and wait for its end; its exit code has to be ``check`` unless that is None.
-
-        Args:
-            arguments: its arguments.
-            job: the job whose shell it is called in; else it is called outside any.
-            node: the node that it is called on, as in a login there; else the submit host.
-            cwd: the directory, else the project's.
-            check: the exit code.
-            timeout: seconds.
-            env: further variables.
-        """
-        result = self.run(
-            *_LC, *arguments, job=job, node=node, cwd=cwd, check=check, timeout=timeout, env=env
-        )
+    def lc(self, *arguments: str, **how: Any) -> subprocess.CompletedProcess[str]:
+        """Call ``lc`` and wait for its end, as :meth:`run` does for any program."""
+        result = self.run(*_LC, *arguments, **how)
         shown = f"{arguments}: {result.returncode}\n{result.stdout}\n{result.stderr}"
         assert "Traceback" not in result.stderr, shown
         return result
@@ -137,7 +102,17 @@ class User:
         timeout: float = 90.0,
         env: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """The same for any program."""
+        """Call a program and wait for its end.
+
+        Args:
+            argv: the program and its arguments.
+            job: the job whose shell it is called in; else it is called outside any.
+            node: the node that it is called on, as in a login there; else the submit host.
+            cwd: the directory, else the project's.
+            check: what its exit code has to be, unless that is None.
+            timeout: seconds.
+            env: further variables.
+        """
         line = self._line(argv, node, cwd)
         variables = {**self.variables(job), **(env or {})}
         return self.lab.run(*line, env=variables, check=check, timeout=timeout)
