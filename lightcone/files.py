@@ -23,6 +23,7 @@ __all__ = [
     "read_object",
     "remove",
     "write_atomically",
+    "write_new",
 ]
 
 FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -45,6 +46,8 @@ def private_directory(path: Path, remedy: str) -> Path:
         SessionError: where it is a link, another user's, open to others or cannot be made; the
             sentence ends with ``remedy``.
     """
+    if _is_private(path):
+        return path
     try:
         _make(path)
     except OSError as error:
@@ -61,6 +64,14 @@ def private_directory(path: Path, remedy: str) -> Path:
                 f"no modes: {remedy}."
             )
     return path
+
+
+def _is_private(path: Path) -> bool:
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return False
+    return status.st_mode == stat.S_IFDIR | 0o700 and status.st_uid == os.getuid()
 
 
 def check_own(path: Path, remedy: str) -> None:
@@ -142,30 +153,63 @@ def read_object(path: str | Path) -> dict[str, Any]:
     return told
 
 
-def write_atomically(path: Path, data: bytes, mode: int = 0o600, durable: bool = True) -> None:
+def write_atomically(
+    path: Path, data: bytes, mode: int = 0o600, durable: bool = True, umask: int | None = None
+) -> None:
     """Replace ``path`` so that a reader sees the old or the new content whole.
 
     With ``durable`` so does whoever looks after a power loss, who then sees the new one once this
-    has returned. ``mode`` is subject to the umask.
+    has returned. ``mode`` is subject to ``umask``, by default this process's own.
+
+    Raises:
+        OSError: where it cannot be written, with the name of ``path``.
     """
     # A name that nobody can have put a link or a file of his own at.
     temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}.new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-        os.rename(temporary, path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
+        write_new(temporary, data, mode, durable=durable, umask=umask)
+        try:
+            os.rename(temporary, path)
+        except BaseException:
             os.unlink(temporary)
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(path)  # a write that fails does not say where
+            raise
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
         raise
     if durable:
         flush_to_disk(path.parent)
+
+
+def write_new(
+    path: Path, data: bytes, mode: int, *, durable: bool = False, umask: int | None = None
+) -> None:
+    """Make a file where there is nothing; nothing is left of one that cannot be written whole.
+
+    For ``mode`` and ``umask`` see :func:`write_atomically`. With ``durable`` its content, but not
+    its name, has been flushed.
+
+    Raises:
+        OSError: where there is something, or the file cannot be written.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    descriptor = os.open(path, flags, mode)
+    try:
+        try:
+            if umask is not None:
+                os.fchmod(descriptor, mode & ~umask)
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            if durable:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)  # where some file systems say that there was no room
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a write that fails does not say where
+        raise
 
 
 def flush_to_disk(path: str | Path) -> None:
@@ -200,7 +244,11 @@ def remove(path: Path) -> None:
     """Remove a file, a link or a whole tree, if it is there."""
     import shutil
 
-    if path.is_dir() and not path.is_symlink():
+    try:
+        os.unlink(path)  # most often there is nothing, or a file
+    except FileNotFoundError:
+        return
+    except OSError:
+        if os.path.islink(path) or not os.path.isdir(path):
+            raise
         shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -309,7 +309,10 @@ _READERS = {
         _take_over,
     ),
     "identity": Reader(
-        lambda p: p.fit.state_dir / "partial/.identity", lambda _: b"0" * 64, _resume, False
+        lambda p: p.fit.state_dir / "partial.json",
+        lambda _: json.dumps({"identity": "0" * 64}).encode(),
+        _resume,
+        False,
     ),
     "settings": Reader(
         lambda p: p.root / "lightcone.toml", lambda _: _SETTINGS, _read_settings, False
@@ -389,6 +392,7 @@ _FILES = {
     "log": "project/results/u/.lightcone/fit/log.txt",
     "good log": "project/results/u/.lightcone/fit/good-log.txt",
     "partial": "project/results/u/.lightcone/fit/partial",
+    "partial's note": "project/results/u/.lightcone/fit/partial.json",
     "previous": "project/results/u/.lightcone/fit/previous",
     "state": "project/results/u/.lightcone/fit",
     "older manifest": "project/results/u/fit/.lightcone-manifest.json",

@@ -26,7 +26,7 @@ from lightcone.analysis.manifest import MANIFEST, Manifest, Unusable
 from lightcone.analysis.older import find as find_older
 from lightcone.analysis.output import Output
 from lightcone.analysis.output_locks import Busy, lock_path
-from lightcone.analysis.partial import hand_back_partial, keep_partial, prepare_partial
+from lightcone.analysis.partial import hand_back_partial, keep_partial, take_partial_away
 from lightcone.analysis.verification import Trouble, verify
 from lightcone.cluster import protocol
 from lightcone.context import Context
@@ -260,8 +260,8 @@ def test_journal_is_read(output: Output, context: Context, had_output: bool) -> 
     claim.release()
     assert not (output.state_dir / JOURNAL).exists()
     assert output.path.read_text() == "good" if had_output else not output.path.exists()
-    assert (output.state_dir / "partial/x.csv").read_text() == "half"
-    assert (output.state_dir / "partial/.identity").read_text() == IDENTITY
+    assert (output.state_dir / "partial").read_text() == "half"
+    assert json.loads((output.state_dir / "partial.json").read_bytes()) == table
 
 
 def test_journal_of_tomorrow_is_held(project: Project, context: Context) -> None:
@@ -298,11 +298,15 @@ def test_failure_of_another_version_says_nothing(output: Output, version: object
 
 
 def test_partial_work_is_as_it_was(output: Output) -> None:
-    """Its note is the identity, which no other version makes of the same things if it differs."""
-    prepare_partial(output, IDENTITY)
-    (output.state_dir / "partial.new/x.csv").write_text("half")
-    keep_partial(output)
-    assert (output.state_dir / "partial/.identity").read_text() == IDENTITY
+    """Its note is the journal, whose identity no other version makes of the same things."""
+    journal = output.state_dir / JOURNAL
+    journal.write_bytes((FORMATS / "journal-v1.json").read_bytes())
+    output.path.write_text("half")
+    take_partial_away(output)
+    assert (output.state_dir / "partial.new").read_text() == "half"
+    keep_partial(output, journal)
+    journal.unlink()
+    assert json.loads((output.state_dir / "partial.json").read_bytes())["identity"] == IDENTITY
     assert not hand_back_partial(output, "1" * 64)
     assert hand_back_partial(output, IDENTITY)
     assert output.path.read_text() == "half"

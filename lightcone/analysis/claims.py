@@ -18,7 +18,7 @@ from lightcone.analysis.journal import JOURNAL, Journal, holder_of, is_over
 from lightcone.analysis.manifest import MANIFEST, Manifest, Unusable
 from lightcone.analysis.output import Output
 from lightcone.analysis.output_locks import Busy, lock_path
-from lightcone.analysis.partial import hand_back_partial, prepare_partial
+from lightcone.analysis.partial import hand_back_partial
 from lightcone.errors import UsageError
 from lightcone.files import private_directory
 from lightcone.locks import Lock
@@ -110,7 +110,8 @@ class Claim:
         if not state.is_dir():
             state.mkdir(parents=True, exist_ok=True)
             state.chmod(0o777 & ~umask)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.is_dir():
+            path.parent.mkdir(parents=True, exist_ok=True)
         had_output = os.path.lexists(path)
         self._check_movable(had_output)
         if not self._journal.begin(
@@ -119,7 +120,6 @@ class Claim:
             told = self._journal.read()
             return Busy(holder_of(told) if told else "another run", None)
         try:
-            prepare_partial(self.output, identity)
             self._journal.set_aside(had_output=had_output)
             resumed = resume and hand_back_partial(self.output, identity)
             if self.output.is_directory and not resumed:
@@ -149,12 +149,12 @@ class Claim:
                 "meanwhile: move one of them"
             )
 
-    def commit(self, manifest: Manifest) -> None:
+    def commit(self, manifest: Manifest, umask: int | None = None) -> None:
         """Make what lies at the path, flushed already, the output's good result, durably.
 
-        ``manifest.made["attempt"]`` must be this claim's attempt.
+        ``manifest.made["attempt"]`` must be this claim's attempt; ``umask`` is the recipe's.
         """
-        manifests.write(self.output.state_dir, manifest)
+        manifests.write(self.output.state_dir, manifest, umask)
         self._journal.forget()
 
     def put_back(self) -> None:

@@ -74,13 +74,18 @@ class Data:
     files: dict[str, Stamp] = field(default_factory=dict)
 
 
-def fingerprint(path: Path, known: Data | Mapping[str, Stamp] | None = None) -> Data:
+def fingerprint(
+    path: Path, known: Data | Mapping[str, Stamp] | None = None, clock: Path | None = None
+) -> Data:
     """Hash an output, a file or a tree, reading no file whose stamp in ``known`` stands.
 
     The path itself may be a link; links within a tree count by where they point, and are not
     followed. Modes, times, owners and empty directories do not count. Waits until the clock of
     the file system has passed the last write (a few milliseconds; up to 2 s for large outputs on
     file systems with coarse clocks), so that the stamps can be trusted. Flush them first.
+
+    That clock is read by setting the times of ``clock``, a file of the caller's on the same file
+    system whose times mean nothing, or else by making a file for a moment.
 
     Raises:
         FileNotFoundError: where there is nothing.
@@ -89,7 +94,7 @@ def fingerprint(path: Path, known: Data | Mapping[str, Stamp] | None = None) -> 
     stamps = known.files if isinstance(known, Data) else known or {}
     files = _files(path)
     fresh = [found for name, _, found in files if not _stands(stamps.get(name), found)]
-    settled = _wait_for_tick(path, fresh) if fresh else 0
+    settled = _wait_for_tick(path, fresh, clock) if fresh else 0
     return _hash_files(files, stamps, settled)
 
 
@@ -165,28 +170,34 @@ def _stands(stamp: Stamp | None, found: os.stat_result) -> bool:
     return stamp is not None and stamp.stands(found)
 
 
-def _wait_for_tick(path: Path, fresh: list[os.stat_result]) -> int:
+def _wait_for_tick(path: Path, fresh: list[os.stat_result], clock: Path | None) -> int:
     """The file system's time, in nanoseconds, once it has passed every time in ``fresh``, or
     what it has come to when waiting longer is not worth it."""
     newest = max(found.st_mtime_ns for found in fresh)
-    directory = os.path.realpath(path)
-    if not os.path.isdir(directory):
-        directory = os.path.dirname(directory)
-    now = _clock(directory)
+    device = fresh[0].st_dev
+    now = _clock(path, device, clock)
     large = sum(found.st_size for found in fresh) > LARGE
     patience = _COARSEST_TICK_NS / 1e9 if large else _USUAL_TICK
     deadline = time.monotonic() + patience
     while now <= newest < now + _COARSEST_TICK_NS and time.monotonic() < deadline:
         time.sleep(0.001)
-        now = _clock(directory)
+        now = _clock(path, device, clock)
     return now
 
 
-def _clock(directory: str) -> int:
-    """The time that a file written now in ``directory`` gets, in nanoseconds."""
+def _clock(path: Path, device: int, file: Path | None) -> int:
+    """The time that a file written now at or in ``path`` gets, in nanoseconds."""
     import tempfile
 
     try:
+        if file is not None:
+            os.utime(file)
+            found = os.stat(file)
+            if found.st_dev == device:
+                return found.st_mtime_ns
+        directory = os.path.realpath(path)
+        if not os.path.isdir(directory):
+            directory = os.path.dirname(directory)
         with tempfile.TemporaryFile(dir=directory, prefix=".lightcone-") as probe:
             return os.fstat(probe.fileno()).st_mtime_ns
     except OSError:

@@ -26,4 +26,4 @@ def flush(path: Path) -> None:
             flush_to_disk(directory)
     elif os.path.isfile(path):
         flush_to_disk(path)
-    flush_to_disk(os.path.dirname(os.path.realpath(path)))
+    flush_to_disk(os.path.dirname(os.path.realpath(path) if os.path.islink(path) else path))

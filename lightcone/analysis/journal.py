@@ -33,7 +33,7 @@ from lightcone.analysis.manifest import MANIFEST
 from lightcone.analysis.output import Output
 from lightcone.analysis.partial import discard_partial, keep_partial, take_partial_away
 from lightcone.errors import SessionError
-from lightcone.files import flush_to_disk, read_object, remove, write_atomically
+from lightcone.files import flush_to_disk, read_object, remove, write_new
 from lightcone.host import boot_id
 from lightcone.locks import Lock
 from lightcone.slurm import controller, jobs
@@ -77,7 +77,7 @@ class Journal:
 
     def __init__(self, output: Output) -> None:
         self._output = output
-        self._file = output.state_dir / JOURNAL
+        self.file = output.state_dir / JOURNAL
         self._previous = output.state_dir / "previous"
         self._manifest = output.state_dir / MANIFEST
 
@@ -106,21 +106,20 @@ class Journal:
             "had_output": had_output,
             "identity": identity,
         }
-        new = self._file.with_name(f".{JOURNAL}.{attempt}.new")
-        write_atomically(new, json.dumps(told).encode(), mode=0o666, durable=had_output)
-        new.chmod(0o666 & ~umask)
+        new = self.file.with_name(f".{JOURNAL}.{attempt}.new")
+        write_new(new, json.dumps(told).encode(), 0o666, durable=had_output, umask=umask)
         try:
-            os.link(new, self._file)
+            os.link(new, self.file)
         except (FileExistsError, FileNotFoundError):
             return False  # somebody was quicker, and may have cleared this away as unfinished
         except OSError as error:
             if error.errno not in _WITHOUT_LINKS:
                 raise
-            os.rename(new, self._file)
+            os.rename(new, self.file)
         finally:
             new.unlink(missing_ok=True)
         if had_output:
-            flush_to_disk(self._file.parent)
+            flush_to_disk(self.file.parent)
         return True
 
     def set_aside(self, *, had_output: bool) -> None:
@@ -139,7 +138,7 @@ class Journal:
         with contextlib.suppress(FileNotFoundError):
             os.rename(self._manifest, self._previous / MANIFEST)
         os.rename(self._output.path, self._previous / "output")
-        for directory in (self._previous, self._file.parent, self._output.path.parent):
+        for directory in (self._previous, self.file.parent, self._output.path.parent):
             flush_to_disk(directory)
 
     def settle(self, told: Mapping[str, Any]) -> None:
@@ -154,8 +153,8 @@ class Journal:
             self.forget()
             return
         if not os.path.lexists(self._manifest):
-            self._restore(bool(told.get("had_output")), str(told.get("identity")))
-        keep_partial(self._output)
+            self._restore(bool(told.get("had_output")))
+        keep_partial(self._output, self.file)
         self._end()
 
     def forget(self) -> None:
@@ -171,7 +170,7 @@ class Journal:
     def _end(self) -> None:
         # The journal last: without it, the path is the next one's.
         remove(self._previous)
-        self._file.unlink(missing_ok=True)
+        self.file.unlink(missing_ok=True)
 
     def _keep_log(self) -> None:
         """Let the good result's log stay when the next attempt has one of its own."""
@@ -182,10 +181,10 @@ class Journal:
             with contextlib.suppress(FileNotFoundError):
                 os.rename(self._output.log, self._output.good_log)
 
-    def _restore(self, had_output: bool, identity: str) -> None:
+    def _restore(self, had_output: bool) -> None:
         path, kept = self._output.path, self._previous / "output"
         if os.path.lexists(path) and (not had_output or os.path.lexists(kept)):
-            take_partial_away(self._output, identity)
+            take_partial_away(self._output)
         if os.path.lexists(kept):
             os.rename(kept, path)
             flush_to_disk(path.parent)
@@ -193,7 +192,7 @@ class Journal:
             # Whoever has read the output meanwhile sees by the time that it was away.
             os.utime(self._previous / MANIFEST)
             os.rename(self._previous / MANIFEST, self._manifest)
-        flush_to_disk(self._file.parent)
+        flush_to_disk(self.file.parent)
 
 
 def good_log(output: Output) -> Path | None:

@@ -126,19 +126,19 @@ def sight(state_dir: Path) -> tuple[int, int] | None:
     return found.st_ino, found.st_mtime_ns
 
 
-def write(state_dir: Path, manifest: Manifest) -> None:
+def write(state_dir: Path, manifest: Manifest, umask: int | None = None) -> None:
     """Replace the manifest in ``state_dir`` atomically and durably, making the directory.
 
     Written last: once this returns the output is good, whatever happens next. The output's own
-    bytes must have been flushed before.
+    bytes must have been flushed before. It is readable as ``umask``, by default this process's,
+    allows: results are often shared with a group.
 
     Raises:
         OSError: where it cannot be written; the manifest before it is then still in place.
     """
     content = json.dumps(_table(manifest), indent=1).encode() + b"\n"
     _make_durably(state_dir)
-    # Readable as the umask allows: results are often shared with a group.
-    write_atomically(state_dir / MANIFEST, content, mode=0o666)
+    write_atomically(state_dir / MANIFEST, content, mode=0o666, umask=umask)
 
 
 def _make_durably(directory: Path) -> None:

@@ -1,45 +1,28 @@
 """Partial work: what a recipe had written when it failed or was interrupted, one copy an output.
 
-The place for it is made before the recipe begins: when it fails because the disk is full, there is
-no room for one, and what it has written may be the checkpoint of a day's work.
+It is kept by renaming alone. When a recipe fails because the disk is full, there is no room for
+anything else, and what it has written may be the checkpoint of a day's work.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from pathlib import Path
 
 from lightcone.analysis.output import Output
-from lightcone.files import read_file, remove
+from lightcone.files import read_file, read_object, remove, write_new
 
-__all__ = [
-    "discard_partial",
-    "hand_back_partial",
-    "keep_partial",
-    "prepare_partial",
-    "take_partial_away",
-]
+__all__ = ["discard_partial", "hand_back_partial", "keep_partial", "take_partial_away"]
 
 _PARTIAL = "partial"
 _NEXT = "partial.new"
-_MADE_FOR = ".identity"
+_MADE_FOR = "partial.json"
 
 
-def prepare_partial(output: Output, identity: str) -> None:
-    """Make a place for what a recipe is going to write for ``identity``.
-
-    Raises:
-        OSError: where there is no room for it.
-    """
-    place = output.state_dir / _NEXT
-    remove(place)
-    place.mkdir()
-    (place / _MADE_FOR).write_text(identity, encoding="ascii", errors="replace")
-
-
-def take_partial_away(output: Output, identity: str) -> None:
-    """Move what lies at the output's path, written for ``identity``, to its place.
+def take_partial_away(output: Output) -> None:
+    """Move what lies at the output's path to where it can be kept.
 
     Where it cannot be moved it is removed: the result before it comes first.
 
@@ -51,46 +34,67 @@ def take_partial_away(output: Output, identity: str) -> None:
         path.rmdir()
         return
     try:
-        if not place.is_dir():
-            prepare_partial(output, identity)
-        os.rename(path, place / path.name)
+        remove(place)
+        os.rename(path, place)
     except OSError:
         remove(path)
 
 
-def keep_partial(output: Output) -> None:
-    """Let what was taken away, if anything, replace what was kept before."""
-    kept, place = output.state_dir / _PARTIAL, output.state_dir / _NEXT
-    if os.path.lexists(place / output.path.name):
-        remove(kept)
-        os.rename(place, kept)
-    remove(place)
+def keep_partial(output: Output, journal: Path) -> None:
+    """Let what was taken away, if anything, replace what was kept before.
+
+    ``journal`` says what it was made for.
+    """
+    kept, place, made_for = (output.state_dir / name for name in (_PARTIAL, _NEXT, _MADE_FOR))
+    if not os.path.lexists(place):
+        return
+    remove(made_for)
+    remove(kept)
+    # Where there is no room even for this, the work is there to be looked at.
+    with contextlib.suppress(OSError):
+        try:
+            os.link(journal, made_for)
+        except OSError:
+            write_new(made_for, read_file(journal), 0o666)
+    os.rename(place, kept)
 
 
 def hand_back_partial(output: Output, identity: str) -> bool:
     """Put what was written for ``identity`` back in place; False where there is nothing such."""
-    kept = output.state_dir / _PARTIAL
-    work = kept / output.path.name
-    if not os.path.lexists(work) or _made_for(kept) != identity:
+    kept, made_for = output.state_dir / _PARTIAL, output.state_dir / _MADE_FOR
+    if not os.path.lexists(kept) or _made_for(made_for) != identity:
         return False
-    os.rename(work, output.path)
+    os.rename(kept, output.path)
+    remove(made_for)
     return True
 
 
 def discard_partial(output: Output) -> int:
     """Remove what an interrupted or failed recipe had written; the bytes that it took."""
     size = 0
-    for kept in (output.state_dir / _PARTIAL, output.state_dir / _NEXT):
-        for directory, _, names in os.walk(kept):
-            for name in set(names) - {_MADE_FOR}:
-                with contextlib.suppress(FileNotFoundError):
-                    size += os.lstat(os.path.join(directory, name)).st_size
-        remove(kept)
+    for name in (_PARTIAL, _NEXT):
+        kept = output.state_dir / name
+        with contextlib.suppress(FileNotFoundError):
+            size += _size(kept)
+            remove(kept)
+    remove(output.state_dir / _MADE_FOR)
     return size
 
 
-def _made_for(kept: Path) -> str | None:
+def _size(path: Path) -> int:
+    status = os.lstat(path)
+    if not stat.S_ISDIR(status.st_mode):
+        return status.st_size
+    size = 0
+    for directory, _, names in os.walk(path):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                size += os.lstat(os.path.join(directory, name)).st_size
+    return size
+
+
+def _made_for(file: Path) -> object:
     try:
-        return read_file(kept / _MADE_FOR).decode("ascii")
+        return read_object(file).get("identity")
     except (OSError, ValueError):
         return None

@@ -86,6 +86,7 @@ class CommandGroup:
                 stderr=subprocess.STDOUT if merge else subprocess.PIPE,
                 pass_fds=tuple(hold),
                 start_new_session=True,
+                bufsize=0,
                 # The signals that Python ignores would be ignored by the command too.
                 restore_signals=True,
             )
@@ -136,7 +137,7 @@ class CommandGroup:
     def _wait(
         self, process: subprocess.Popen[bytes], sink: Callable[[str, bytes], None], grace: float
     ) -> int:
-        with selectors.DefaultSelector() as selector:
+        with selectors.PollSelector() as selector:
             ended = _exit_descriptor(process.pid)
             selector.register(ended, selectors.EVENT_READ)
             for name, stream in (("out", process.stdout), ("err", process.stderr)):

@@ -26,6 +26,10 @@ _THREAD_CAPS = (
 )
 
 
+# Where the shell is by the path that was searched: a batch looks for it again and again.
+_found: dict[str | None, str] = {}
+
+
 def caller() -> dict[str, Any]:
     """What a command has to know of this process: its environment, umask, and directory."""
     umask = os.umask(0o077)
@@ -84,9 +88,18 @@ def for_command(
     return environment
 
 
+def _bash(path: str | None) -> str | None:
+    found = _found.get(path)
+    if found is None or not os.access(found, os.X_OK):
+        found = shutil.which("bash", path=path)
+        if found is not None:
+            _found[path] = found
+    return found
+
+
 def shell(command: str, environment: Mapping[str, str]) -> list[str]:
     """The argument list that runs a recipe's command, failing when any part of it fails."""
-    bash = shutil.which("bash", path=environment.get("PATH"))
+    bash = _bash(environment.get("PATH"))
     if bash is not None:
         return [bash, "-e", "-o", "pipefail", "-c", command]
     return ["/bin/sh", "-e", "-c", command]

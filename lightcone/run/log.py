@@ -102,11 +102,9 @@ def environment_lines(before: Mapping[str, str], after: Mapping[str, str]) -> li
 
     Values are those that we have set, never any of the caller's, which may be secret.
     """
-    changed = [
-        f"{name}={shlex.quote(value)}"
-        for name, value in sorted(after.items())
-        if before.get(name) != value
-    ]
+    changed = sorted(
+        f"{name}={shlex.quote(value)}" for name, value in after.items() if before.get(name) != value
+    )
     gone = sorted(before.keys() - after.keys())
     lines = [f"environment set: {' '.join(changed)}"] if changed else []
     return [*lines, f"environment removed: {' '.join(gone)}"] if gone else lines

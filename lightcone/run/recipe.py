@@ -12,7 +12,8 @@ from typing import Any
 from lightcone.analysis import manifest as manifests
 from lightcone.analysis.claims import Claim
 from lightcone.analysis.failure import FAILURE, write_failure
-from lightcone.analysis.manifest import MANIFEST, Manifest
+from lightcone.analysis.journal import JOURNAL
+from lightcone.analysis.manifest import Manifest
 from lightcone.analysis.output_locks import Busy, read_inputs
 from lightcone.analysis.products import Products
 from lightcone.cluster.task import Cause, Ended, Task
@@ -131,8 +132,7 @@ class Making:
                 made = self.products.enter(
                     self._manifest(claim, started, ended, execution.usage(ended))
                 )
-                claim.commit(made)
-                (self.state / MANIFEST).chmod(0o666 & ~umask)
+                claim.commit(made, umask)
                 remove(self.state / FAILURE)
                 version = made.data.version
                 return {"result": Result.MADE, "seconds": ended.seconds, "version": version}
@@ -158,7 +158,7 @@ class Making:
             universe=self.output.universe,
             identity=self.order.parts.identity,
             parts=self.order.parts,
-            data=manifests.fingerprint(self.output.path),
+            data=manifests.fingerprint(self.output.path, clock=self.state / JOURNAL),
             made={
                 "attempt": claim.attempt,
                 "started": started.isoformat(timespec="seconds"),

@@ -116,7 +116,7 @@ class Place:
 
     def partial(self) -> str | None:
         """What was kept of the recipe that did not come to its end."""
-        file = self.output.state_dir / "partial" / self.file.relative_to(self.output.path.parent)
+        file = self.output.state_dir / "partial" / self.file.relative_to(self.output.path)
         return file.read_text() if file.exists() else None
 
     def rewrite_journal(self, **changes: Any) -> None:
@@ -597,7 +597,7 @@ def test_what_was_there_reaches_the_disk_before_it_is_forgotten(
         monkeypatch.setattr(os, name, _told(name, getattr(os, name), place, done))
     _fail(place)
     set_aside = done[: done.index("rename partial")] if "rename partial" in done else done
-    assert set_aside.index("fsync ..journal") < set_aside.index("link journal")
+    assert set_aside.index("fsync .journal") < set_aside.index("link journal")
     assert set_aside.index("link journal") < set_aside.index("rename manifest")
     back = len(done) - 1 - done[::-1].index("rename output")
     assert "fsync results" in done[back : done.index("unlink journal")]
@@ -620,7 +620,6 @@ def _told(name: str, real: Callable[..., Any], place: Place, done: list[str]) ->
         else:
             to = Path(os.fspath(arguments[0] if name in ("rename", "link") else path))
             what = "output" if to == place.output.path else to.name.partition(".")[0]
-            what = "partial" if to.parent.name == "partial" else what
         done.append(f"{name} {what}")
         return real(path, *arguments, **options)
 

@@ -114,7 +114,7 @@ def test_partial_work_is_kept_resumed_and_cleaned(sandbox: Sandbox) -> None:
     command = "echo step >> {output}; test $(wc -l < {output}) -ge 3"
     _write(sandbox.project, ("chain", command))
     path = sandbox.project / "results" / "baseline" / "chain.txt"
-    partial = path.parent / ".lightcone" / "chain" / "partial" / "chain.txt"
+    partial = path.parent / ".lightcone" / "chain" / "partial"
     sandbox.lc("run", check=1)
     assert (partial.read_text(), path.exists()) == ("step\n", False)
     sandbox.lc("run", check=1)

@@ -34,7 +34,7 @@ def test_recipe_that_fails_is_the_only_one(analysis: Analysis) -> None:
     told = analysis.summary(check=1)
     assert (told["made"], told["failed"]) == (_MANY - 1, 1)
     assert not analysis.path("o1").exists()
-    assert (analysis.state("o1") / "partial" / "o1.txt").read_text() == "half\n"
+    assert (analysis.state("o1") / "partial").read_text() == "half\n"
     assert analysis.leftovers() == []
 
 
@@ -43,8 +43,9 @@ def test_recipe_that_kills_its_worker_does_not_fail_what_waits(alone: Analysis) 
     told = alone.summary(check=1)
     # Of some of those before it, word that they were made was lost with the worker.
     assert told["made"] + told["up_to_date"] + told["failed"] == _MANY
-    # What ran beside it each time is given up with it, and nothing that only waited.
-    assert 1 <= told["failed"] <= (os.cpu_count() or 1)
+    # What ran beside it each time, or was on its way to the disk, is given up with it, and
+    # nothing that only waited.
+    assert 1 <= told["failed"] <= 2 * (os.cpu_count() or 1)
     assert alone.made().count("o1") == 3
     alone.spec(*_others("o1", "echo o1 > {output}"))
     assert alone.summary()["failed"] == 0

@@ -35,7 +35,7 @@ def test_failure_is_told_with_its_last_lines_and_the_rest_is_made(analysis: Anal
     assert "$ echo bad >>" in whole
     assert "out\n" + "".join(f"{number}\n" for number in range(1000, 1100)) in whole
     assert not analysis.path("bad").exists()
-    assert (analysis.state("bad") / "partial" / "bad.txt").read_text() == "half\n"
+    assert (analysis.state("bad") / "partial").read_text() == "half\n"
     assert analysis.states() == {
         "bad": "failed", "after": "missing", "last": "missing", "good": "ok", "better": "ok",
     }  # fmt: skip
@@ -79,7 +79,7 @@ def test_previous_result_stays_when_its_remaking_fails(analysis: Analysis, suffi
         assert (analysis.state("x") / "manifest.json").read_bytes() == manifest
         assert analysis.states() == {"x": "ok"}
         assert analysis.leftovers() == []
-        partial = analysis.state("x") / "partial" / path.name
+        partial = analysis.state("x") / "partial"
         assert (partial if suffix else partial / "file").read_text() == f"{says}\n"
     assert analysis.summary()["session"] == "none"
     analysis.run("-f", env={"CODE": "0", "SAYS": "better"})
