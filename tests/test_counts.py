@@ -177,7 +177,7 @@ def test_start_of_a_session_starts_few_programs(live: _Probed) -> None:
     ("arguments", "most"),
     [
         (("--help",), 25),
-        (("session", "status"), 64),
+        (("session", "status"), 65),
         (("status",), 140),
         (("run",), 148),
         (("run", "--dry-run"), 148),

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from lightcone.analysis.builder import Builder
 from lightcone.analysis.diagnosis import check_conditions
-from lightcone.analysis.garbage import no_garbage
 from lightcone.analysis.layout import Places, find_layout
 from lightcone.analysis.output import Output
 from lightcone.analysis.selection import named, select
 from lightcone.analysis.tree import load_tree
 from lightcone.analysis.universes import list_universes, load_universes
 from lightcone.context import find_root
+from lightcone.garbage import no_garbage
 from lightcone.settings import Settings
 
 __all__ = ["find_root", "list_universes", "load_outputs", "named", "select"]

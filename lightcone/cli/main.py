@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import sys
 
@@ -100,4 +101,6 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         click.echo("lc: interrupted", err=True)
         code = INTERRUPTED
+    # Or everything that was imported would be looked through once more on the way out.
+    gc.freeze()
     sys.exit(code if isinstance(code, int) else 0)

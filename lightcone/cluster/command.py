@@ -30,6 +30,7 @@ SETTINGS_VARIABLE = "DASK_CONFIG"
 STATE_VARIABLE = "LIGHTCONE_SESSION_STATE"
 MEMORY_VARIABLE = "LIGHTCONE_SESSION_MEMORY"
 _PYTHON = (sys.executable, "-P")
+_PROGRAM = (*_PYTHON, "-m", "lightcone.cluster.program")
 _LOOPBACK = "127.0.0.1"
 # A node that dies says nothing; one that is only busy is heard of every few seconds.
 _WORKER_TTL = "120s"
@@ -104,7 +105,7 @@ def client_variables(address: str, certificate: Path) -> dict[str, str]:
 
 def scheduler(state: Path, certificate: Path, grace: float, host: str = _LOOPBACK) -> list[str]:
     """The command that runs a scheduler at the address ``host``, guarded, for one session."""
-    program = [*_PYTHON, "-m", "distributed.cli.dask_scheduler"]
+    program = [*_PROGRAM, "distributed.cli.dask_scheduler"]
     program += ["--host", host, "--port", "0", "--protocol", "tls"]
     program += ["--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
     program += ["--preload", "lightcone.cluster.scheduler"]
@@ -190,7 +191,7 @@ def _worker(
 ) -> list[str]:
     # Under a guard of its own inside the outer one: when either is killed, the other ends what is
     # left.
-    program = [*_PYTHON, "-m", "distributed.cli.dask_worker"]
+    program = [*_PROGRAM, "distributed.cli.dask_worker"]
     program += ["--scheduler-file", str(state / "session.json"), "--no-nanny", "--name", name]
     program += ["--host", host, "--protocol", "tls"]
     program += ["--no-dashboard", "--dashboard-address", "127.0.0.1:0"]

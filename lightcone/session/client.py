@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lightcone.context import Context, external_address, here
 from lightcone.errors import SessionError
 from lightcone.files import read_object
+from lightcone.garbage import no_garbage
 from lightcone.session import allocated, control, credentials
 from lightcone.session.connection import Connection, closing, open_client, quieten
 from lightcone.session.external import prepare
@@ -61,9 +62,10 @@ def join(
         return
 
     def import_all() -> None:
-        import distributed  # noqa: F401
+        with no_garbage():
+            import distributed  # noqa: F401
 
-        meanwhile()
+            meanwhile()
 
     ensured = ensure(context, say, import_all)
     description = ensured.description

@@ -47,10 +47,10 @@ def copy(sandbox: Sandbox) -> _Copy:
 @pytest.fixture
 def of_protocol_2(sandbox: Sandbox, copy: _Copy) -> _Copy:
     """A lightcone of the future, whose session is there."""
-    copy.change("cluster/protocol.py", "PROTOCOL = 1\n", "PROTOCOL = 2\n")
+    copy.change("cluster/protocol.py", "PROTOCOL = 2\n", "PROTOCOL = 3\n")
     copy.change("__init__.py", lightcone.__version__, "9.0")
     sandbox.lc("session", "start", env=copy.env)
-    assert json.loads((sandbox.state() / "session.json").read_bytes())["protocol"] == 2
+    assert json.loads((sandbox.state() / "session.json").read_bytes())["protocol"] == 3
     return copy
 
 

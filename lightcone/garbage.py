@@ -11,7 +11,10 @@ __all__ = ["no_garbage"]
 
 @contextlib.contextmanager
 def no_garbage() -> Iterator[None]:
-    """Look for no garbage meanwhile: tens of thousands of records are made, and all stay."""
+    """Look for no garbage meanwhile: what is made by the ten thousand is there to stay.
+
+    Neither is it looked through later, nor at the end of the program.
+    """
     collecting = gc.isenabled()
     gc.disable()
     try:
