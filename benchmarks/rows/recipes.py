@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -57,7 +56,7 @@ def _recipes(bench: Bench, count: int) -> Row:
     bench.run([bench.lc, "session", "start"], root)
 
     def lc() -> float:
-        shutil.rmtree(root / "results", ignore_errors=True)
+        bench.put_away(root / "results")
         return count / bench.seconds([bench.lc, "run", "--quiet"], root)
 
     lc()  # the first run of a worker imports what later ones have

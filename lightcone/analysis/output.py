@@ -105,12 +105,12 @@ class Output:
     @property
     def log(self) -> Path:
         """What its recipe printed when it last ran."""
-        return self.state_dir / "log.txt"
+        return _path(f"{self.state}/log.txt")
 
     @property
     def good_log(self) -> Path:
         """What the good result's recipe printed, where it has run again since and made nothing."""
-        return self.state_dir / "good-log.txt"
+        return _path(f"{self.state}/good-log.txt")
 
     @property
     def key(self) -> Key:

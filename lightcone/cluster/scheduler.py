@@ -43,6 +43,8 @@ _OWNER_DEADLINE = 10.0
 _BEGINNING = 5.0
 # Seconds that the other workers are waited for once there is one.
 _LATE = 5.0
+# Seconds after which a session that has been started has most likely been used.
+_SETTLED = 1.0
 # Seconds for asking why, while everything is ending.
 _PATIENCE = 1.0
 _CERTIFICATE = "distributed.comm.tls.ca-file"
@@ -199,7 +201,8 @@ async def dask_setup(scheduler: Scheduler) -> None:
     try:
         _keeper = _Keeper(scheduler, _told)
         await _keeper.begin()
-        import_work()  # while the worker, which waited for the record, is coming
+        # Not now: worker and first caller are coming, and want the processors.
+        scheduler.loop.call_later(_SETTLED, import_work)
     except Exception:
         fail("the session's scheduler could not be set up")
 

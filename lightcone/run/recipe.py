@@ -37,6 +37,7 @@ class Making:
         self.order = order
         self.output = order.output
         self.state = order.output.state_dir
+        self.identity = order.parts.identity
         self.execution: Execution | None = None
         self.products: Products | None = None
         self.sights: dict[str, tuple[int, int] | None] = {}
@@ -92,7 +93,7 @@ class Making:
     def _good(self) -> Manifest | None:
         """The record of what is there, where it is what is wanted."""
         found = manifests.read(self.state)
-        if found is None or found.identity != self.order.parts.identity:
+        if found is None or found.identity != self.identity:
             return None
         return found if manifests.unchanged(self.output.path, found.data) else None
 
@@ -109,7 +110,7 @@ class Making:
         self.products = Products(self.output, self.order.parts)
         started = datetime.now(UTC)
         busy = claim.set_aside(
-            str(run["name"]), umask, self.order.parts.identity, resume=self.order.resume
+            str(run["name"]), umask, self.identity, resume=self.order.resume
         )
         if busy is not None:
             return _busy(busy)
@@ -156,7 +157,7 @@ class Making:
         return Manifest(
             output=self.output.id,
             universe=self.output.universe,
-            identity=self.order.parts.identity,
+            identity=self.identity,
             parts=self.order.parts,
             data=manifests.fingerprint(self.output.path, clock=self.state / JOURNAL),
             made={
@@ -182,7 +183,7 @@ class Making:
             self.execution.add(f"{told['result'].value}: {told['reason']}")
         write_failure(
             self.output,
-            self.order.parts.identity,
+            self.identity,
             told["reason"],
             exit_code=told.get("exit_code"),
             interrupted=told["result"] is Result.INTERRUPTED,
