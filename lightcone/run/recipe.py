@@ -109,9 +109,7 @@ class Making:
         execution = self.execution = Execution(self.task, self.order, run)
         self.products = Products(self.output, self.order.parts)
         started = datetime.now(UTC)
-        busy = claim.set_aside(
-            str(run["name"]), umask, self.identity, resume=self.order.resume
-        )
+        busy = claim.set_aside(str(run["name"]), umask, self.identity, resume=self.order.resume)
         if busy is not None:
             return _busy(busy)
         try:
