@@ -75,7 +75,7 @@ def _steady() -> float:
 
 
 def import_work() -> None:
-    """Import what tasks of ours will ask for, scheduler and worker alike.
+    """Import what tasks of ours will ask for.
 
     When they come, the package's files may be those of another version, or gone.
     """

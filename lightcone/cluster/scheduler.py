@@ -21,9 +21,10 @@ from distributed import Scheduler, SchedulerPlugin, Status
 from tornado.ioloop import PeriodicCallback
 
 import lightcone
+import lightcone.cluster.work  # tasks name it, and its file may be gone when they come
 from lightcone.cluster import guard
 from lightcone.cluster.control import ControlServer
-from lightcone.cluster.engine import fail, import_work, instructions, use_our_settings
+from lightcone.cluster.engine import fail, instructions, use_our_settings
 from lightcone.cluster.idleness import Idleness
 from lightcone.cluster.leases import Leases
 from lightcone.cluster.node import told_by
@@ -43,8 +44,6 @@ _OWNER_DEADLINE = 10.0
 _BEGINNING = 5.0
 # Seconds that the other workers are waited for once there is one.
 _LATE = 5.0
-# Seconds after which a session that has been started has most likely been used.
-_SETTLED = 1.0
 # Seconds for asking why, while everything is ending.
 _PATIENCE = 1.0
 _CERTIFICATE = "distributed.comm.tls.ca-file"
@@ -201,8 +200,6 @@ async def dask_setup(scheduler: Scheduler) -> None:
     try:
         _keeper = _Keeper(scheduler, _told)
         await _keeper.begin()
-        # Not now: worker and first caller are coming, and want the processors.
-        scheduler.loop.call_later(_SETTLED, import_work)
     except Exception:
         fail("the session's scheduler could not be set up")
 

@@ -15,6 +15,7 @@ from distributed import Future
 
 from lightcone.cluster.keys import key_of, topic_of
 from lightcone.cluster.messages import unpack
+from lightcone.cluster.work import perform, wrap
 from lightcone.errors import SessionError
 from lightcone.run import environment
 from lightcone.run.detached import NAME_VARIABLE
@@ -97,8 +98,8 @@ class Link:
     ) -> Future[None]:
         """Have ``function(order)`` run on a worker that has the resources."""
         future: Future[None] = self.client.submit(
-            function,
-            order,
+            perform,
+            wrap(function, order),
             key=key,
             pure=False,
             retries=0,
