@@ -171,7 +171,8 @@ def write_atomically(
         try:
             os.rename(temporary, path)
         except BaseException:
-            os.unlink(temporary)
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
             raise
     except OSError as error:
         error.filename, error.filename2 = str(path), None

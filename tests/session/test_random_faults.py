@@ -32,7 +32,7 @@ _SUM = (
 )
 _DELETED = ("control", "tmux", "session.json", "spawn.json", "engine.json", "session.pem")
 # A recipe that was killed itself has failed, as it should; and so has one beside it on a full disk.
-_CODES = (0, 1, 3, 124, 125, 130, 137, 143, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP)
+_CODES = (0, 1, 3, 124, 125, 129, 130, 137, 143, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP)
 
 
 def _expected(raw: int) -> dict[str, str]:
