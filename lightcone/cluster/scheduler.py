@@ -136,7 +136,7 @@ class _Keeper(SchedulerPlugin):
 
     def publish(self, **more: Any) -> None:
         record = {**self.describe(), **more}
-        write_atomically(self.record, json.dumps(record, indent=1).encode())
+        write_atomically(self.record, json.dumps(record, indent=1).encode(), durable=False)
 
     def end(self) -> None:
         """End the session, as somebody has asked for it."""

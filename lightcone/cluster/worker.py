@@ -30,6 +30,7 @@ _told = instructions(_state / "spawn.json", ("spawn.lock", "owner.lock"))
 if (_told["protocol"], _told["python"]) != (PROTOCOL, PYTHON):
     # One that is started again after an upgrade: it would not understand the scheduler.
     raise SystemExit("This session is of another version of lightcone, or of Python: end it.")
+import_work()  # while the scheduler is coming up
 # The engine's own wait for this file looks ten times a second.
 _record = instructions(_state / "session.json")
 if "listen" in _told and Lock.is_free(_state / "owner.lock"):
@@ -54,7 +55,6 @@ async def dask_setup(worker: Worker) -> None:
         commands = Commands(_told["grace_s"], variables=variables)
         await worker.plugin_add(commands, name=COMMANDS_PLUGIN)
         _close_in_order(worker)
-        import_work()
         # To the guard: a worker that dies from now on is worth starting again.
         os.kill(os.getppid(), signal.SIGUSR1)
     except Exception:

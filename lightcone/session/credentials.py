@@ -48,4 +48,5 @@ def create(path: Path) -> None:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    write_atomically(path, pem + certificate.public_bytes(serialization.Encoding.PEM))
+    pem += certificate.public_bytes(serialization.Encoding.PEM)
+    write_atomically(path, pem, durable=False)

@@ -107,7 +107,8 @@ def _limits() -> tuple[int | None, int | None]:
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:
-    write_atomically(path, json.dumps(value, indent=1).encode())
+    # No session outlives a loss of power, so none of its files has to.
+    write_atomically(path, json.dumps(value, indent=1).encode(), durable=False)
 
 
 def wait_for_remains(context: Context) -> None:
