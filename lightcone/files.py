@@ -175,8 +175,7 @@ def write_atomically(
                 os.unlink(temporary)
             raise
     except OSError as error:
-        error.filename, error.filename2 = str(path), None
-        raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
     if durable:
         flush_to_disk(path.parent)
 

@@ -72,7 +72,7 @@ def _is_below(path: str, directory: str) -> bool:
 
 def _mounts() -> list[_Mount]:
     try:
-        text = _TABLE.read_text(encoding="utf-8", errors="surrogateescape")
+        text = os.fsdecode(_TABLE.read_bytes())
     except OSError:
         return []
     found = []

@@ -86,8 +86,9 @@ def test_write_that_fails_leaves_what_was_there(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match="No space") as failed:
         write_atomically(path, b"new")
+    assert str(failed.value) == f"[Errno {errno.ENOSPC}] No space left on device: '{path}'"
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["file"]
 

@@ -31,7 +31,7 @@ from typing import Any
 from lightcone.analysis import manifest as manifests
 from lightcone.analysis.manifest import MANIFEST
 from lightcone.analysis.output import Output
-from lightcone.analysis.partial import discard_partial, keep_partial, take_partial_away
+from lightcone.analysis.partial import NEXT, discard_partial, keep_partial, take_partial_away
 from lightcone.errors import SessionError
 from lightcone.files import flush_to_disk, read_object, remove, write_new
 from lightcone.host import boot_id
@@ -105,6 +105,7 @@ class Journal:
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "had_output": had_output,
             "identity": identity,
+            "name": self._output.path.name,
         }
         new = self.file.with_name(f".{JOURNAL}.{attempt}.new")
         write_new(new, json.dumps(told).encode(), 0o666, durable=had_output, umask=umask)
@@ -128,7 +129,8 @@ class Journal:
         Raises:
             OSError: where that cannot be done; :meth:`settle` puts back what was moved.
         """
-        remove(self._previous)  # nobody's: there was no journal
+        for leftover in (self._previous, self._output.state_dir / NEXT):
+            remove(leftover)  # nobody's: there was no journal
         if not had_output:
             self._manifest.unlink(missing_ok=True)  # of a result that is not there
         self._keep_log()

@@ -14,10 +14,12 @@ from pathlib import Path
 from lightcone.analysis.output import Output
 from lightcone.files import read_file, read_object, remove, write_new
 
-__all__ = ["discard_partial", "hand_back_partial", "keep_partial", "take_partial_away"]
+__all__ = ["NEXT", "discard_partial", "hand_back_partial", "keep_partial", "take_partial_away"]
+
+NEXT = "partial.new"
+"""Where it lies until the result before it is back in place."""
 
 _PARTIAL = "partial"
-_NEXT = "partial.new"
 _MADE_FOR = "partial.json"
 
 
@@ -29,7 +31,7 @@ def take_partial_away(output: Output) -> None:
     Raises:
         OSError: where it can be neither moved nor removed.
     """
-    path, place = output.path, output.state_dir / _NEXT
+    path, place = output.path, output.state_dir / NEXT
     if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
         path.rmdir()
         return
@@ -45,7 +47,7 @@ def keep_partial(output: Output, journal: Path) -> None:
 
     ``journal`` says what it was made for.
     """
-    kept, place, made_for = (output.state_dir / name for name in (_PARTIAL, _NEXT, _MADE_FOR))
+    kept, place, made_for = (output.state_dir / name for name in (_PARTIAL, NEXT, _MADE_FOR))
     if not os.path.lexists(place):
         return
     remove(made_for)
@@ -55,14 +57,16 @@ def keep_partial(output: Output, journal: Path) -> None:
         try:
             os.link(journal, made_for)
         except OSError:
-            write_new(made_for, read_file(journal), 0o666)
+            mode = stat.S_IMODE(os.stat(journal).st_mode)
+            write_new(made_for, read_file(journal), mode, umask=0)
     os.rename(place, kept)
 
 
 def hand_back_partial(output: Output, identity: str) -> bool:
     """Put what was written for ``identity`` back in place; False where there is nothing such."""
     kept, made_for = output.state_dir / _PARTIAL, output.state_dir / _MADE_FOR
-    if not os.path.lexists(kept) or _made_for(made_for) != identity:
+    # The same command may make a file of another name, or a directory.
+    if not os.path.lexists(kept) or _made_for(made_for) != (identity, output.path.name):
         return False
     os.rename(kept, output.path)
     remove(made_for)
@@ -72,7 +76,7 @@ def hand_back_partial(output: Output, identity: str) -> bool:
 def discard_partial(output: Output) -> int:
     """Remove what an interrupted or failed recipe had written; the bytes that it took."""
     size = 0
-    for name in (_PARTIAL, _NEXT):
+    for name in (_PARTIAL, NEXT):
         kept = output.state_dir / name
         with contextlib.suppress(FileNotFoundError):
             size += _size(kept)
@@ -93,8 +97,9 @@ def _size(path: Path) -> int:
     return size
 
 
-def _made_for(file: Path) -> object:
+def _made_for(file: Path) -> tuple[object, object]:
     try:
-        return read_object(file).get("identity")
+        told = read_object(file)
     except (OSError, ValueError):
-        return None
+        return None, None
+    return told.get("identity"), told.get("name")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -328,6 +329,49 @@ def test_partial_work_can_be_gone_on_with_or_discarded(place: Place) -> None:
     assert discard_partial(place.output) >= len("half")
     assert discard_partial(place.output) == 0
     assert place.partial() is None
+
+
+def test_partial_work_of_another_name_is_not_gone_on_with(place: Place) -> None:
+    _fail(place)
+    note = place.output.state_dir / "partial.json"
+    note.write_text(json.dumps(json.loads(note.read_bytes()) | {"name": "other"}))
+    claim = place.take()
+    claim.set_aside("lc run", 0o022, "identity", resume=True)
+    assert not place.file.exists()
+    claim.put_back()
+    claim.release()
+
+
+def test_what_nobody_has_taken_away_is_no_partial_work(place: Place) -> None:
+    leftover = place.output.state_dir / "partial.new"
+    leftover.mkdir(parents=True)
+    claim = place.take()
+    claim.set_aside("lc run", 0o022, "identity")
+    claim.put_back()
+    claim.release()
+    assert not leftover.exists()
+    assert not (place.output.state_dir / "partial").exists()
+
+
+def _no_links(*_: object, **__: object) -> None:
+    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+def test_partial_work_is_kept_without_links(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim = place.take()
+    claim.set_aside("lc run", 0o027, "identity")
+    place.write("half")
+    monkeypatch.setattr(os, "link", _no_links)
+    before = os.umask(0o077)
+    try:
+        claim.put_back()
+    finally:
+        os.umask(before)
+    claim.release()
+    assert place.partial() == "half"
+    note = place.output.state_dir / "partial.json"
+    assert note.stat().st_mode & 0o777 == 0o640
+    assert json.loads(note.read_bytes())["identity"] == "identity"
 
 
 def test_directory_is_made_for_the_recipe_with_its_umask(place: Place) -> None:

@@ -35,7 +35,7 @@ def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Context:
 
 def _write(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    path.write_bytes(text.encode())
     return path
 
 
@@ -333,11 +333,13 @@ def test_mounts_are_read_as_the_kernel_writes_them(
         tmp_path / "mountinfo",
         "1 0 8:1 / / rw shared:1 - ext4 /dev/vda rw\n"
         "2 1 0:50 / /with\\040space rw - nfs4 server:/x rw\n"
-        "3 1 0:51 / /with\\040space rw master:1 - lustre y rw\n",
+        "3 1 0:51 / /with\\040space rw master:1 - lustre y rw\n"
+        "4 1 0:52 / /with\rreturn rw - xfs z rw\n",
     )
     monkeypatch.setattr(mounts, "_TABLE", table)
     assert mounts.file_system(Path("/with space/a")) == "lustre"
     assert mounts.file_system(Path("/with")) == "ext4"
+    assert mounts.file_system(Path("/with\rreturn")) == "xfs"
     monkeypatch.setattr(mounts, "_TABLE", tmp_path / "none")
     assert mounts.file_system(Path("/")) == ""
     assert mounts.other_path(Path("/")) is None
