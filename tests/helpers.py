@@ -23,6 +23,7 @@ __all__ = ["FOREIGN", "Sandbox", "clean_environment", "end", "is_alive", "wait_u
 
 _MARK = "LIGHTCONE_TEST_SANDBOX"
 _TICK = 0.02
+_STARTING = 2.0
 _LC = ("-m", "lightcone")
 # What a shell, a batch system or another session may have put into this process's environment.
 FOREIGN = ("DASK_", "LIGHTCONE_", "SLURM", "SALLOC_", "SBATCH_", "TMUX", "PYTHON", "OMP_", "CUDA_")
@@ -197,14 +198,21 @@ class Sandbox:
         The parts are ``scheduler``, ``scheduler guard``, ``worker``, ``worker guard`` (the outer
         one), ``inner guard`` and ``tmux``. A part that is there twice fails the test.
         """
-        parts: dict[str, int] = {}
-        for process in self.processes():
-            with contextlib.suppress(psutil.Error):
-                part = _part(process)
-                assert part is None or part not in parts, f"two of {part}: {self.describe()}"
-                if part is not None:
-                    parts[part] = process.pid
-        return parts
+        # A program that is just being started still looks like the one that starts it.
+        deadline = time.monotonic() + _STARTING
+        while True:
+            parts: dict[str, int] = {}
+            twice = None
+            for process in self.processes():
+                with contextlib.suppress(psutil.Error):
+                    part = _part(process)
+                    twice = part if part in parts else twice
+                    if part is not None:
+                        parts[part] = process.pid
+            if twice is None:
+                return parts
+            assert time.monotonic() < deadline, f"two of {twice}: {self.describe()}"
+            time.sleep(_TICK)
 
     def waiting_for_viewers(self) -> set[int]:
         """The process ids of what sleeps in a session's first window until somebody attaches."""

@@ -696,7 +696,7 @@ def test_journal_is_readable_by_later_versions(place: Place) -> None:
     journal = json.loads(place.journal.read_bytes())
     assert set(journal) == {
         "version", "attempt", "run", "lock", "host", "boot_id", "job", "cluster", "started",
-        "had_output", "identity",
+        "had_output", "identity", "name",
     }  # fmt: skip
     assert journal["version"] == VERSION == 1
     claim.put_back()
