@@ -231,7 +231,10 @@ def _take_over(place: Place) -> None:
 
 
 def _resume(place: Place) -> None:
-    hand_back_partial(place.fit, "0" * 64)
+    work = place.fit.state_dir / "partial"
+    work.write_text("half")
+    assert not hand_back_partial(place.fit, "0" * 64)
+    assert work.read_text() == "half"
 
 
 @dataclass(frozen=True)
@@ -310,9 +313,8 @@ _READERS = {
     ),
     "identity": Reader(
         lambda p: p.fit.state_dir / "partial.json",
-        lambda _: json.dumps({"identity": "0" * 64}).encode(),
+        lambda p: json.dumps({"identity": "1" * 64, "name": p.fit.path.name}).encode(),
         _resume,
-        False,
     ),
     "settings": Reader(
         lambda p: p.root / "lightcone.toml", lambda _: _SETTINGS, _read_settings, False

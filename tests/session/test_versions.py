@@ -45,7 +45,7 @@ def copy(sandbox: Sandbox) -> _Copy:
 
 
 @pytest.fixture
-def of_protocol_2(sandbox: Sandbox, copy: _Copy) -> _Copy:
+def of_tomorrow(sandbox: Sandbox, copy: _Copy) -> _Copy:
     """A lightcone of the future, whose session is there."""
     copy.change("cluster/protocol.py", "PROTOCOL = 2\n", "PROTOCOL = 3\n")
     copy.change("__init__.py", lightcone.__version__, "9.0")
@@ -55,7 +55,7 @@ def of_protocol_2(sandbox: Sandbox, copy: _Copy) -> _Copy:
 
 
 def test_session_of_another_protocol_is_replaced_when_idle(
-    sandbox: Sandbox, of_protocol_2: _Copy
+    sandbox: Sandbox, of_tomorrow: _Copy
 ) -> None:
     before = sandbox.programs()
     assert sandbox.status()["state"] == "alive"
@@ -67,17 +67,17 @@ def test_session_of_another_protocol_is_replaced_when_idle(
     assert starting.startswith("lc: starting the session ")
     assert not set(sandbox.programs().values()) & set(before.values())
     # And the other way round.
-    result = sandbox.lc("exec", "--", "true", env=of_protocol_2.env)
+    result = sandbox.lc("exec", "--", "true", env=of_tomorrow.env)
     assert result.stderr.startswith("lc: replacing a session of another version\n")
 
 
 def test_session_of_another_protocol_is_refused_when_busy(
-    sandbox: Sandbox, of_protocol_2: _Copy
+    sandbox: Sandbox, of_tomorrow: _Copy
 ) -> None:
     before = sandbox.programs()
     gate = sandbox.base / "gate"
     command = ("exec", "--", "sh", "-c", f"until [ -e {gate} ]; do sleep 0.1; done")
-    runs = [sandbox.popen(*command, env=of_protocol_2.env) for _ in range(2)]
+    runs = [sandbox.popen(*command, env=of_tomorrow.env) for _ in range(2)]
     wait_until(lambda: len(_users(sandbox)) == 2, "both are known to the session")
     refused = sandbox.lc("exec", "--", "true", check=125).stderr
     named = ", ".join(f"lc exec, pid {pid}" for pid in _users(sandbox))
