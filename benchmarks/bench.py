@@ -197,10 +197,10 @@ class Bench:
         return self.run(argv, cwd, env=env, stdin=stdin).seconds
 
     def cold_seconds(self, root: Path) -> float:
-        """How long ``lc run`` takes without a session; its session and results are then removed."""
+        """How long ``lc run`` takes without a session; session and results are gone afterwards."""
         seconds = self.seconds([self.lc, "run"], root)
         self.run([self.lc, "session", "stop"], root)
-        shutil.rmtree(root / "results")
+        self.put_away(root / "results")
         return seconds
 
     def told_seconds(self, argv: Sequence[str], cwd: Path, env: Mapping[str, str]) -> float:

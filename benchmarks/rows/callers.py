@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import time
 
@@ -26,7 +25,7 @@ def callers(bench: Bench) -> list[Row]:
         bench.run([bench.lc, "session", "stop"], root)
         seconds = _together(bench, [[bench.lc, "run", f"o{each}"] for each in range(count)], root)
         bench.run([bench.lc, "session", "stop"], root)
-        shutil.rmtree(root / "results")
+        bench.put_away(root / "results")
         allowed = cold + 1.3 * count * warm.cpu_seconds / bench.cores
         ratios.append(seconds / allowed)
         for label, value in (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import subprocess
 import sys
 import time
@@ -80,7 +79,7 @@ def first_live(bench: Bench) -> list[Row]:
     bench.run([bench.lc, "session", "start"], root)
 
     def lc() -> float:
-        shutil.rmtree(root / "results", ignore_errors=True)
+        bench.put_away(root / "results")
         return bench.seconds([bench.lc, "run"], root)
 
     statement = [sys.executable, "-c", "import distributed"]
