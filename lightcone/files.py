@@ -168,13 +168,14 @@ def write_atomically(
     temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}.new")
     try:
         write_new(temporary, data, mode, durable=durable, umask=umask)
-        os.rename(temporary, path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        if isinstance(error, OSError):
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise
+        try:
+            os.rename(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
     if durable:
         flush_to_disk(path.parent)
 
