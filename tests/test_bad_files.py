@@ -465,15 +465,7 @@ def test_living_session_with_its_files_broken(sandbox: Sandbox, turn: int) -> No
         good = (state / name).read_bytes()
         THINGS[thing](state / name)
         assert sandbox.status()["state"] == "alive"
-        told = sandbox.lc("exec", "--", "echo", "hello", check=None)
-        if name == "engine.json":
-            assert told.returncode == 125
-            assert told.stderr == (
-                f"lc: The session's settings in {state / name} are damaged: end it with 'lc "
-                "session stop', and run again.\n"
-            )
-        else:
-            assert told.stdout == "hello\n"
+        assert sandbox.lc("exec", "--", "echo", "hello").stdout == "hello\n"
         assert sandbox.programs() == programs, name
         remove(state / name)
         (state / name).write_bytes(good)

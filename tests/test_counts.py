@@ -54,26 +54,20 @@ if "distributed.cli.dask_worker" in sys.orig_argv and "--restart" not in sys.ori
 """
 _MESSAGES = """\
 import collections, json, sys
-from distributed import batched, core
-from distributed.comm import tcp
+from lightcone.session import line
 
-counts = {name: collections.Counter() for name in ("sent", "received", "asked")}
+counts = {name: collections.Counter() for name in ("sent", "received")}
 
-def _send(self, *messages, send=batched.BatchedSend.send):
-    counts["sent"].update(message["op"] for message in messages)
-    return send(self, *messages)
+def _framed(packed, *, call=line.framed, unpack=line.unpack):
+    counts["sent"].update(message["op"] for message in unpack(packed))
+    return call(packed)
 
-async def _send_recv(comm=None, *, _call=core.send_recv, **words):
-    counts["asked"][words["op"]] += 1
-    return await _call(comm, **words)
+def _unpack(packed, *, call=line.unpack):
+    messages = call(packed)
+    counts["received"][messages[0]["event"]] += 1
+    return messages
 
-async def _read(self, *given, _call=tcp.TCP.read, **words):
-    value = await _call(self, *given, **words)
-    messages = value if isinstance(value, (list, tuple)) else ()
-    counts["received"].update(each["op"] for each in messages if "op" in each)
-    return value
-
-batched.BatchedSend.send, core.send_recv, tcp.TCP.read = _send, _send_recv, _read
+line.framed, line.unpack = _framed, _unpack
 from lightcone.cli.main import main
 try:
     main()
@@ -235,10 +229,23 @@ def test_an_output_costs_few_messages_and_no_round_trip(live: _Probed) -> None:
     for count in (_FEW, _MANY):
         live.outputs(count)
         told = live.box.python("-c", _MESSAGES, "run", "--quiet").stdout.splitlines()[-1]
-        counted.append({name: sum(each.values()) for name, each in json.loads(told).items()})
+        counted.append(json.loads(told))
     few, many = counted
-    assert many["asked"] == few["asked"] <= 2
-    # Of each batch: the orders, and word that its result need not be kept.
-    assert many["sent"] - few["sent"] <= (_MANY - _FEW)
-    # Of each batch: the engine's own word of its end. And what was begun and done, gathered.
-    assert many["received"] - few["received"] <= (_MANY - _FEW)
+    # Who it is, and the orders of each batch; nothing that is answered and waited for.
+    assert many["sent"].keys() == few["sent"].keys() == {"begin", "submit"}
+    assert many["sent"]["begin"] == 1
+    assert many["sent"]["submit"] - few["sent"]["submit"] <= _MANY - _FEW
+    # What was begun and done, gathered.
+    received = [sum(each["received"].values()) for each in counted]
+    assert received[1] - received[0] <= _MANY - _FEW
+
+
+def test_making_outputs_in_a_session_imports_no_engine(live: _Probed) -> None:
+    live.outputs(_FEW)
+    calls = {"run": live.lc("run"), "exec": live.lc("exec", "--", "true")}
+    click = live.python("import click")
+    for verb, most in (("run", 205), ("exec", 160)):
+        more = calls[verb].modules - click.modules
+        assert {name.partition(".")[0] for name in more} & _HEAVY == set()
+        assert len(more) <= most, (verb, len(more), sorted(more))
+        assert calls[verb].starts == []

@@ -43,7 +43,7 @@ def command(cpus: float, memory: int, gpus: int, argv: tuple[str, ...]) -> int:
     It sees this shell's environment, directory and umask; its output comes here as it is printed,
     and its exit code is this command's, 128 + N where signal N ended it, 125 where lc failed.
     """
-    from lightcone.session.client import join
+    from lightcone.session.connection import join
 
     context = here()
     with join(context, say) as connection:

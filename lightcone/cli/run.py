@@ -129,7 +129,7 @@ def command(
         wish += ["-v"] * verbose + ["-q"] * quiet + ["--json"] * as_json
         return _detach(context, name, wish, reporter)
     from lightcone.run.order import Outcome, Wishes
-    from lightcone.session.client import join
+    from lightcone.session.connection import join
 
     if allocate is not None:
         from lightcone.session.request import allocate as ask_for_allocation
@@ -190,7 +190,7 @@ def _attach(context: Context, name: str | None) -> int:
 
 
 def _import_driver() -> None:
-    import lightcone.run.driver  # noqa: F401 (the engine with it)
+    import lightcone.run.driver  # noqa: F401
 
 
 def _reporter(as_json: bool, verbosity: Verbosity) -> Reporter:

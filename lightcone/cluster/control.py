@@ -12,6 +12,8 @@ In every version of the protocol ``describe`` is answered, with ``key``, ``proto
 - ``{"op": "hold", "use": bool}``: the same, at once; the connection then stays open, counts as a
   use if ``use``, and gets ``{"ended": reason}`` when the session ends in good order. With
   ``"lease": name`` it is a use under that lease.
+- ``{"op": "call"}``: a hold that is a use, perhaps under a lease. What follows the description on
+  the connection are the framed messages of ``lightcone.cluster.caller``, in both directions.
 - ``{"op": "lease", "lease": name}``, ``{"op": "release", "lease": name}``: the lease is taken, or
   given up; the description.
 - ``{"op": "cancel", "run": name}``: the run of that name, or of the id that ``watch`` shows, is
@@ -29,11 +31,12 @@ import contextlib
 import json
 import os
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from lightcone.cluster.leases import Leases
+from lightcone.cluster.messages import framed, pack
 
 __all__ = ["ControlServer", "tls_context"]
 
@@ -53,6 +56,7 @@ class ControlServer:
         cancel: Callable[[str], bool],
         leases: Leases,
         look: Callable[[], Awaitable[dict[str, Any]]],
+        serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
     ) -> None:
         self.path = path
         self.reason = ""
@@ -62,11 +66,13 @@ class ControlServer:
         self._cancel = cancel
         self._leases = leases
         self._look = look
+        self._serve_caller = serve
         self._change = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._remote: asyncio.Server | None = None
         self._inode = 0
-        self._holders: set[asyncio.StreamWriter] = set()
+        # Those to be told of the end, and in which form.
+        self._holders: dict[asyncio.StreamWriter, Callable[[str], bytes]] = {}
 
     async def start(self) -> None:
         """Listen; whoever calls this holds the owner lock, so a socket there is a dead one's."""
@@ -111,9 +117,9 @@ class ControlServer:
         self._server.close()
         if self._remote is not None:
             self._remote.close()
-        for writer in list(self._holders):
+        for writer, last_word in list(self._holders.items()):
             with contextlib.suppress(OSError):
-                writer.write(_line({"ended": self.reason}))
+                writer.write(last_word(self.reason))
                 writer.close()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)
@@ -151,19 +157,33 @@ class ControlServer:
         if operation == "watch":
             await self._show(reader, writer, request.get("every_s"))
         if operation == "hold":
-            use = bool(request.get("use"))
-            self.users += use
-            if lease:
-                self._leases.begin_use(lease)
-            self._holders.add(writer)
-            try:
+            with self._held(writer, _last_line, lease, use=bool(request.get("use"))):
                 await reader.read()
-            finally:
-                self._holders.discard(writer)
-                self.users -= use
-                if lease:
-                    self._leases.end_use(lease)
-                self.changed()
+        if operation == "call":
+            with self._held(writer, _last_message, lease, use=True):
+                await self._serve_caller(reader, writer)
+
+    @contextlib.contextmanager
+    def _held(
+        self,
+        writer: asyncio.StreamWriter,
+        last_word: Callable[[str], bytes],
+        lease: str,
+        *,
+        use: bool,
+    ) -> Iterator[None]:
+        self.users += use
+        if lease:
+            self._leases.begin_use(lease)
+        self._holders[writer] = last_word
+        try:
+            yield
+        finally:
+            self._holders.pop(writer, None)
+            self.users -= use
+            if lease:
+                self._leases.end_use(lease)
+            self.changed()
 
     async def _show(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, every: object
@@ -172,14 +192,14 @@ class ControlServer:
         least, most = _INTERVALS
         seconds = min(max(every, least), most) if isinstance(every, int | float) else 1.0
         gone = asyncio.ensure_future(reader.read(1))
-        self._holders.add(writer)
+        self._holders[writer] = _last_line
         try:
             while not gone.done():
                 writer.write(_line(await self._look()))
                 await writer.drain()  # one who looks away for a while is sent nothing meanwhile
                 await asyncio.wait({gone}, timeout=seconds)
         finally:
-            self._holders.discard(writer)
+            self._holders.pop(writer, None)
             gone.cancel()
 
     async def _wait_until(self, state: str, reader: asyncio.StreamReader) -> None:
@@ -210,6 +230,14 @@ def tls_context(certificate: Path, *, server: bool) -> ssl.SSLContext:
     context.load_verify_locations(certificate)
     context.load_cert_chain(certificate)
     return context
+
+
+def _last_line(reason: str) -> bytes:
+    return _line({"ended": reason})
+
+
+def _last_message(reason: str) -> bytes:
+    return framed(pack([{"event": "ended", "reason": reason}]))
 
 
 def _line(value: dict[str, Any]) -> bytes:

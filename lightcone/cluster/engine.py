@@ -24,15 +24,13 @@ __all__ = [
     "fail",
     "import_work",
     "instructions",
-    "start_no_uname",
     "use_our_settings",
-    "use_steady_clock",
 ]
 
 _SPAWN_DEADLINE = 60.0
 _ALONE = 0.25
 # Named, not imported: what is here knows nothing of what it is used for.
-_WORK = ("lightcone.run.exec", "lightcone.run.batch")
+_WORK = ("lightcone.run.command", "lightcone.run.batch")
 _EPOCH = time.time() - time.monotonic()
 
 
@@ -43,8 +41,8 @@ def use_our_settings() -> Path:
 
     Returns the session's state directory.
     """
-    use_steady_clock()
-    start_no_uname()
+    _use_steady_clock()
+    _start_no_uname()
     dask.config.refresh(paths=[os.environ[SETTINGS_VARIABLE]], env={})
     for logger in logging.root.manager.loggerDict.values():
         if isinstance(logger, logging.Logger):
@@ -53,7 +51,7 @@ def use_our_settings() -> Path:
     return Path(os.environ[STATE_VARIABLE])
 
 
-def use_steady_clock() -> None:
+def _use_steady_clock() -> None:
     """Have the engine reckon, in this process, with a clock that nobody sets.
 
     As it comes it waits until a time of day. When the clock is put back by a day, nothing that it
@@ -65,7 +63,7 @@ def use_steady_clock() -> None:
     IOLoop.time = lambda self: _steady()  # type: ignore[method-assign]
 
 
-def start_no_uname() -> None:
+def _start_no_uname() -> None:
     """Keep the engine, which tells of this machine to whom it connects, from a process for it."""
     vars(platform.uname()).setdefault("processor", "")  # else it is asked of 'uname -p'
 

@@ -6,7 +6,7 @@ import sys
 
 __all__ = ["PROTOCOL", "PYTHON"]
 
-PROTOCOL = 2
+PROTOCOL = 3
 """The number of the protocol that callers, scheduler and workers of a session speak."""
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"

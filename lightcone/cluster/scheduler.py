@@ -5,6 +5,7 @@ Imported by the engine's own scheduler program (``--preload``) before it listens
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -22,7 +23,7 @@ from tornado.ioloop import PeriodicCallback
 
 import lightcone
 import lightcone.cluster.work  # tasks name it, and its file may be gone when they come
-from lightcone.cluster import guard
+from lightcone.cluster import caller, guard
 from lightcone.cluster.control import ControlServer
 from lightcone.cluster.engine import fail, instructions, use_our_settings
 from lightcone.cluster.idleness import Idleness
@@ -46,6 +47,8 @@ _BEGINNING = 5.0
 _LATE = 5.0
 # Seconds for asking why, while everything is ending.
 _PATIENCE = 1.0
+# For the clients of callers, which are in this process and are reached by nobody else.
+_WITHIN = "inproc://"
 _CERTIFICATE = "distributed.comm.tls.ca-file"
 # A worker that is closing takes nothing any more; one that has only just come will.
 _CLOSING = (Status.closing, Status.closing_gracefully, Status.closed)
@@ -76,6 +79,7 @@ class _Keeper(SchedulerPlugin):
             self.runs.cancel,
             self.leases,
             self.watch.look,
+            self.serve,
         )
         self.idleness = Idleness(
             scheduler,
@@ -91,6 +95,7 @@ class _Keeper(SchedulerPlugin):
 
     async def begin(self) -> None:
         self.scheduler.http_server.stop()  # it has no routes; it need not listen either
+        await self.scheduler.listen(_WITHIN)
         self.scheduler.add_plugin(self.runs)
         await self.runs.start(self.scheduler)
         self.scheduler.add_plugin(self)
@@ -137,6 +142,12 @@ class _Keeper(SchedulerPlugin):
     def publish(self, **more: Any) -> None:
         record = {**self.describe(), **more}
         write_atomically(self.record, json.dumps(record, indent=1).encode(), durable=False)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve a caller on a connection."""
+        addresses = [listener.contact_address for listener in self.scheduler.listeners]
+        within = next(address for address in addresses if address.startswith(_WITHIN))
+        await caller.serve(within, reader, writer)
 
     def end(self) -> None:
         """End the session, as somebody has asked for it."""

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from distributed import Future
-
 from lightcone.analysis.output import Key
-from lightcone.run.batch import make
 from lightcone.run.link import Link
 from lightcone.run.order import Order
 
 __all__ = ["Dispatch", "Lost"]
 
+_MAKE = "lightcone.run.batch:make"
 # How many outputs a batch has at most, and how many batches there are at least for each place where
 # one can be made, so that all places are busy to the end.
 _LONGEST = 50
@@ -36,7 +34,6 @@ class Lost:
 @dataclass
 class _Task:
     left: set[str]
-    future: Future[None]
     begun: bool = False
 
 
@@ -64,14 +61,14 @@ class Dispatch:
         return any(task.begun for task in self._tasks.values())
 
     @property
-    def unbegun(self) -> list[Future[None]]:
+    def unbegun(self) -> list[str]:
         """The tasks of which nothing has begun."""
-        return [task.future for task in self._tasks.values() if not task.begun]
+        return [name for name, task in self._tasks.items() if not task.begun]
 
     @property
     def named(self) -> set[Key]:
         """The outputs that the cluster itself knows by name: what runs, and the first of a task."""
-        names = self.running | {name for name, task in self._tasks.items() if not task.begun}
+        names = self.running.union(self.unbegun)
         return {self._orders[name][0] for name in names if name in self._orders}
 
     @staticmethod
@@ -100,8 +97,8 @@ class Dispatch:
         task = orders[0].key
         for order in orders:
             self._orders[order.key] = (order.output.key, task)
-        future = self.link.submit(make, tuple(orders), task, resources)
-        self._tasks[task] = _Task({order.key for order in orders}, future)
+        self.link.submit(_MAKE, tuple(orders), task, resources)
+        self._tasks[task] = _Task({order.key for order in orders})
 
     def output(self, order: str) -> Key | None:
         """The output of an order that is open."""

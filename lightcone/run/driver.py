@@ -6,7 +6,6 @@ it would make a finished output again when a worker dies, beside the dead worker
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
 import time
@@ -64,7 +63,7 @@ class Driver:
         self.connection = connection
         self.reporter = reporter
         self.wishes = wishes
-        self.link = Link(connection, "lc run", tells=True)
+        self.link = Link(connection.line, "lc run", tells=True)
         self.events = self.link.events
         self.dispatch = Dispatch(self.link)
         self.serial = itertools.count(1)
@@ -215,8 +214,7 @@ class Driver:
         self.dispatch.have_begun(self.link.interrupt(kill=self.stop.interrupts > 1))
         unbegun = self.dispatch.unbegun
         if unbegun and self.stop.interrupts == 1:
-            with contextlib.suppress(OSError, TimeoutError):
-                self.connection.client.cancel(unbegun)
+            self.link.cancel(unbegun)
 
 
 def _timeout(seconds: float) -> float | None:

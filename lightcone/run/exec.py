@@ -2,88 +2,23 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import shlex
 import sys
 import time
-from pathlib import Path
 from queue import Empty
-from typing import Any
 
 from lightcone.analysis.output import Resources
-from lightcone.cluster.commands import current_task
-from lightcone.cluster.task import Cause, Task
 from lightcone.context import Context
 from lightcone.errors import INTERRUPTED, SessionError, UsageError
-from lightcone.run import environment
 from lightcone.run.link import Link
-from lightcone.run.order import ExecOrder
+from lightcone.run.order import WINDOW, ExecOrder
 from lightcone.run.share import Refused, fit
 from lightcone.session.connection import Connection
 
-__all__ = ["execute", "run_command"]
+__all__ = ["run_command"]
 
+_EXECUTE = "lightcone.run.command:execute"
 _AHEAD_OF_RECIPES = 100
-_NOT_FOUND = 127
-_NOT_EXECUTABLE = 126
 _MARGIN = 10.0
-_WINDOW = 4 << 20
-_NAME_LIMIT = 200
-_logger = logging.getLogger("lightcone")
-
-
-def execute(order: ExecOrder) -> None:
-    """On a worker: run the command of ``order`` and tell its caller what it prints."""
-    with current_task() as task:
-        told: dict[str, Any]
-        try:
-            run = task.describe_run()
-            _logger.info("%s: started %s", order.caller, shlex.join(order.argv))
-            name = shlex.join(order.argv)[:_NAME_LIMIT]
-            begun = {"event": "start", "key": task.key, "task": task.within, "name": name}
-            task.emit(begun)
-            with task.commands.devices(order.gpus) as gpus:
-                ended = task.execute(
-                    order.argv,
-                    environment=environment.for_command(
-                        run, order.cpus, gpus, None, task.commands.variables
-                    ),
-                    directory=Path(os.fsdecode(run["directory"])),
-                    umask=int(run["umask"]),
-                    grace=order.grace,
-                    sink=_Sender(task).send,
-                    merge=False,
-                )
-            told = {"code": ended.code, "unwanted": ended.cause is Cause.UNWANTED}
-        except FileNotFoundError as error:
-            told = {"code": _NOT_FOUND, "error": f"{error.strerror}: {error.filename}"}
-        except OSError as error:
-            told = {"code": _NOT_EXECUTABLE, "error": f"{error.strerror}: {error.filename}"}
-        _logger.info("%s: exit code %s", order.caller, told["code"])
-        task.emit({"event": "done", "key": task.key, **told})
-
-
-class _Sender:
-    """Sends what a command prints, no further ahead of its reader than a window.
-
-    Nothing of it may be left out, and a command that prints faster than it is read would else fill
-    the memory of the worker and the scheduler, which others use too.
-    """
-
-    def __init__(self, task: Task) -> None:
-        self.task = task
-        self.sent = 0
-        self.asked = 0
-
-    def send(self, name: str, data: bytes) -> None:
-        """Send a piece of the stream ``name``."""
-        message = {"event": "data", "key": self.task.key, "stream": name, "data": data}
-        self.task.emit(message)
-        self.sent += len(data)
-        if self.sent - self.asked >= _WINDOW:
-            self.asked = self.sent
-            self.task.commands.drain(self.task.run, self.sent - _WINDOW // 2)
 
 
 def run_command(
@@ -100,15 +35,14 @@ def run_command(
     given = fit(asked, connection.resources, clamp=False)
     if isinstance(given, Refused):
         raise UsageError(f"The command cannot run: {given.why}.")
-    link = Link(connection, "lc exec")
+    link = Link(connection.line, "lc exec")
     interrupts, started = 0, False
     received = confirmed = 0
     deadline: float | None = None
     with link.open():
         order = ExecOrder(link.name, argv, given.cpus, asked.gpus, context.settings.grace)
-        future = link.submit(
-            execute, order, link.key("exec"), given.resources, priority=_AHEAD_OF_RECIPES
-        )
+        key = link.key("exec")
+        link.submit(_EXECUTE, order, key, given.resources, priority=_AHEAD_OF_RECIPES)
         while True:
             try:
                 left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
@@ -119,7 +53,7 @@ def run_command(
                 interrupts += 1
                 begun = link.interrupt(kill=interrupts > 1)
                 if not (started or begun):
-                    future.cancel()
+                    link.cancel([key])
                 deadline = time.monotonic() + context.settings.grace + _MARGIN
             elif what == "lost" and interrupts:
                 return INTERRUPTED
@@ -134,7 +68,7 @@ def run_command(
                     stream.buffer.write(message["data"])
                     stream.buffer.flush()
                     received += len(message["data"])
-                    if received - confirmed >= _WINDOW // 4:
+                    if received - confirmed >= WINDOW // 4:
                         confirmed = received
                         link.received(received)
                 elif message["event"] == "done":

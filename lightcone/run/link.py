@@ -6,27 +6,19 @@ import contextlib
 import os
 import secrets
 import signal
-import threading
-from collections.abc import Callable, Iterator
-from queue import SimpleQueue
+from collections.abc import Iterator, Sequence
+from queue import Empty, SimpleQueue
 from typing import Any
 
-from distributed import Future
-
-from lightcone.cluster.keys import key_of, topic_of
-from lightcone.cluster.messages import unpack
-from lightcone.cluster.work import perform, wrap
-from lightcone.errors import SessionError
+from lightcone.cluster.keys import key_of
+from lightcone.cluster.work import wrap
 from lightcone.run import environment
 from lightcone.run.detached import NAME_VARIABLE
-from lightcone.session.connection import Connection
+from lightcone.session.line import Line
 
-__all__ = ["LOST", "Link"]
+__all__ = ["Link"]
 
-LOST = "its worker was lost"
-"""Why a task ended without having said so, where nobody is to blame for it that is known."""
-
-_CALL_TIMEOUT = 10.0
+_PATIENCE = 10.0
 
 
 class Link:
@@ -41,22 +33,22 @@ class Link:
       somebody who cancelled it.
     """
 
-    def __init__(self, connection: Connection, name: str, *, tells: bool = False) -> None:
-        """The line of a caller called ``name``; one that ``tells`` is asked how far it is."""
-        self.client = connection.client
+    def __init__(self, line: Line, name: str, *, tells: bool = False) -> None:
+        """The link of a caller called ``name``; one that ``tells`` is asked how far it is."""
         self.events: SimpleQueue[tuple[str, Any]] = SimpleQueue()
         self.run = secrets.token_hex(6)
         self.label = os.environ.pop(NAME_VARIABLE, None)  # not for recipes to see
         self.name = f"{f'{name} ({self.label})' if self.label else name}, pid {os.getpid()}"
-        self._hold = connection.hold
+        self._line = line
         self._tells = tells
+        self._begun: SimpleQueue[list[str]] = SimpleQueue()
 
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
         """Let the cluster know of this caller, and take its messages and this process's signals.
 
         Raises:
-            SessionError: where the cluster is gone.
+            SessionError: where the cluster is known to be gone.
         """
         told = environment.caller() | {
             "name": self.name,
@@ -64,15 +56,7 @@ class Link:
             "pid": os.getpid(),
             "tells": self._tells,
         }
-        try:
-            self._call("lightcone_begin", run=self.run, client=self.client.id, description=told)
-        except OSError as error:
-            raise SessionError(
-                "The cluster was lost as it was about to be used: run again."
-            ) from error
-        self.client.subscribe_topic(topic_of(self.run), self._on_event)
-        if self._hold is not None:
-            threading.Thread(target=self._watch_session, daemon=True).start()
+        self._line.open(self.run, told, self._take)
         asked = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         before = [
             signal.signal(signum, lambda *_: self.events.put(("interrupt", None)))
@@ -90,69 +74,57 @@ class Link:
 
     def submit(
         self,
-        function: Callable[[Any], None],
+        function: str,
         order: object,
         key: str,
         resources: dict[str, float] | None,
         priority: int = 0,
-    ) -> Future[None]:
-        """Have ``function(order)`` run on a worker that has the resources."""
-        future: Future[None] = self.client.submit(
-            perform,
-            wrap(function, order),
-            key=key,
-            pure=False,
-            retries=0,
-            resources=resources,
-            priority=priority,
+    ) -> None:
+        """Have a function, ``module:name``, called with ``order`` where there are the resources."""
+        self._line.send(
+            {
+                "op": "submit",
+                "key": key,
+                "call": wrap(function, order),
+                "resources": resources,
+                "priority": priority,
+            }
         )
-        future.add_done_callback(lambda ended: self._on_future(key, ended))
-        return future
+
+    def cancel(self, keys: Sequence[str]) -> None:
+        """These tasks, which have not begun, are not wanted any more."""
+        self._line.send({"op": "cancel", "keys": list(keys)})
 
     def received(self, total: int) -> None:
         """Let the command go on: ``total`` bytes of what it printed have been passed on."""
-        with contextlib.suppress(OSError, TimeoutError):
-            self._call("lightcone_received", run=self.run, total=total)
+        self._line.send({"op": "received", "total": total})
 
     def tell(self, progress: dict[str, Any]) -> None:
         """Say how far this caller is, to somebody who looks."""
-        with contextlib.suppress(OSError, TimeoutError):
-            self._call("lightcone_told", run=self.run, progress=progress)
+        self._line.send({"op": "told", "progress": progress})
 
     def interrupt(self, *, kill: bool) -> list[str]:
         """End this caller's commands on every worker, politely or at once.
 
         Returns the tasks that have begun, word of which may still be on its way here.
         """
-        # A cluster that is gone has ended them already.
-        with contextlib.suppress(OSError, TimeoutError):
-            return list(self._call("lightcone_interrupt", run=self.run, kill=kill))
+        self._line.send({"op": "interrupt", "kill": kill})
+        with contextlib.suppress(Empty):
+            return self._begun.get(timeout=_PATIENCE)
         return []
 
-    def _call(self, operation: str, **arguments: Any) -> Any:
-        call = getattr(self.client.scheduler, operation)
-        return self.client.sync(call, callback_timeout=_CALL_TIMEOUT, **arguments)
-
-    def _on_event(self, event: tuple[float, Any]) -> None:
-        messages = unpack(event[1])
-        for message in messages:
-            if message["event"] == "cancel":
-                self.events.put(("interrupt", None))
-                return
-        self.events.put(("messages", messages))
-
-    def _on_future(self, key: str, future: Future[None]) -> None:
-        if future.status == "finished":
-            return
-        reason = LOST
-        # One that was cancelled has no error, and asking for it may outlast the client.
-        if future.status == "error":
-            with contextlib.suppress(Exception):
-                error = future.exception(timeout=1)
-                if error is not None and type(error).__name__ != "KilledWorker":
-                    reason = f"{type(error).__name__}: {error}"
-        self.events.put(("lost", (key, reason)))
-
-    def _watch_session(self) -> None:
-        assert self._hold is not None
-        self.events.put(("end", self._hold.wait_for_end()))
+    def _take(self, messages: list[dict[str, Any]]) -> None:
+        """Called in another thread."""
+        first = messages[0]
+        event = first["event"]
+        if event == "lost":
+            self.events.put(("lost", (first["key"], first["reason"])))
+        elif event == "begun":
+            self._begun.put(first["tasks"])
+        elif event == "ended":
+            self._begun.put([])
+            self.events.put(("end", first["reason"]))
+        elif event == "cancel":
+            self.events.put(("interrupt", None))
+        else:
+            self.events.put(("messages", messages))

@@ -10,7 +10,10 @@ from pathlib import Path
 from lightcone.analysis.manifest import Parts
 from lightcone.analysis.output import Output
 
-__all__ = ["ExecOrder", "Order", "Outcome", "Result", "Wishes"]
+__all__ = ["WINDOW", "ExecOrder", "Order", "Outcome", "Result", "Wishes"]
+
+WINDOW = 4 << 20
+"""How many bytes a command may have printed at most that its caller has not passed on yet."""
 
 
 class Result(StrEnum):

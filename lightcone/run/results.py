@@ -13,10 +13,10 @@ from typing import Any
 from lightcone.analysis.journal import JOURNAL
 from lightcone.analysis.output import Key, Output
 from lightcone.analysis.output_locks import wait_for
+from lightcone.cluster.messages import LOST
 from lightcone.errors import SessionError
 from lightcone.run.dispatch import Dispatch, Lost
 from lightcone.run.graph import Graph
-from lightcone.run.link import LOST
 from lightcone.run.order import Result
 from lightcone.run.report import Reporter
 from lightcone.run.stop import Stop

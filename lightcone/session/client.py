@@ -1,28 +1,27 @@
-"""Joining a cluster: this context's session, or the one the user named."""
+"""Clients of the engine: on this context's session, or on the cluster the user named."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightcone.context import Context, external_address, here
+from lightcone.context import ADDRESS_VARIABLE, Context, external_address, here
 from lightcone.errors import SessionError
-from lightcone.files import read_object
 from lightcone.garbage import no_garbage
-from lightcone.session import allocated, control, credentials
-from lightcone.session.connection import Connection, closing, open_client, quieten
-from lightcone.session.external import prepare
-from lightcone.session.lease import own
-from lightcone.session.readiness import Say
+from lightcone.session import control, credentials
 from lightcone.session.starting import ensure
 
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["connect", "join"]
+__all__ = ["closing", "connect", "open_client", "quieten"]
+
+_CONNECT_TIMEOUT = 10.0
+_CLOSE_TIMEOUT = 3.0
 
 
 def connect(directory: str | os.PathLike[str] | None = None) -> Client:
@@ -40,80 +39,63 @@ def connect(directory: str | os.PathLike[str] | None = None) -> Client:
     return _client_of(context, ensure(context, meanwhile=_import_engine).description)
 
 
-@contextlib.contextmanager
-def join(
-    context: Context, say: Say, meanwhile: Callable[[], None] = lambda: None
-) -> Iterator[Connection]:
-    """Join the cluster that serves ``context``, starting its session if need be.
+def open_client(address: str, description: dict[str, Any] | None = None, **options: Any) -> Client:
+    """A client on the scheduler at ``address``.
 
     Args:
-        context: whose cluster.
-        say: is told, in a line, what takes time.
-        meanwhile: is called while a session is starting, for what the caller will need anyway.
+        address: where it listens.
+        description: what the session says of itself, where it is one of ours.
+        options: what the engine's own client takes beside these.
 
     Raises:
-        SessionError: where it cannot be started or reached.
+        SessionError: where it cannot be reached.
     """
-    address = external_address()
-    if address is not None:
-        quieten()
-        with closing(open_client(address)) as client:
-            yield prepare(client, context)
-        return
+    from distributed import Client
 
-    def import_all() -> None:
-        with no_garbage():
-            import distributed  # noqa: F401
+    from lightcone.session.notebook import SessionClient
 
-            meanwhile()
-
-    ensured = ensure(context, say, import_all)
-    description = ensured.description
-    resources = [
-        {
-            "CPU": float(worker["cpus"]),
-            "MEMORY": float(worker["memory"]),
-            "GPU": float(worker["gpus"]),
-        }
-        for worker in description["workers"]
-    ]
-    how = "spawned" if ensured.spawned else "reused"
-    quieten()
-    _use_settings_of(description)
-    with contextlib.ExitStack() as stack:
-        try:
-            hold = stack.enter_context(control.hold(context, use=True, lease=own()))
-        except OSError as error:
+    client = object.__new__(Client if description is None else SessionClient)
+    if isinstance(client, SessionClient):
+        client.description = description or {}
+    try:
+        Client.__init__(client, address, timeout=_CONNECT_TIMEOUT, set_as_default=False, **options)
+    except (OSError, ValueError, TypeError) as error:
+        client.status = "closed"  # or it would try for long to close what never opened
+        if isinstance(error, TypeError) and address.startswith("tls://"):
             raise SessionError(
-                f"The session {context.name} ended as it was about to be used: run again."
+                f"The cluster at {address} wants a key, and the settings here name none: name the "
+                "files that its own programs use, as in docs/cli.md, or unset "
+                f"{ADDRESS_VARIABLE}."
             ) from error
-        client = stack.enter_context(closing(_client_of(context, description)))
-        ends_at = allocated.ends_at(context, description)
-        yield Connection(client, how, hold, resources, ends_at)
+        raise SessionError(
+            f"The cluster at {address} cannot be reached ({error}): check that it runs and that "
+            f"{ADDRESS_VARIABLE} names it, or unset that variable."
+        ) from error
+    return client
+
+
+@contextlib.contextmanager
+def closing(client: Client) -> Iterator[Client]:
+    """Close the client at the end; one whose cluster has just died may fail at it in any way."""
+    try:
+        yield client
+    finally:
+        with contextlib.suppress(Exception):
+            client.close(timeout=_CLOSE_TIMEOUT)
+        client.status = "closed"  # or it would try again when it is forgotten
+
+
+def quieten() -> None:
+    """Keep the engine from saying what the caller says better, of a lost connection above all."""
+    with no_garbage():
+        import distributed  # noqa: F401
+
+    for name in ("distributed", "distributed.client", "distributed.core", "tornado.application"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _import_engine() -> None:
     import lightcone.session.notebook  # noqa: F401 (the engine with it)
-
-
-def _use_settings_of(description: dict[str, Any]) -> None:
-    """Use the session's engine settings here too, and not those of this user's other programs."""
-    import dask
-
-    from lightcone.cluster.engine import start_no_uname, use_steady_clock
-
-    file = Path(description["state_dir"]) / "engine.json"
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            read_object(file)
-    except (OSError, ValueError) as error:
-        raise SessionError(
-            f"The session's settings in {file} are damaged: end it with 'lc session stop', and run "
-            "again."
-        ) from error
-    use_steady_clock()
-    start_no_uname()
-    dask.config.refresh(paths=[str(file)], env={})
 
 
 def _client_of(context: Context, description: dict[str, Any]) -> Client:
@@ -136,6 +118,6 @@ def _client_of(context: Context, description: dict[str, Any]) -> Client:
             ) from error
         raise SessionError(
             f"The session {name} is alive, but nothing gets from here to its address {address}, "
-            "as in a sandbox or in a network namespace of one's own: run lc where the session was "
-            "started, or end it with 'lc session stop' and run again."
+            "as in a sandbox or in a network namespace of one's own: run this where the session "
+            "was started, or end it with 'lc session stop' and run again."
         ) from error

@@ -1,24 +1,20 @@
-"""A connection to a cluster: a client of its scheduler, opened and closed without noise."""
+"""Joining a cluster: this context's session, or the one the user named."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
-from lightcone.context import ADDRESS_VARIABLE
+from lightcone.context import Context, external_address
 from lightcone.errors import SessionError
-from lightcone.session import control
+from lightcone.session import allocated
+from lightcone.session.lease import own
+from lightcone.session.line import Line, session_line
+from lightcone.session.readiness import Say
+from lightcone.session.starting import ensure
 
-if TYPE_CHECKING:
-    from distributed import Client
-
-__all__ = ["Connection", "closing", "open_client", "quieten"]
-
-_CONNECT_TIMEOUT = 10.0
-_CLOSE_TIMEOUT = 3.0
+__all__ = ["Connection", "join"]
 
 
 @dataclass(frozen=True)
@@ -26,70 +22,58 @@ class Connection:
     """A cluster that is there to be used.
 
     Attributes:
-        client: the engine's client, connected.
+        line: to it, for one caller.
         how: ``"spawned"``, ``"reused"`` or ``"external"``.
-        hold: the open connection to the session, where it is one of ours.
         resources: what each worker has, by name (``CPU``, ``MEMORY`` in bytes, ``GPU``); empty
             where workers declare nothing and are bounded by their threads.
         ends_at: when the allocation that it is in ends, in seconds since the epoch, or None.
     """
 
-    client: Client
+    line: Line
     how: str
-    hold: control.Hold | None
     resources: list[dict[str, float]]
     ends_at: float | None = None
 
 
-def open_client(address: str, description: dict[str, Any] | None = None, **options: Any) -> Client:
-    """A client on the scheduler at ``address``.
+@contextlib.contextmanager
+def join(
+    context: Context, say: Say, meanwhile: Callable[[], None] = lambda: None
+) -> Iterator[Connection]:
+    """Join the cluster that serves ``context``, starting its session if need be.
+
+    Nothing of the engine is imported for a session of ours.
 
     Args:
-        address: where it listens.
-        description: what the session says of itself, where it is one of ours.
-        options: what the engine's own client takes beside these.
+        context: whose cluster.
+        say: is told, in a line, what takes time.
+        meanwhile: is called while a session is starting, for what the caller will need anyway.
 
     Raises:
-        SessionError: where it cannot be reached.
+        SessionError: where it cannot be started or reached.
     """
-    from distributed import Client
+    address = external_address()
+    if address is not None:
+        from lightcone.session.external import joined
 
-    from lightcone.session.notebook import SessionClient
-
-    client = object.__new__(Client if description is None else SessionClient)
-    if isinstance(client, SessionClient):
-        client.description = description or {}
-    try:
-        Client.__init__(client, address, timeout=_CONNECT_TIMEOUT, set_as_default=False, **options)
-    except (OSError, ValueError, TypeError) as error:
-        client.status = "closed"  # or it would try for long to close what never opened
-        if isinstance(error, TypeError) and address.startswith("tls://"):
+        with joined(address, context) as (line, resources):
+            yield Connection(line, "external", resources)
+        return
+    ensured = ensure(context, say, meanwhile)
+    description = ensured.description
+    resources = [
+        {
+            "CPU": float(worker["cpus"]),
+            "MEMORY": float(worker["memory"]),
+            "GPU": float(worker["gpus"]),
+        }
+        for worker in description["workers"]
+    ]
+    how = "spawned" if ensured.spawned else "reused"
+    with contextlib.ExitStack() as stack:
+        try:
+            line = stack.enter_context(session_line(context, own()))
+        except OSError as error:
             raise SessionError(
-                f"The cluster at {address} wants a key, and the settings here name none: name the "
-                "files that its own programs use, as in docs/cli.md, or unset "
-                f"{ADDRESS_VARIABLE}."
+                f"The session {context.name} ended as it was about to be used: run again."
             ) from error
-        raise SessionError(
-            f"The cluster at {address} cannot be reached ({error}): check that it runs and that "
-            f"{ADDRESS_VARIABLE} names it, or unset that variable."
-        ) from error
-    return client
-
-
-@contextlib.contextmanager
-def closing(client: Client) -> Iterator[Client]:
-    """Close the client at the end; one whose cluster has just died may fail at it in any way."""
-    try:
-        yield client
-    finally:
-        with contextlib.suppress(Exception):
-            client.close(timeout=_CLOSE_TIMEOUT)
-        client.status = "closed"  # or it would try again when it is forgotten
-
-
-def quieten() -> None:
-    """Keep the engine from saying what the caller says better, of a lost connection above all."""
-    import distributed  # noqa: F401
-
-    for name in ("distributed", "distributed.client", "distributed.core", "tornado.application"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+        yield Connection(line, how, resources, allocated.ends_at(context, description))

@@ -17,7 +17,7 @@ from lightcone.context import Context
 from lightcone.files import read_object
 from lightcone.session.credentials import key_file
 
-__all__ = ["Hold", "ask", "hold", "watch"]
+__all__ = ["Conversation", "Hold", "ask", "connected", "hold", "watch"]
 
 
 def ask(
@@ -30,14 +30,14 @@ def ask(
     Raises:
         OSError: where nobody answers; TimeoutError after ``timeout`` seconds.
     """
-    with _connect(where, timeout) as line:
+    with connected(where, timeout) as line:
         return line.exchange({"op": operation, **more})
 
 
 class Hold:
     """An open connection to a living session; it ends when the session does."""
 
-    def __init__(self, line: _Line, description: dict[str, Any]) -> None:
+    def __init__(self, line: Conversation, description: dict[str, Any]) -> None:
         self.description = description
         self._line = line
 
@@ -62,7 +62,7 @@ def hold(where: Context | Path, *, use: bool, lease: str | None = None) -> Itera
     Raises:
         OSError: where nobody answers.
     """
-    with _connect(where, 5.0) as line:
+    with connected(where, 5.0) as line:
         yield Hold(line, line.exchange({"op": "hold", "use": use, "lease": lease}))
 
 
@@ -75,30 +75,41 @@ def watch(where: Context | Path, every: float = 1.0) -> Iterator[Iterator[dict[s
     Raises:
         OSError: where nobody answers; of the iterator, where the session ends without a word.
     """
-    with _connect(where, 5.0) as line:
+    with connected(where, 5.0) as line:
         line.exchange({"op": "watch", "every_s": every})
         line.connection.settimeout(None)
         yield iter(line.read, None)
 
 
-class _Line:
-    """JSON objects, one on a line, over a connection."""
+class Conversation:
+    """JSON objects, one on a line, over a connection.
+
+    Attributes:
+        connection: the socket.
+        received: what has come after the last line that was read.
+    """
 
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
-        self._received = b""
+        self.received = b""
 
     def exchange(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The answer to a request.
+
+        Raises:
+            OSError: where there is none, or none that can be read.
+        """
         self.connection.sendall(json.dumps(request).encode() + b"\n")
         return self.read()
 
     def read(self) -> dict[str, Any]:
-        while b"\n" not in self._received:
+        """The next object; errors as :meth:`exchange`."""
+        while b"\n" not in self.received:
             more = self.connection.recv(65536)
             if not more:
                 raise ConnectionResetError("the session ended the connection")
-            self._received += more
-        data, _, self._received = self._received.partition(b"\n")
+            self.received += more
+        data, _, self.received = self.received.partition(b"\n")
         try:
             answer = json.loads(data)
         except (ValueError, RecursionError) as error:
@@ -109,7 +120,12 @@ class _Line:
 
 
 @contextlib.contextmanager
-def _connect(where: Context | Path, timeout: float | None) -> Iterator[_Line]:
+def connected(where: Context | Path, timeout: float | None) -> Iterator[Conversation]:
+    """A connection to a session, given by its context or its socket.
+
+    Raises:
+        OSError: where nobody answers.
+    """
     path = where if isinstance(where, Path) else where.control_socket
     try:
         connection = _on_this_host(path, timeout)
@@ -118,7 +134,7 @@ def _connect(where: Context | Path, timeout: float | None) -> Iterator[_Line]:
             raise
         connection = _over_network(where, timeout)
     with connection:
-        yield _Line(connection)
+        yield Conversation(connection)
         # Another thread may be blocked reading from it; closing alone would not wake that one.
         with contextlib.suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)

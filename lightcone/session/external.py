@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lightcone import __version__
+from lightcone.cluster.messages import unpack
 from lightcone.context import ADDRESS_VARIABLE, Context
 from lightcone.errors import SessionError
-from lightcone.session.connection import Connection, closing, open_client, quieten
+from lightcone.session.client import closing, open_client, quieten
+from lightcone.session.line import Line, Take
 
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["describe", "prepare"]
+__all__ = ["describe", "joined"]
 
+_CALL_TIMEOUT = 10.0
 _NAMED = f"The cluster named by {ADDRESS_VARIABLE}"
 
 
@@ -46,12 +50,48 @@ def describe(address: str) -> dict[str, Any]:
     }
 
 
-def prepare(client: Client, context: Context) -> Connection:
-    """Look whether the cluster can serve ``context``, and teach it what that takes.
+@contextlib.contextmanager
+def joined(address: str, context: Context) -> Iterator[tuple[Line, list[dict[str, float]]]]:
+    """A line to the cluster at ``address``, and what its workers declare, each or none.
 
     Raises:
-        SessionError: where it cannot, with what it lacks.
+        SessionError: where it cannot be reached, or cannot serve ``context``, with what it lacks.
     """
+    quieten()
+    with closing(open_client(address)) as client:
+        resources = _prepare(client, context)
+        yield _ClientLine(client), resources
+
+
+class _ClientLine:
+    """A line over a client in this process."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def open(self, run: str, description: Mapping[str, Any], take: Take) -> None:
+        from lightcone.cluster.caller import Caller
+
+        self._caller = Caller(self._client, lambda packed: take(unpack(packed)))
+        try:
+            self._client.sync(self._caller.begin, run, description, callback_timeout=_CALL_TIMEOUT)
+        except OSError as error:
+            raise SessionError(
+                "The cluster was lost as it was about to be used: run again."
+            ) from error
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        loop: Any = self._client.loop
+        loop.add_callback(self._handle, message)
+
+    async def _handle(self, message: Mapping[str, Any]) -> None:
+        # Of what is lost with the cluster the caller hears by what becomes of his tasks.
+        with contextlib.suppress(OSError, TimeoutError):
+            await self._caller.handle(message)
+
+
+def _prepare(client: Client, context: Context) -> list[dict[str, float]]:
+    """Look whether the cluster can serve ``context``, and teach it what that takes."""
     from lightcone.cluster.commands import Commands
     from lightcone.cluster.runs import Runs
 
@@ -66,7 +106,7 @@ def prepare(client: Client, context: Context) -> Connection:
         client.register_plugin(Commands(context.settings.grace, bounded_by_threads=not declared))
     except Exception as error:
         raise _unusable(error) from error
-    return Connection(client, "external", None, resources if declared else [])
+    return resources if declared else []
 
 
 def _looked(client: Client, root: str) -> dict[str, dict[str, Any]]:

@@ -14,9 +14,11 @@ import pytest
 
 from lightcone.cluster.control import ControlServer
 from lightcone.cluster.leases import Leases
+from lightcone.cluster.messages import HEAD, length, unpack
 
 _Test = Callable[[ControlServer, dict[str, Any]], Coroutine[Any, Any, None]]
 _Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+_PIECE = 1 << 16
 _opened: list[asyncio.StreamWriter] = []
 
 
@@ -34,8 +36,12 @@ def _serve(path: Path, test: _Test) -> None:
             told["looks"] = told.get("looks", 0) + 1
             return {"look": told["looks"]}
 
+        async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while piece := await reader.read(_PIECE):
+                writer.write(piece)
+
         cancel = {"night"}.__contains__
-        server = ControlServer(path, lambda: told, lambda: None, cancel, Leases(60.0), look)
+        server = ControlServer(path, lambda: told, lambda: None, cancel, Leases(60.0), look, echo)
         await server.start()
         try:
             await asyncio.wait_for(test(server, told), 30)
@@ -152,6 +158,26 @@ def test_holders_are_counted_while_they_hold(path: Path) -> None:
         server.reason = "a reason"
         await server.close()
         assert await _answer(watcher) == {"ended": "a reason"}
+
+    _serve(path, test)
+
+
+def test_caller_is_a_use_is_served_and_is_told_of_the_end_in_a_message(path: Path) -> None:
+    async def test(server: ControlServer, told: dict[str, Any]) -> None:
+        leaving, staying = [await _ask(path, op="call") for _ in range(2)]
+        assert [await _answer(ends) for ends in (leaving, staying)] == [told, told]
+        assert server.users == 2
+        leaving[1].close()
+        await _until(lambda: server.users == 1)
+        staying[1].write(b"a piece")
+        assert await staying[0].readexactly(7) == b"a piece"
+        server.reason = "for a reason"
+        await server.close()
+        head = await staying[0].readexactly(HEAD)
+        assert unpack(await staying[0].readexactly(length(head))) == [
+            {"event": "ended", "reason": "for a reason"}
+        ]
+        assert await staying[0].read() == b""
 
     _serve(path, test)
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from tests.helpers import Sandbox
 
 _LEAVES_WHILE_A_TASK_RUNS = """if True:
-    import time
     from lightcone.context import here
     from lightcone.run.link import Link
-    from lightcone.session.client import join
+    from lightcone.session.connection import join
 
     with join(here(), print) as connection:
-        link = Link(connection, "test")
+        link = Link(connection.line, "test")
         with link.open():
-            future = link.submit(time.sleep, 3, link.key("x"), None)
+            link.submit("time:sleep", 3, link.key("x"), None)
 """
 
 
@@ -23,28 +22,56 @@ def test_caller_that_leaves_while_a_task_runs_leaves_without_a_word(shared: Sand
         assert (told.stdout, told.stderr) == ("", "")
 
 
-_LOSES_THE_SCHEDULER_FIRST = """if True:
+_TELLS_WHAT_HAPPENS = """if True:
     import os, signal, sys
     from lightcone.context import here
-    from lightcone.errors import SessionError
     from lightcone.run.link import Link
-    from lightcone.session.client import join
+    from lightcone.session.connection import join
 
     with join(here(), print) as connection:
-        os.kill(int(sys.argv[1]), signal.SIGKILL)
-        try:
-            with Link(connection, "test").open():
-                print("opened")
-        except SessionError as error:
-            print(error)
+        link = Link(connection.line, "test")
+        with link.open():
+            {does}
+            print(link.events.get(timeout=60))
+            assert not {{"distributed", "tornado", "asyncio"}} & sys.modules.keys()
 """
 
 
-def test_cluster_that_is_lost_before_it_is_used_is_told_of(sandbox: Sandbox) -> None:
+def _told(sandbox: Sandbox, does: str, *arguments: str) -> str:
+    told = sandbox.python("-c", _TELLS_WHAT_HAPPENS.format(does=does), *arguments)
+    assert told.stderr == ""
+    return told.stdout
+
+
+def test_session_that_is_lost_is_told_of_once_with_what_it_said(sandbox: Sandbox) -> None:
     sandbox.start()
     scheduler = str(sandbox.programs()["scheduler"])
-    told = sandbox.python("-c", _LOSES_THE_SCHEDULER_FIRST, scheduler)
-    assert (told.stdout, told.stderr) == (
-        "The cluster was lost as it was about to be used: run again.\n",
-        "",
+    lost = _told(sandbox, "os.kill(int(sys.argv[1]), signal.SIGKILL)", scheduler)
+    assert lost == "('end', '')\n"
+    sandbox.start()
+    stop = "import subprocess; subprocess.run([sys.executable, '-m', 'lightcone', *sys.argv[1:]])"
+    ended = _told(sandbox, stop, "session", "stop")
+    assert ended.splitlines()[-1] == "('end', \"stopped by 'lc session stop'\")"
+
+
+def test_task_that_fails_is_told_of_with_its_reason(shared: Sandbox) -> None:
+    told = _told(shared, "link.submit('math:sqrt', -1, link.key('x'), None)")
+    assert told.startswith("('lost', ('lightcone-")
+    assert told.endswith("-x', 'ValueError: math domain error'))\n")
+
+
+def test_task_that_nothing_has_begun_of_can_be_cancelled(shared: Sandbox) -> None:
+    submit = "link.submit('time:sleep', 3, link.key('x'), {'CPU': 1e9})"
+    told = _told(shared, f"{submit}; link.cancel([link.key('x')])")
+    assert told.endswith("-x', 'its worker was lost'))\n")
+
+
+def test_much_crosses_in_both_directions(shared: Sandbox) -> None:
+    """More than the connection holds, in pieces that are cut anywhere."""
+    submit = (
+        "[link.submit('builtins:len', b'x' * 300_000, link.key(f'{n}-1'), None) for n in range(40)]"
     )
+    fail = "link.submit('builtins:int', 'y' * 3_000_000, link.key('z'), None)"
+    told = _told(shared, f"{submit}; {fail}")
+    assert told.startswith("('lost', ")
+    assert told.count("y") > 100

@@ -25,8 +25,8 @@ with lightcone.connect(*sys.argv[1:]) as client:
 # Runs lc with less patience than people are asked for.
 _IMPATIENT = """\
 from lightcone.cli.main import main
-from lightcone.session import connection
-connection._CONNECT_TIMEOUT = 1.0
+from lightcone.session import client
+client._CONNECT_TIMEOUT = 1.0
 main()
 """
 # A cluster as somebody else would make one, which says where it is.

@@ -1,0 +1,157 @@
+"""A caller's line to the cluster: messages in both directions; see ``lightcone.cluster.caller``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import socket
+import ssl
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+from lightcone.cluster.messages import HEAD, framed, length, pack, unpack
+from lightcone.context import Context
+from lightcone.session import control
+
+__all__ = ["Line", "Take", "session_line"]
+
+_CHUNK = 1 << 16
+_PATIENCE = 5.0
+_LATER = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+Take = Callable[[list[dict[str, Any]]], None]
+
+
+class Line(Protocol):
+    """What a caller says to the cluster, and hears from it."""
+
+    def open(self, run: str, description: Mapping[str, Any], take: Take) -> None:
+        """Begin as the caller ``run``, who says ``description`` of himself.
+
+        From now on ``take`` is called with what comes, in a thread of the line's.
+
+        Raises:
+            SessionError: where the cluster is known to be gone.
+        """
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Say something; returns at once, also where nobody hears it any more."""
+
+
+@contextlib.contextmanager
+def session_line(context: Context, lease: str | None) -> Iterator[Line]:
+    """A line to the session of ``context``, as a use of it, perhaps under a lease.
+
+    It needs nothing but the control socket, and counts as gone when it is closed.
+
+    Raises:
+        OSError: where nobody answers.
+    """
+    with control.connected(context, _PATIENCE) as conversation:
+        conversation.exchange({"op": "call", "lease": lease})
+        line = _SessionLine(conversation.connection, conversation.received)
+        try:
+            yield line
+        finally:
+            line.close()
+
+
+class _SessionLine:
+    """A line over a connection, which one thread reads from and writes to."""
+
+    def __init__(self, connection: socket.socket, received: bytes) -> None:
+        self._connection = connection
+        self._received = bytearray(received)
+        self._unsent: deque[bytes] = deque()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._wakened, self._waker = os.pipe()
+        os.set_blocking(self._waker, False)
+
+    def open(self, run: str, description: Mapping[str, Any], take: Take) -> None:
+        self._take = take
+        self._connection.setblocking(False)
+        self.send({"op": "begin", "run": run, "description": description})
+        self._thread.start()
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        self._unsent.append(framed(pack([message])))
+        self._wake()
+
+    def close(self) -> None:
+        """Leave: whatever is not done by then is not wanted any more."""
+        self._closing = True
+        self._wake()
+        if self._thread.is_alive():
+            self._thread.join()
+        os.close(self._waker)
+        os.close(self._wakened)
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # it has been told often enough
+            os.write(self._waker, b"\0")
+
+    def _run(self) -> None:
+        reason = ""
+        with contextlib.suppress(OSError):
+            reason = self._pass_on()
+        if not self._closing:
+            self._take([{"event": "ended", "reason": reason}])
+
+    def _pass_on(self) -> str:
+        """Pass everything on until the session ends; its reason."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._wakened, selectors.EVENT_READ)
+            selector.register(self._connection, selectors.EVENT_READ)
+            while not self._closing:
+                for messages in self._read():
+                    if messages[-1]["event"] == "ended":
+                        return str(messages[-1]["reason"])
+                    self._take(messages)
+                wanted = selectors.EVENT_READ
+                if not self._write():
+                    wanted |= selectors.EVENT_WRITE
+                selector.modify(self._connection, wanted)
+                for key, _ in selector.select():
+                    if key.fd == self._wakened:
+                        os.read(self._wakened, _CHUNK)
+        return ""
+
+    def _read(self) -> Iterator[list[dict[str, Any]]]:
+        """What has come, whole pieces only.
+
+        Raises:
+            OSError: where nothing will come any more.
+        """
+        gone = False
+        with contextlib.suppress(*_LATER):
+            # Until there is nothing: what has been decrypted already wakes nobody.
+            while more := self._connection.recv(_CHUNK):
+                self._received += more
+            gone = True
+        begin, there = 0, len(self._received)
+        while there >= begin + HEAD:
+            first = begin + HEAD
+            end = first + length(self._received[begin:first])
+            if there < end:
+                break
+            yield unpack(bytes(self._received[first:end]))
+            begin = end
+        del self._received[:begin]
+        if gone:
+            raise ConnectionResetError("the session ended the connection")
+
+    def _write(self) -> bool:
+        """Write what is to be sent; whether all of it could be."""
+        while self._unsent:
+            piece = self._unsent.popleft()
+            try:
+                sent = self._connection.send(piece)
+            except _LATER:
+                sent = 0
+            if sent < len(piece):
+                self._unsent.appendleft(piece[sent:])
+                return False
+        return True
