@@ -30,6 +30,7 @@ import asyncio
 import contextlib
 import json
 import os
+import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -37,6 +38,7 @@ from typing import Any
 
 from lightcone.cluster.leases import Leases
 from lightcone.cluster.messages import framed, pack
+from lightcone.cluster.peer import peer
 
 __all__ = ["ControlServer", "tls_context"]
 
@@ -127,7 +129,8 @@ class ControlServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             with contextlib.suppress(OSError, ValueError, asyncio.LimitOverrunError):
-                await self._answer(reader, writer)
+                if _is_own(writer):
+                    await self._answer(reader, writer)
         except asyncio.CancelledError:
             pass  # the loop is being closed; a stream's callback would log this as an error
         finally:
@@ -230,6 +233,12 @@ def tls_context(certificate: Path, *, server: bool) -> ssl.SSLContext:
     context.load_verify_locations(certificate)
     context.load_cert_chain(certificate)
     return context
+
+
+def _is_own(writer: asyncio.StreamWriter) -> bool:
+    """Whether this user asks: on the network, one who has the key."""
+    connection = writer.get_extra_info("socket")
+    return connection.family != socket.AF_UNIX or peer(connection) == os.getuid()
 
 
 def _last_line(reason: str) -> bytes:

@@ -7,12 +7,11 @@ import errno
 import json
 import os
 import socket
-import struct
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lightcone.cluster.peer import peer
 from lightcone.context import Context
 from lightcone.files import read_object
 from lightcone.session.credentials import key_file
@@ -145,7 +144,8 @@ def _on_this_host(path: Path, timeout: float | None) -> socket.socket:
     try:
         connection.settimeout(timeout)
         connection.connect(str(path))
-        if _peer(connection) != os.getuid():
+        # Whoever made the directory of the socket first may be another.
+        if peer(connection) != os.getuid():
             raise PermissionError(errno.EACCES, "another user answers on the socket", str(path))
     except OSError:
         connection.close()
@@ -173,12 +173,3 @@ def _over_network(context: Context, timeout: float | None) -> socket.socket:
     except OSError:
         connection.close()
         raise
-
-
-def _peer(connection: socket.socket) -> int:
-    """The user at the other end: whoever made the directory of a socket first may be another."""
-    if sys.platform == "darwin":
-        # struct xucred, for SOL_LOCAL and LOCAL_PEERCRED, of <sys/un.h> and <sys/ucred.h>.
-        return int(struct.unpack_from("=II", connection.getsockopt(0, 1, 76))[1])
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-    return int(struct.unpack("=iII", credentials)[1])

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING
 
 from lightcone.context import Context
 from lightcone.errors import SessionError
 from lightcone.session import members
 
-__all__ = ["DEADLINE", "held", "locked", "spawn_lock"]
+if TYPE_CHECKING:
+    from filelock import FileLock
+
+__all__ = ["DEADLINE", "held", "locked", "spawn_lock", "take"]
 
 DEADLINE = 60.0
 """Seconds that a call waits for its turn, and for a session that is starting."""
@@ -20,7 +22,20 @@ _TICK = 0.02
 
 def spawn_lock(context: Context) -> FileLock:
     """The lock, which refuses a file system that has no working ones."""
+    from filelock import FileLock  # most calls find a session, and need no lock
+
     return FileLock(context.spawn_lock, mode=0o600, fallback_to_soft=False)
+
+
+def take(lock: FileLock, timeout: float = 0.0) -> bool:
+    """Take the lock; False where another has had it for ``timeout`` seconds."""
+    from filelock import Timeout
+
+    try:
+        lock.acquire(timeout=timeout, poll_interval=_TICK)
+    except Timeout:
+        return False
+    return True
 
 
 @contextlib.contextmanager
@@ -31,10 +46,8 @@ def held(context: Context) -> Iterator[None]:
         SessionError: on entry, where another has it for too long.
     """
     lock = spawn_lock(context)
-    try:
-        lock.acquire(timeout=DEADLINE, poll_interval=_TICK)
-    except Timeout as error:
-        raise locked(context) from error
+    if not take(lock, DEADLINE):
+        raise locked(context)
     try:
         yield
     finally:

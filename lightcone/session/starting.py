@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from filelock import Timeout
-
 from lightcone.context import Context
 from lightcone.errors import SessionError
 from lightcone.files import FULL_DISK
@@ -87,8 +85,7 @@ def _ensure(context: Context, say: Say, meanwhile: Callable[[], None]) -> Ensure
     while True:
         # Whoever waits for the lock while another starts the session looks too, so that all go
         # on at once when it is there and not one after the other.
-        with contextlib.suppress(Timeout):
-            lock.acquire(blocking=False)
+        if spawn_lock.take(lock):
             break
         description = ready(context, say)
         if description is not None:
