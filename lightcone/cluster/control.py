@@ -38,7 +38,7 @@ from typing import Any
 
 from lightcone.cluster.leases import Leases
 from lightcone.cluster.messages import framed, pack
-from lightcone.cluster.peer import peer
+from lightcone.cluster.peer import keep_watch, peer
 
 __all__ = ["ControlServer", "tls_context"]
 
@@ -238,7 +238,10 @@ def tls_context(certificate: Path, *, server: bool) -> ssl.SSLContext:
 def _is_own(writer: asyncio.StreamWriter) -> bool:
     """Whether this user asks: on the network, one who has the key."""
     connection = writer.get_extra_info("socket")
-    return connection.family != socket.AF_UNIX or peer(connection) == os.getuid()
+    if connection.family == socket.AF_UNIX:
+        return peer(connection) == os.getuid()
+    keep_watch(connection)
+    return True
 
 
 def _last_line(reason: str) -> bytes:

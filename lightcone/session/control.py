@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lightcone.cluster.peer import peer
+from lightcone.cluster.peer import keep_watch, peer
 from lightcone.context import Context
 from lightcone.files import read_object
 from lightcone.session.credentials import key_file
@@ -168,6 +168,7 @@ def _over_network(context: Context, timeout: float | None) -> socket.socket:
 
     key = tls_context(key_file(context.state), server=False)
     connection = socket.create_connection((host, port), timeout)
+    keep_watch(connection)
     try:
         return key.wrap_socket(connection)
     except OSError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -178,6 +179,19 @@ def test_caller_is_a_use_is_served_and_is_told_of_the_end_in_a_message(path: Pat
             {"event": "ended", "reason": "for a reason"}
         ]
         assert await staying[0].read() == b""
+
+    _serve(path, test)
+
+
+def test_another_user_is_not_heard_even_where_modes_let_him_in(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(server: ControlServer, told: dict[str, Any]) -> None:
+        mine = os.getuid()
+        monkeypatch.setattr(os, "getuid", lambda: mine + 1)
+        reader, _ = await _ask(path, op="end", reason="for the fun of it")
+        assert await reader.read() == b""
+        assert server.reason == ""
 
     _serve(path, test)
 
