@@ -8,34 +8,41 @@ from typing import TYPE_CHECKING
 
 from lightcone.context import Context
 from lightcone.errors import SessionError
+from lightcone.locks import Lock
 from lightcone.session import members
 
 if TYPE_CHECKING:
     from filelock import FileLock
 
-__all__ = ["DEADLINE", "held", "locked", "spawn_lock", "take"]
+__all__ = ["DEADLINE", "held", "locked", "take", "wait"]
 
 DEADLINE = 60.0
 """Seconds that a call waits for its turn, and for a session that is starting."""
 _TICK = 0.02
 
 
-def spawn_lock(context: Context) -> FileLock:
-    """The lock, which refuses a file system that has no working ones."""
-    from filelock import FileLock  # most calls find a session, and need no lock
+def take(context: Context, timeout: float = 0.0) -> FileLock | None:
+    """The lock, taken; None where another has had it for ``timeout`` seconds.
 
-    return FileLock(context.spawn_lock, mode=0o600, fallback_to_soft=False)
+    A file system that has no working locks is refused.
+    """
+    if timeout == 0 and not Lock.is_free(context.spawn_lock):
+        return None
+    from filelock import FileLock, Timeout  # most calls find a session, and need no lock
 
-
-def take(lock: FileLock, timeout: float = 0.0) -> bool:
-    """Take the lock; False where another has had it for ``timeout`` seconds."""
-    from filelock import Timeout
-
+    lock = FileLock(context.spawn_lock, mode=0o600, fallback_to_soft=False)
     try:
         lock.acquire(timeout=timeout, poll_interval=_TICK)
     except Timeout:
-        return False
-    return True
+        return None
+    return lock
+
+
+def wait(context: Context, seconds: float) -> None:
+    """Wait, at most so long, until nobody has the lock."""
+    shared = Lock(context.spawn_lock)
+    if shared.acquire(shared=True, timeout=seconds):
+        shared.release()
 
 
 @contextlib.contextmanager
@@ -45,8 +52,8 @@ def held(context: Context) -> Iterator[None]:
     Raises:
         SessionError: on entry, where another has it for too long.
     """
-    lock = spawn_lock(context)
-    if not take(lock, DEADLINE):
+    lock = take(context, DEADLINE)
+    if lock is None:
         raise locked(context)
     try:
         yield

@@ -23,8 +23,8 @@ __all__ = ["Ensured", "ensure"]
 # What holds no lock of a session by then is none that is starting.
 _EMPTY_DEADLINE = 3.0
 _TICK = 0.02
-# Of each of those who wait for another call, who may be many.
-_WAITING_TICK = 0.05
+# Seconds after which those who wait for another call look whether that is of use.
+_WAITING = 1.0
 
 
 @dataclass(frozen=True)
@@ -79,21 +79,17 @@ def _ensured(context: Context, say: Say, meanwhile: Callable[[], None]) -> Ensur
 
 def _ensure(context: Context, say: Say, meanwhile: Callable[[], None]) -> Ensured:
     context.prepare()
-    lock = spawn_lock.spawn_lock(context)
     deadline = time.monotonic() + spawn_lock.DEADLINE
     progress = Progress(say, "waiting for another call that is starting or ending the session")
-    while True:
-        # Whoever waits for the lock while another starts the session looks too, so that all go
-        # on at once when it is there and not one after the other.
-        if spawn_lock.take(lock):
-            break
+    while (lock := spawn_lock.take(context)) is None:
+        # Shared with all that wait, so that they go on at once and not one after the other.
+        spawn_lock.wait(context, _WAITING)
         description = ready(context, say)
         if description is not None:
             return Ensured(description, spawned=False)
         progress.show()
         if time.monotonic() > deadline:
             raise spawn_lock.locked(context)
-        time.sleep(_WAITING_TICK)
     try:
         return _ensure_locked(context, say, meanwhile)
     finally:
