@@ -6,7 +6,6 @@ import contextlib
 import os
 import selectors
 import socket
-import ssl
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +19,8 @@ __all__ = ["Line", "Take", "session_line"]
 
 _CHUNK = 1 << 16
 _PATIENCE = 5.0
-_LATER = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+# By name, as the module ssl takes as long to import as ten of ours, and most lines do without it.
+_LATER = ("BlockingIOError", "SSLWantReadError", "SSLWantWriteError")
 Take = Callable[[list[dict[str, Any]]], None]
 
 
@@ -126,11 +126,13 @@ class _SessionLine:
             OSError: where nothing will come any more.
         """
         gone = False
-        with contextlib.suppress(*_LATER):
+        try:
             # Until there is nothing: what has been decrypted already wakes nobody.
             while more := self._connection.recv(_CHUNK):
                 self._received += more
             gone = True
+        except OSError as error:
+            _raise_unless_later(error)
         begin, there = 0, len(self._received)
         while there >= begin + HEAD:
             first = begin + HEAD
@@ -149,9 +151,15 @@ class _SessionLine:
             piece = self._unsent.popleft()
             try:
                 sent = self._connection.send(piece)
-            except _LATER:
+            except OSError as error:
+                _raise_unless_later(error)
                 sent = 0
             if sent < len(piece):
                 self._unsent.appendleft(piece[sent:])
                 return False
         return True
+
+
+def _raise_unless_later(error: OSError) -> None:
+    if type(error).__name__ not in _LATER:
+        raise error

@@ -13,7 +13,7 @@ from typing import Any
 from lightcone.context import Context
 from lightcone.files import read_object, write_atomically
 from lightcone.locks import Lock
-from lightcone.session import control, members
+from lightcone.session import control
 
 __all__ = ["Life", "Liveness", "probe", "record_end", "recorded_end"]
 
@@ -69,6 +69,8 @@ def probe(context: Context, timeout: float = 2.0) -> Liveness:
 
 def _told_of_scheduler(context: Context, silence: str) -> str:
     """What is known of a scheduler that runs and cannot be asked."""
+    from lightcone.session import members  # there is seldom one
+
     for pid in members.holders(context.owner_lock):
         with contextlib.suppress(OSError):
             state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
