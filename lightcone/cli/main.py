@@ -101,6 +101,9 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         click.echo("lc: interrupted", err=True)
         code = INTERRUPTED
+        # One that came while a string was executed, as dataclasses do, is remembered until the next
+        # is, and 'python -m' would end by the signal, whatever the code.
+        exec("")  # noqa: S102
     # Or everything that was imported would be looked through once more on the way out.
     gc.freeze()
     sys.exit(code if isinstance(code, int) else 0)

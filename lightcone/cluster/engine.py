@@ -30,7 +30,7 @@ __all__ = [
 _SPAWN_DEADLINE = 60.0
 _ALONE = 0.25
 # Named, not imported: what is here knows nothing of what it is used for.
-_WORK = ("lightcone.run.command", "lightcone.run.batch")
+_WORK = ("lightcone.cluster.work", "lightcone.run.command", "lightcone.run.batch")
 _EPOCH = time.time() - time.monotonic()
 
 

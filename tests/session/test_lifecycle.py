@@ -213,7 +213,7 @@ def test_record_is_private_and_whole(sandbox: Sandbox) -> None:
     told = sandbox.start()
     record = json.loads((sandbox.state() / "session.json").read_bytes())
     assert record["address"] == told["address"]
-    assert record["protocol"] == 2
+    assert record["protocol"] == 3
     assert "ended" not in record
     state = sandbox.state()
     sandbox.lc("session", "stop")
