@@ -6,7 +6,8 @@ import contextlib
 import os
 import secrets
 import signal
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -19,6 +20,7 @@ from lightcone.session.line import Line
 __all__ = ["Link"]
 
 _PATIENCE = 10.0
+_ASK_TO_END = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Link:
@@ -57,16 +59,8 @@ class Link:
             "tells": self._tells,
         }
         self._line.open(self.run, told, self._take)
-        asked = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        before = [
-            signal.signal(signum, lambda *_: self.events.put(("interrupt", None)))
-            for signum in asked
-        ]
-        try:
+        with _asked_to_end(lambda: self.events.put(("interrupt", None))):
             yield
-        finally:
-            for signum, handler in zip(asked, before, strict=True):
-                signal.signal(signum, handler)
 
     def key(self, name: str) -> str:
         """The key of a task of this caller."""
@@ -128,3 +122,33 @@ class Link:
             self.events.put(("interrupt", None))
         else:
             self.events.put(("messages", messages))
+
+
+@contextlib.contextmanager
+def _asked_to_end(tell: Callable[[], None]) -> Iterator[None]:
+    """Context in which ``tell`` is called, in a thread, for each signal that asks to end.
+
+    A handler alone is run when the main thread goes on. One that has just begun to wait for an
+    event, or another thread that got the signal, would leave it unheard until there is an event.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+
+    def watch() -> None:
+        with open(reader, "rb", buffering=0) as numbers:
+            while number := numbers.read(1):
+                if number[0] in _ASK_TO_END:
+                    tell()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    wakened = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    before = [signal.signal(signum, lambda *_: None) for signum in _ASK_TO_END]
+    try:
+        yield
+    finally:
+        for signum, handler in zip(_ASK_TO_END, before, strict=True):
+            signal.signal(signum, handler)
+        signal.set_wakeup_fd(wakened)
+        os.close(writer)
+        thread.join()

@@ -32,7 +32,7 @@ _TELLS_WHAT_HAPPENS = """if True:
         link = Link(connection.line, "test")
         with link.open():
             {does}
-            print(link.events.get(timeout=60))
+            print(link.events.get(timeout=20))
             assert not {{"distributed", "tornado", "asyncio"}} & sys.modules.keys()
 """
 
@@ -52,6 +52,14 @@ def test_session_that_is_lost_is_told_of_once_with_what_it_said(sandbox: Sandbox
     stop = "import subprocess; subprocess.run([sys.executable, '-m', 'lightcone', *sys.argv[1:]])"
     ended = _told(sandbox, stop, "session", "stop")
     assert ended.splitlines()[-1] == "('end', \"stopped by 'lc session stop'\")"
+
+
+def test_interrupt_is_heard_at_once_whichever_thread_it_reaches(shared: Sandbox) -> None:
+    """Not only when the main thread, which waits for something to happen, goes on."""
+    send = "import threading; other = threading.Thread(target=threading.Event().wait, daemon=True)"
+    send += "; other.start(); wait = threading.Timer"
+    send += "; wait(0.5, signal.pthread_kill, (other.ident, signal.SIGHUP)).start()"
+    assert _told(shared, send) == "('interrupt', None)\n"
 
 
 def test_task_that_fails_is_told_of_with_its_reason(shared: Sandbox) -> None:
