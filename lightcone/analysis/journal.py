@@ -156,6 +156,10 @@ class Journal:
             return
         if not os.path.lexists(self._manifest):
             self._restore(bool(told.get("had_output")))
+        if not os.path.lexists(self._output.log):
+            # Nothing has been run: the good result's log is the last one again.
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(self._output.good_log, self._output.log)
         keep_partial(self._output, self.file)
         self._end()
 

@@ -117,15 +117,22 @@ class CommandGroup:
                 os.killpg(leader, signum)
                 os.killpg(leader, signal.SIGCONT)
 
-    def wait(self, sink: Callable[[str, bytes], None], grace: float) -> int:
+    def wait(
+        self,
+        sink: Callable[[str, bytes], None],
+        grace: float,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> int:
         """Pass the output on until the command ends; return its exit code, -N for signal N.
 
         Processes that the command left behind in its group are ended with it. ``sink`` gets the
-        name of the stream, ``"out"`` or ``"err"``, and what came.
+        name of the stream, ``"out"`` or ``"err"``, and what came. ``meanwhile`` is called first.
         """
         process = self._process
         assert process is not None
         try:
+            if meanwhile is not None:
+                meanwhile()
             return self._wait(process, sink, grace)
         except BaseException:
             # Nobody would look after it any more.

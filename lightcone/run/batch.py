@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 
 from lightcone.cluster.commands import current_task
 from lightcone.cluster.task import Task
@@ -24,8 +25,9 @@ _FLUSHING = 16
 def make(orders: tuple[Order, ...]) -> None:
     """Make the outputs of ``orders``, in turn, and tell their driver what became of each.
 
-    Meant for quick recipes. While one runs, the results before it are brought to the disk. The rest
-    of a batch that turns out to be slow, or is not wanted any more, is handed back to the driver.
+    Meant for quick recipes. While one runs, the results before it are brought to the disk, and the
+    next one is prepared. The rest of a batch that turns out to be slow, or is not wanted any more,
+    is handed back to the driver, and what was prepared of it is as if it had never been begun.
     """
     with current_task() as task:
         task.describe_run()
@@ -36,6 +38,12 @@ class _Batch:
     def __init__(self, task: Task, orders: tuple[Order, ...]) -> None:
         self.task = task
         self.waiting = deque(orders)
+        # What has been prepared: none before a recipe was quick, and none once the rest was handed
+        # back, as it keeps everybody else from its output.
+        self.ahead: Generator[None, None, None] | None = None
+        self.is_quick = False
+        self.is_handed_back = False
+        self.lock = threading.Lock()
 
     def run(self) -> None:
         if len(self.waiting) == 1:
@@ -55,22 +63,49 @@ class _Batch:
 
         with ThreadPoolExecutor(_FLUSHING) as pool:
             finishing = []
-            while self.waiting and not self.task.unwanted:
-                try:
-                    steps = self._steps(self.waiting.popleft())
-                except IndexError:
-                    break  # handed back just now
+            while not self.task.unwanted and (steps := self._next()) is not None:
                 room.acquire()
                 next(steps, None)
+                self.is_quick = True
                 finishing.append(pool.submit(finish, steps))
             over.set()
             self._hand_back()
         for each in finishing:
             each.result()
 
-    def _steps(self, order: Order) -> Iterator[None]:
+    def _next(self) -> Generator[None, None, None] | None:
+        """The steps of the next order, the first of them done; None where there is none left."""
+        with self.lock:
+            steps, self.ahead = self.ahead, None
+        return steps or self._prepare()
+
+    def _prepare(self) -> Generator[None, None, None] | None:
+        try:
+            steps = self._steps(self.waiting.popleft())
+        except IndexError:
+            return None  # or handed back just now
+        next(steps, None)
+        return steps
+
+    def _prepare_ahead(self) -> None:
+        steps = self._prepare() if self.is_quick else None
+        with self.lock:
+            if not self.is_handed_back:
+                self.ahead = steps
+                return
+        if steps is not None:
+            steps.close()
+
+    def _steps(self, order: Order) -> Generator[None, None, None]:
         with self.task.part(order.key) as part:
-            steps = Making(part, order).steps()
+            steps = Making(part, order, self._prepare_ahead).steps()
+            try:
+                for _ in islice(steps, 1):
+                    yield
+            except GeneratorExit:
+                steps.close()
+                self.task.emit({"event": "back", "keys": [order.key]})
+                raise
             next(steps, None)
         yield
         yield from steps
@@ -84,6 +119,11 @@ class _Batch:
         self._hand_back()
 
     def _hand_back(self) -> None:
+        with self.lock:
+            self.is_handed_back = True
+            steps, self.ahead = self.ahead, None
+        if steps is not None:
+            steps.close()
         keys = []
         while self.waiting:
             try:

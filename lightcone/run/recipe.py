@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,11 +30,17 @@ _logger = logging.getLogger("lightcone")
 
 
 class Making:
-    """Making the output of ``order`` in ``task``, and telling its driver what became of it."""
+    """Making the output of ``order`` in ``task``, and telling its driver what became of it.
 
-    def __init__(self, task: Task, order: Order) -> None:
+    ``meanwhile`` is called, briefly, while the recipe runs.
+    """
+
+    def __init__(
+        self, task: Task, order: Order, meanwhile: Callable[[], None] | None = None
+    ) -> None:
         self.task = task
         self.order = order
+        self.meanwhile = meanwhile
         self.output = order.output
         self.state = order.output.state_dir
         self.identity = order.parts.identity
@@ -42,10 +48,11 @@ class Making:
         self.products: Products | None = None
         self.sights: dict[str, tuple[int, int] | None] = {}
 
-    def steps(self) -> Iterator[None]:
-        """The recipe first, then what makes its output a good one, which another thread may do.
+    def steps(self) -> Generator[None, None, None]:
+        """Three steps: what comes before the recipe, the recipe, what makes its output a good one.
 
-        Nothing that goes wrong here is raised: it is told.
+        Each may be another thread's. Nothing that goes wrong here is raised: it is told. Closed
+        after the first step, all is as if it had not been begun, and nothing is told.
         """
         told: dict[str, Any]
         try:
@@ -108,17 +115,18 @@ class Making:
         umask = int(run["umask"])
         execution = self.execution = Execution(self.task, self.order, run)
         self.products = Products(self.output, self.order.parts)
-        started = datetime.now(UTC)
         busy = claim.set_aside(str(run["name"]), umask, self.identity, resume=self.order.resume)
         if busy is not None:
             return _busy(busy)
         try:
+            yield
+            started = datetime.now(UTC)
             _logger.info("%s: started for %s", self.output.name, run["name"])
             begun = {"event": "start", "key": self.order.key, "task": self.task.within}
             # As bytes: a path need not be text, and of texts only those can be sent that are.
             self.task.emit({**begun, "log": os.fsencode(self.output.log)})
             with self.task.commands.devices(self.output.resources.gpus) as gpus:
-                ended, tail = execution.execute(umask, gpus, hold)
+                ended, tail = execution.execute(umask, gpus, hold, self.meanwhile)
             wrong = objection(self.output, ended)
             # Another context has no lock of ours to see that the inputs are being read.
             for name, _, state, _ in self.order.producers:
