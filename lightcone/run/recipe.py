@@ -81,7 +81,7 @@ class Making:
             if isinstance(claim, Busy):
                 return _busy(claim)
             try:
-                good = None if self.order.force else self._good()
+                good = None if self.order.force or claim.is_first else self._good()
                 if good is not None:
                     return {"result": Result.GOOD, "version": good.data.version}
                 hold = [claim.lock.fd, *(lock.fd for lock in inputs)]
@@ -114,7 +114,7 @@ class Making:
             return {"result": Result.LEFT, "reason": late}
         umask = int(run["umask"])
         execution = self.execution = Execution(self.task, self.order, run)
-        self.products = Products(self.output, self.order.parts)
+        self.products = Products(self.output, self.order.parts, is_first=claim.is_first)
         busy = claim.set_aside(str(run["name"]), umask, self.identity, resume=self.order.resume)
         if busy is not None:
             return _busy(busy)
@@ -140,7 +140,8 @@ class Making:
                     self._manifest(claim, started, ended, execution.usage(ended))
                 )
                 claim.commit(made, umask)
-                remove(self.state / FAILURE)
+                if not claim.is_first:
+                    remove(self.state / FAILURE)
                 version = made.data.version
                 return {"result": Result.MADE, "seconds": ended.seconds, "version": version}
         except BaseException:
