@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 
 from lightcone.analysis import manifest as manifests
@@ -70,15 +71,19 @@ class Claim:
         self._journal = Journal(output)
 
     @staticmethod
-    def take(output: Output, claims: Path) -> Claim | Busy:
+    def take(
+        output: Output, claims: Path, real_path: Callable[[str], str] = os.path.realpath
+    ) -> Claim | Busy:
         """Take the claim, after putting right what a dead holder left behind.
+
+        For ``real_path`` see :func:`lock_path`.
 
         Raises:
             OSError: where the results cannot be read or written.
             SessionError: where the directory of the claims cannot be used.
         """
         private_directory(claims, "set LIGHTCONE_SCRATCH to a directory that is yours")
-        lock = Lock(lock_path(claims, output.path))
+        lock = Lock(lock_path(claims, output.path, real_path))
         if not lock.acquire():
             told = Journal(output).read()
             return Busy(holder_of(told) if told else "a recipe that reads it", lock.path)

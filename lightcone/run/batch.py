@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import threading
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
@@ -38,6 +40,8 @@ class _Batch:
     def __init__(self, task: Task, orders: tuple[Order, ...]) -> None:
         self.task = task
         self.waiting = deque(orders)
+        # For no longer than a batch lasts: a directory may be moved between runs.
+        self.real_path: Callable[[str], str] = functools.cache(os.path.realpath)
         # What has been prepared: none before a recipe was quick, and none once the rest was handed
         # back, as it keeps everybody else from its output.
         self.ahead: Generator[None, None, None] | None = None
@@ -98,7 +102,7 @@ class _Batch:
 
     def _steps(self, order: Order) -> Generator[None, None, None]:
         with self.task.part(order.key) as part:
-            steps = Making(part, order, self._prepare_ahead).steps()
+            steps = Making(part, order, self._prepare_ahead, self.real_path).steps()
             try:
                 for _ in islice(steps, 1):
                     yield

@@ -32,15 +32,24 @@ _logger = logging.getLogger("lightcone")
 class Making:
     """Making the output of ``order`` in ``task``, and telling its driver what became of it.
 
-    ``meanwhile`` is called, briefly, while the recipe runs.
+    Args:
+        task: what is begun and ended with it.
+        order: what to make.
+        meanwhile: called, briefly, while the recipe runs.
+        real_path: what a batch has in common; see :func:`lock_path`.
     """
 
     def __init__(
-        self, task: Task, order: Order, meanwhile: Callable[[], None] | None = None
+        self,
+        task: Task,
+        order: Order,
+        meanwhile: Callable[[], None] | None = None,
+        real_path: Callable[[str], str] = os.path.realpath,
     ) -> None:
         self.task = task
         self.order = order
         self.meanwhile = meanwhile
+        self.real_path = real_path
         self.output = order.output
         self.state = order.output.state_dir
         self.identity = order.parts.identity
@@ -68,7 +77,7 @@ class Making:
     def _run(self) -> Generator[None, None, dict[str, Any]]:
         run = self.task.describe_run()
         places = [(path, state) for _, path, state, _ in self.order.producers]
-        inputs = read_inputs(self.order.claims, places)
+        inputs = read_inputs(self.order.claims, places, self.real_path)
         if isinstance(inputs, Busy):
             return _busy(inputs)
         try:
@@ -77,7 +86,7 @@ class Making:
                 found = manifests.read(state)
                 if found is None or found.data.version != version:
                     return _changed(name, meanwhile=False)
-            claim = Claim.take(self.output, self.order.claims)
+            claim = Claim.take(self.output, self.order.claims, self.real_path)
             if isinstance(claim, Busy):
                 return _busy(claim)
             try:
