@@ -55,7 +55,8 @@ class _Batch:
                 pass
             return
         over = threading.Event()
-        threading.Thread(target=self._watch, args=(over,), daemon=True).start()
+        watch = threading.Thread(target=self._watch, args=(over,), daemon=True)
+        watch.start()
         room = threading.BoundedSemaphore(_FLUSHING)
 
         def finish(steps: Iterator[None]) -> None:
@@ -73,6 +74,7 @@ class _Batch:
                 self.is_quick = True
                 finishing.append(pool.submit(finish, steps))
             over.set()
+            watch.join()  # it may be putting back what was ahead
             self._hand_back()
         for each in finishing:
             each.result()
@@ -92,7 +94,8 @@ class _Batch:
         return steps
 
     def _prepare_ahead(self) -> None:
-        steps = self._prepare() if self.is_quick else None
+        may_prepare = self.is_quick and not self.task.unwanted
+        steps = self._prepare() if may_prepare else None
         with self.lock:
             if not self.is_handed_back:
                 self.ahead = steps
