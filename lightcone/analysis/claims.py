@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 
 from lightcone.analysis import manifest as manifests
@@ -54,28 +55,41 @@ def _has_journal(output: Output) -> bool:
 
 
 class Claim:
-    """The claim of one output, held from :meth:`take` to :meth:`release`."""
+    """The claim of one output, held from :meth:`take` to :meth:`release`.
+
+    Attributes:
+        attempt: tells it from all others.
+        is_first: whether nothing is kept of the output, not even the directory for it, which is
+            made when the result is set aside; so nothing need be looked for in there.
+    """
 
     def __init__(self, output: Output, lock: Lock) -> None:
         self.output = output
         self.lock = lock
         self.attempt = secrets.token_hex(8)
+        self.is_first = not os.path.isdir(output.state)
         self._journal = Journal(output)
 
     @staticmethod
-    def take(output: Output, claims: Path) -> Claim | Busy:
+    def take(
+        output: Output, claims: Path, real_path: Callable[[str], str] = os.path.realpath
+    ) -> Claim | Busy:
         """Take the claim, after putting right what a dead holder left behind.
+
+        For ``real_path`` see :func:`lock_path`.
 
         Raises:
             OSError: where the results cannot be read or written.
             SessionError: where the directory of the claims cannot be used.
         """
         private_directory(claims, "set LIGHTCONE_SCRATCH to a directory that is yours")
-        lock = Lock(lock_path(claims, output.path))
+        lock = Lock(lock_path(claims, output.path, real_path))
         if not lock.acquire():
             told = Journal(output).read()
             return Busy(holder_of(told) if told else "a recipe that reads it", lock.path)
         claim = Claim(output, lock)
+        if claim.is_first:
+            return claim
         try:
             busy = claim._put_right()
         except BaseException:
@@ -107,20 +121,23 @@ class Claim:
             UsageError: where it could not be done by renaming; nothing has been moved.
         """
         state, path = self.output.state_dir, self.output.path
-        if not state.is_dir():
-            state.mkdir(parents=True, exist_ok=True)
+        if self.is_first:
+            self.is_first = _make(state)
             state.chmod(0o777 & ~umask)
         if not path.parent.is_dir():
             path.parent.mkdir(parents=True, exist_ok=True)
         had_output = os.path.lexists(path)
-        self._check_movable(had_output)
+        self.is_first &= not had_output
+        if not self.is_first:
+            self._check_movable(had_output)
         if not self._journal.begin(
             self.attempt, run, self.lock.path, identity, had_output=had_output, umask=umask
         ):
             told = self._journal.read()
             return Busy(holder_of(told) if told else "another run", None)
         try:
-            self._journal.set_aside(had_output=had_output)
+            if not self.is_first:
+                self._journal.set_aside(had_output=had_output)
             resumed = resume and hand_back_partial(self.output, identity)
             if self.output.is_directory and not resumed:
                 path.mkdir()
@@ -155,7 +172,10 @@ class Claim:
         ``manifest.made["attempt"]`` must be this claim's attempt; ``umask`` is the recipe's.
         """
         manifests.write(self.output.state_dir, manifest, umask)
-        self._journal.forget()
+        if self.is_first:
+            self._journal.end()
+        else:
+            self._journal.forget()
 
     def put_back(self) -> None:
         """Undo :meth:`set_aside`, keeping apart what the recipe had written."""
@@ -192,6 +212,18 @@ class Claim:
             if self._journal.read() == told:
                 self._journal.settle(told)
         return None
+
+
+def _make(directory: Path) -> bool:
+    """Make a directory; False where somebody else has, just now."""
+    try:
+        os.mkdir(directory)
+    except FileExistsError:
+        return False
+    except FileNotFoundError:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        return _make(directory)
+    return True
 
 
 def put_right(output: Output, claims: Path) -> None:

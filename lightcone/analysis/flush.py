@@ -17,13 +17,18 @@ def flush(path: Path) -> None:
     Raises:
         OSError: where the disk refuses, for instance because it is full.
     """
-    if os.path.isdir(path):
-        for directory, _, names in os.walk(path):
+    real = os.fspath(path)
+    mode = os.lstat(real).st_mode
+    if stat.S_ISLNK(mode):
+        real = os.path.realpath(real)
+        mode = os.lstat(real).st_mode
+    if stat.S_ISDIR(mode):
+        for directory, _, names in os.walk(real):
             for name in names:
                 full = os.path.join(directory, name)
                 if stat.S_ISREG(os.lstat(full).st_mode):
                     flush_to_disk(full)
             flush_to_disk(directory)
-    elif os.path.isfile(path):
-        flush_to_disk(path)
-    flush_to_disk(os.path.dirname(os.path.realpath(path) if os.path.islink(path) else path))
+    elif stat.S_ISREG(mode):
+        flush_to_disk(real)
+    flush_to_disk(os.path.dirname(real))

@@ -156,8 +156,13 @@ class Journal:
             return
         if not os.path.lexists(self._manifest):
             self._restore(bool(told.get("had_output")))
+        if not os.path.lexists(self._output.log):
+            # Nothing has been run: the good result's log is the last one again.
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(self._output.good_log, self._output.log)
         keep_partial(self._output, self.file)
-        self._end()
+        remove(self._previous)
+        self.end()
 
     def forget(self) -> None:
         """The result is made: remove what is left of those before it, and then the journal.
@@ -167,12 +172,17 @@ class Journal:
         """
         remove(self._output.good_log)
         discard_partial(self._output)
-        self._end()
-
-    def _end(self) -> None:
-        # The journal last: without it, the path is the next one's.
         remove(self._previous)
-        self.file.unlink(missing_ok=True)
+        self.end()
+
+    def end(self) -> None:
+        """Remove it; the path is then the next one's.
+
+        Raises:
+            OSError: where it cannot be removed; it can be tried again.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.file)
 
     def _keep_log(self) -> None:
         """Let the good result's log stay when the next attempt has one of its own."""

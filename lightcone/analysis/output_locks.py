@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,13 +32,21 @@ class Busy:
     shared: bool = False
 
 
-def lock_path(claims: Path, path: Path) -> Path:
-    """The lock of the output at ``path``, the same for every name of its directory."""
-    place = os.path.join(os.path.realpath(path.parent), path.name)
+def lock_path(claims: Path, path: Path, real_path: Callable[[str], str] = os.path.realpath) -> Path:
+    """The lock of the output at ``path``, the same for every name of its directory.
+
+    ``real_path`` may remember what it has said, for as long as no directory is moved.
+    """
+    directory, name = os.path.split(path)
+    place = os.path.join(real_path(directory), name)
     return claims / f"{hashlib.sha256(os.fsencode(place)).hexdigest()[:32]}.lock"
 
 
-def read_inputs(claims: Path, inputs: Sequence[tuple[Path, Path]]) -> list[Lock] | Busy:
+def read_inputs(
+    claims: Path,
+    inputs: Sequence[tuple[Path, Path]],
+    real_path: Callable[[str], str] = os.path.realpath,
+) -> list[Lock] | Busy:
     """Locks that keep outputs from being remade while they are read.
 
     Contexts with locks of their own are not kept from it, but one that is at it now is ``Busy``.
@@ -46,13 +54,14 @@ def read_inputs(claims: Path, inputs: Sequence[tuple[Path, Path]]) -> list[Lock]
     Args:
         claims: the directory of the locks.
         inputs: the path and the state directory of each output.
+        real_path: see :func:`lock_path`.
 
     Raises:
         SessionError: where a lock cannot be had.
     """
     locks: list[Lock] = []
     for path, state in inputs:
-        lock = Lock(lock_path(claims, path))
+        lock = Lock(lock_path(claims, path, real_path))
         taken = lock.acquire(shared=True)
         if taken:
             locks.append(lock)

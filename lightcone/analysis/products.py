@@ -27,17 +27,23 @@ __all__ = ["Products"]
 class Products:
     """The files that one recipe names, from before it runs until it has.
 
-    To be made before the previous result is set aside, whose manifest says what it knew.
+    To be made before the previous result is set aside, whose manifest says what it knew;
+    ``is_first`` says that there is neither that nor anything else that is known of the output.
     """
 
-    def __init__(self, output: Output, parts: Parts) -> None:
+    def __init__(self, output: Output, parts: Parts, *, is_first: bool = False) -> None:
         self._output = output
         self._parts = parts
         self._before = set(self._named())
+        self._known: set[str] = set()
+        if is_first:
+            return
         recorded = read(output.state_dir)
         failure = read_failure(output.state_dir)
-        self._known = set(recorded.products) if recorded is not None else set()
-        self._known |= products_of(failure, output) if failure is not None else set()
+        if recorded is not None:
+            self._known |= set(recorded.products)
+        if failure is not None:
+            self._known |= products_of(failure, output)
 
     def found(self, changed: Iterable[str] = ()) -> list[str]:
         """The products, now that the recipe has ended; ``changed`` are sources that changed."""
@@ -73,6 +79,8 @@ class Products:
 
     def _changed(self) -> list[str]:
         """What the output was made from and has changed since."""
+        if not self._parts.files:
+            return []
         sources = Sources(self._output.root)
         sources.learn(self._parts)
         found = []

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import selectors
+import select
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -117,15 +118,22 @@ class CommandGroup:
                 os.killpg(leader, signum)
                 os.killpg(leader, signal.SIGCONT)
 
-    def wait(self, sink: Callable[[str, bytes], None], grace: float) -> int:
+    def wait(
+        self,
+        sink: Callable[[str, bytes], None],
+        grace: float,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> int:
         """Pass the output on until the command ends; return its exit code, -N for signal N.
 
         Processes that the command left behind in its group are ended with it. ``sink`` gets the
-        name of the stream, ``"out"`` or ``"err"``, and what came.
+        name of the stream, ``"out"`` or ``"err"``, and what came. ``meanwhile`` is called first.
         """
         process = self._process
         assert process is not None
         try:
+            if meanwhile is not None:
+                meanwhile()
             return self._wait(process, sink, grace)
         except BaseException:
             # Nobody would look after it any more.
@@ -137,26 +145,29 @@ class CommandGroup:
     def _wait(
         self, process: subprocess.Popen[bytes], sink: Callable[[str, bytes], None], grace: float
     ) -> int:
-        with selectors.PollSelector() as selector:
-            ended = _exit_descriptor(process.pid)
-            selector.register(ended, selectors.EVENT_READ)
-            for name, stream in (("out", process.stdout), ("err", process.stderr)):
-                if stream is not None:
-                    os.set_blocking(stream.fileno(), False)
-                    selector.register(stream, selectors.EVENT_READ, name)
-            running = True
-            while running:
-                for key, _ in selector.select():
-                    if key.fd == ended:
-                        running = False
-                    elif not _pass_on(key, sink):
-                        selector.unregister(key.fileobj)
-            os.close(ended)
-            selector.unregister(ended)
-            code = self._reap(process, grace)
-            for key in list(selector.get_map().values()):
-                while _pass_on(key, sink):
-                    pass
+        ended = _exit_descriptor(process.pid)
+        poll = select.poll()
+        poll.register(ended, select.POLLIN)
+        names = {}
+        for name, stream in (("out", process.stdout), ("err", process.stderr)):
+            if stream is not None:
+                descriptor = stream.fileno()
+                os.set_blocking(descriptor, False)
+                poll.register(descriptor, select.POLLIN)
+                names[descriptor] = name
+        running = True
+        while running:
+            for descriptor, _ in poll.poll():
+                if descriptor == ended:
+                    running = False
+                elif not _pass_on(descriptor, names[descriptor], sink):
+                    poll.unregister(descriptor)
+                    del names[descriptor]
+        os.close(ended)
+        code = self._reap(process, grace)
+        for descriptor, name in names.items():
+            while _pass_on(descriptor, name, sink):
+                pass
         for stream in (process.stdout, process.stderr):
             if stream is not None:
                 stream.close()
@@ -167,7 +178,7 @@ class CommandGroup:
             _, status, usage = os.wait4(process.pid, 0)
             self._reaped = True
         process.returncode = os.waitstatus_to_exitcode(status)
-        scale = 1024 if os.uname().sysname == "Linux" else 1
+        scale = 1024 if sys.platform == "linux" else 1
         self.usage = Usage(usage.ru_utime + usage.ru_stime, usage.ru_maxrss * scale)
         # The group's id cannot be given to another process while it has a member.
         deadline, signum = time.monotonic() + grace, signal.SIGTERM
@@ -208,11 +219,11 @@ def _exit_descriptor(pid: int) -> int:
     return reader
 
 
-def _pass_on(key: selectors.SelectorKey, sink: Callable[[str, bytes], None]) -> bool:
+def _pass_on(descriptor: int, name: str, sink: Callable[[str, bytes], None]) -> bool:
     try:
-        data = os.read(key.fd, _CHUNK)
+        data = os.read(descriptor, _CHUNK)
     except BlockingIOError:
         return False
     if data:
-        sink(key.data, data)
+        sink(name, data)
     return bool(data)

@@ -114,10 +114,12 @@ class Task:
         time_limit: float | None = None,
         hold: Sequence[int] = (),
         merge: bool = True,
+        meanwhile: Callable[[], None] | None = None,
     ) -> Ended:
         """Run a command to its end; see :meth:`CommandGroup.start` for the arguments.
 
         ``time_limit`` is in seconds that this process was awake; past it the command is ended.
+        ``meanwhile`` is called, briefly, while the command runs: its end is not seen before.
 
         Raises:
             OSError: where the program cannot be run.
@@ -138,7 +140,7 @@ class Task:
         if time_limit is not None:
             timer = AwakeTimer(time_limit, self.end, Cause.TIME_LIMIT, grace)
             timer.start()
-        code = self.group.wait(sink, grace)
+        code = self.group.wait(sink, grace, meanwhile)
         if timer is not None:
             timer.cancel()
         return Ended(code, self.cause, time.monotonic() - begun, self.group.usage)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from lightcone.cluster.keeper_handle import KeeperHandle
@@ -37,13 +37,20 @@ class Execution:
         if self.output.container is not None:
             self.container = Container.choose(self.output, self._environment(()))
 
-    def execute(self, umask: int, gpus: Sequence[str], hold: list[int]) -> tuple[Ended, list[str]]:
+    def execute(
+        self,
+        umask: int,
+        gpus: Sequence[str],
+        hold: list[int],
+        meanwhile: Callable[[], None] | None = None,
+    ) -> tuple[Ended, list[str]]:
         """Run it to its end; how it ended, and the last lines it printed.
 
         Args:
             umask: its file mode creation mask.
             gpus: the devices that are its own.
             hold: the descriptors that stay open for as long as anything of it runs.
+            meanwhile: called, briefly, while it runs.
         """
         variables = self._environment(gpus)
         log = self.log = Log(self.output.log, umask, self._heading(variables))
@@ -68,6 +75,7 @@ class Execution:
                 sink=sink,
                 time_limit=self.output.resources.time_limit,
                 hold=held,
+                meanwhile=meanwhile,
             )
         stream.finish()
         log.end(ended, self.usage(ended))

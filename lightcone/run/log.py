@@ -33,9 +33,12 @@ class Log:
     def __init__(self, path: Path, umask: int, text: str) -> None:
         self._missing = 0
         self._at_start = True
-        path.unlink(missing_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-        self._file = os.open(path, flags, 0o666 & ~umask)
+        try:
+            self._file = os.open(path, flags, 0o666 & ~umask)
+        except FileExistsError:
+            os.unlink(path)
+            self._file = os.open(path, flags, 0o666 & ~umask)
         try:
             os.fchmod(self._file, 0o666 & ~umask)
             self._write(os.fsencode(text))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,11 +30,26 @@ _logger = logging.getLogger("lightcone")
 
 
 class Making:
-    """Making the output of ``order`` in ``task``, and telling its driver what became of it."""
+    """Making the output of ``order`` in ``task``, and telling its driver what became of it.
 
-    def __init__(self, task: Task, order: Order) -> None:
+    Args:
+        task: what is begun and ended with it.
+        order: what to make.
+        meanwhile: called, briefly, while the recipe runs.
+        real_path: what a batch has in common; see :func:`lock_path`.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        order: Order,
+        meanwhile: Callable[[], None] | None = None,
+        real_path: Callable[[str], str] = os.path.realpath,
+    ) -> None:
         self.task = task
         self.order = order
+        self.meanwhile = meanwhile
+        self.real_path = real_path
         self.output = order.output
         self.state = order.output.state_dir
         self.identity = order.parts.identity
@@ -42,10 +57,11 @@ class Making:
         self.products: Products | None = None
         self.sights: dict[str, tuple[int, int] | None] = {}
 
-    def steps(self) -> Iterator[None]:
-        """The recipe first, then what makes its output a good one, which another thread may do.
+    def steps(self) -> Generator[None, None, None]:
+        """Three steps: what comes before the recipe, the recipe, what makes its output a good one.
 
-        Nothing that goes wrong here is raised: it is told.
+        Each may be another thread's. Nothing that goes wrong here is raised: it is told. Closed
+        after the first step, all is as if it had not been begun, and nothing is told.
         """
         told: dict[str, Any]
         try:
@@ -61,7 +77,7 @@ class Making:
     def _run(self) -> Generator[None, None, dict[str, Any]]:
         run = self.task.describe_run()
         places = [(path, state) for _, path, state, _ in self.order.producers]
-        inputs = read_inputs(self.order.claims, places)
+        inputs = read_inputs(self.order.claims, places, self.real_path)
         if isinstance(inputs, Busy):
             return _busy(inputs)
         try:
@@ -70,11 +86,11 @@ class Making:
                 found = manifests.read(state)
                 if found is None or found.data.version != version:
                     return _changed(name, meanwhile=False)
-            claim = Claim.take(self.output, self.order.claims)
+            claim = Claim.take(self.output, self.order.claims, self.real_path)
             if isinstance(claim, Busy):
                 return _busy(claim)
             try:
-                good = None if self.order.force else self._good()
+                good = None if self.order.force or claim.is_first else self._good()
                 if good is not None:
                     return {"result": Result.GOOD, "version": good.data.version}
                 hold = [claim.lock.fd, *(lock.fd for lock in inputs)]
@@ -107,18 +123,19 @@ class Making:
             return {"result": Result.LEFT, "reason": late}
         umask = int(run["umask"])
         execution = self.execution = Execution(self.task, self.order, run)
-        self.products = Products(self.output, self.order.parts)
-        started = datetime.now(UTC)
+        self.products = Products(self.output, self.order.parts, is_first=claim.is_first)
         busy = claim.set_aside(str(run["name"]), umask, self.identity, resume=self.order.resume)
         if busy is not None:
             return _busy(busy)
         try:
+            yield
+            started = datetime.now(UTC)
             _logger.info("%s: started for %s", self.output.name, run["name"])
             begun = {"event": "start", "key": self.order.key, "task": self.task.within}
             # As bytes: a path need not be text, and of texts only those can be sent that are.
             self.task.emit({**begun, "log": os.fsencode(self.output.log)})
             with self.task.commands.devices(self.output.resources.gpus) as gpus:
-                ended, tail = execution.execute(umask, gpus, hold)
+                ended, tail = execution.execute(umask, gpus, hold, self.meanwhile)
             wrong = objection(self.output, ended)
             # Another context has no lock of ours to see that the inputs are being read.
             for name, _, state, _ in self.order.producers:
@@ -132,7 +149,8 @@ class Making:
                     self._manifest(claim, started, ended, execution.usage(ended))
                 )
                 claim.commit(made, umask)
-                remove(self.state / FAILURE)
+                if not claim.is_first:
+                    remove(self.state / FAILURE)
                 version = made.data.version
                 return {"result": Result.MADE, "seconds": ended.seconds, "version": version}
         except BaseException:

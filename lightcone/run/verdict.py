@@ -31,6 +31,8 @@ def objection(output: Output, ended: Ended) -> str | None:
     if ended.code > 0:
         full = f"; {_full_disk(output.path.parent)}" if is_full(output.path.parent) else ""
         return f"exit code {ended.code}{full}"
+    if os.path.isfile(output.place):
+        return None
     shown = os.path.relpath(output.path, output.root)
     if not output.path.exists():
         return f"it exited with 0 and wrote no {shown}"

@@ -273,6 +273,16 @@ def test_who_has_read_it_sees_that_it_was_away(place: Place) -> None:
     assert manifests.sight(place.output.state_dir) not in (None, before)
 
 
+def test_claim_given_up_before_anything_was_run_leaves_all_as_it_was(place: Place) -> None:
+    place.put("old")
+    before = place.all_files()
+    claim = place.begin()
+    assert place.all_files() != before
+    claim.put_back()
+    claim.release()
+    assert place.all_files() == before
+
+
 def test_partial_work_is_kept_apart(place: Place) -> None:
     place.put("old")
     for text in ("first", "second"):

@@ -29,6 +29,41 @@ def test_slow_recipe_does_not_hold_up_those_after_it(analysis: Analysis) -> None
     assert analysis.summary()["up_to_date"] == _MANY
 
 
+def test_what_was_prepared_beside_a_slow_recipe_is_given_back(analysis: Analysis) -> None:
+    analysis.spec(*_others("", ""))
+    assert analysis.summary()["made"] == _MANY
+    analysis.made()
+    # The second of its batch, so that the third is prepared beside it.
+    wait = f'until [ "$(wc -l < "$MADE")" -ge {_MANY} ]; do sleep 0.05; done; '
+    analysis.spec(*_others("o1", wait + "echo o1 > {output}"))
+    assert analysis.summary("--force")["made"] == _MANY
+    assert sorted(analysis.made()) == sorted(_NAMES)
+    assert analysis.leftovers() == []
+    assert analysis.summary()["up_to_date"] == _MANY
+
+
+def test_interrupt_leaves_what_was_prepared_as_it_was(analysis: Analysis) -> None:
+    analysis.spec(*_others("", ""))
+    assert analysis.summary()["made"] == _MANY
+    logs = {name: (analysis.state(name) / "log.txt").read_text() for name in _NAMES}
+    analysis.made()
+    analysis.spec(*_others("o1", "touch $PLACE/begun; while :; do sleep 0.1; done"))
+    run = analysis.begin("--force")
+    analysis.began("begun")
+    interrupt(run)
+    _, errors = run.communicate(timeout=60)
+    assert (run.returncode, errors) == (130, b"")
+    assert analysis.leftovers() == []
+    states, begun = analysis.states(), set(analysis.made())
+    # A recipe that ran at that moment may have been ended before it said so.
+    untouched = {name for name in _NAMES if states[name] == "ok"} - begun
+    assert len(untouched) >= _MANY - len(begun) - (os.cpu_count() or 1)
+    for name in untouched:
+        assert analysis.text(name) == f"{name}\n"
+        assert (analysis.state(name) / "log.txt").read_text() == logs[name]
+        assert not (analysis.state(name) / "good-log.txt").exists()
+
+
 def test_recipe_that_fails_is_the_only_one(analysis: Analysis) -> None:
     analysis.spec(*_others("o1", "echo half > {output}; exit 3"))
     told = analysis.summary(check=1)
