@@ -124,11 +124,11 @@ def test_manifest_is_as_it_was(sandbox: Sandbox) -> None:
     for name in ("session", "spawn", "engine"):
         kept = json.loads((sandbox.state() / f"{name}.json").read_bytes())
         assert shape(kept, free=frozenset({"runs", "workers"})) == shape(
-            fixture(f"{name}-v2"), free=frozenset({"runs", "workers"})
+            fixture(f"{name}-v{protocol.PROTOCOL}"), free=frozenset({"runs", "workers"})
         ), name
     sandbox.lc("session", "stop")
     ended = json.loads((sandbox.state() / "session.json").read_bytes())["ended"]
-    assert shape(ended) == shape(fixture("session-ended-v2")["ended"])
+    assert shape(ended) == shape(fixture(f"session-ended-v{protocol.PROTOCOL}")["ended"])
 
 
 def test_manifest_is_read(output: Output) -> None:
@@ -353,7 +353,7 @@ def test_allocation_of_tomorrow_is_refused(context: Context) -> None:
 # The session's record: of any version, it says at most why the last one ended.
 
 
-@pytest.mark.parametrize("name", ["session-ended-v2", "session-future"])
+@pytest.mark.parametrize("name", ["session-ended-v2", "session-ended-v3", "session-future"])
 def test_record_of_a_session_is_read(context: Context, name: str) -> None:
     context.record.write_bytes((FORMATS / f"{name}.json").read_bytes())
     assert recorded_end(context) == fixture(name)["ended"]
@@ -375,7 +375,7 @@ def test_record_of_a_session_that_was_killed(context: Context) -> None:
 def test_record_never_says_that_a_session_is_alive(sandbox: Sandbox) -> None:
     sandbox.lc("session", "start")
     sandbox.lc("session", "stop")
-    for name in ("session-v2", "session-ended-v2", "session-future"):
+    for name in ("session-v2", "session-v3", "session-ended-v3", "session-future"):
         (sandbox.state() / "session.json").write_bytes((FORMATS / f"{name}.json").read_bytes())
         assert sandbox.status()["state"] == "dead"
     assert sandbox.lc("exec", "--", "echo", "hello").stdout == "hello\n"

@@ -190,13 +190,15 @@ def _others(
         [Cell(clean(row["name"]), room), Cell(clean(row["why"]), 0, "yellow")]
         for row in shown.waiting
     ]
+    moments = [format_moment(row["at"]) for row in shown.failures]
+    wide = max(map(len, moments), default=0)
     failures = [
         [
             Cell(clean(row["name"]), room),
-            Cell(format_moment(row["at"]), 5, DETAIL),
+            Cell(moment, wide, DETAIL),
             Cell(clean(row["reason"]), 0, "red"),
         ]
-        for row in shown.failures
+        for row, moment in zip(shown.failures, moments, strict=True)
     ]
     told = (
         (f"WAITING {snapshot['waiting_count']}", waiting, shown.waiting),

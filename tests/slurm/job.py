@@ -79,8 +79,8 @@ class Job:
         self._run("scancel", str(self.id))
 
     def expire(self) -> None:
-        """Its time limit is reached."""
-        self._run("scontrol", "update", f"JobId={self.id}", "EndTime=now")
+        """Its time limit is reached, a second from now: what has passed on arrival is refused."""
+        self._run("scontrol", "update", f"JobId={self.id}", "EndTime=now+1")
 
     def close(self) -> None:
         """End ``salloc``, and with it the job."""

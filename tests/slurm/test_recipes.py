@@ -21,7 +21,8 @@ def test_recipes_of_an_allocation(netns_lab: Lab) -> None:
     outputs = [
         recipe("inner", "srun -N2 -n2 hostname > {output}", cpus=4),
         recipe("ranks", "srun -n8 hostname > {output}"),
-        *(recipe(f"gpu{n}", _TELL, cpus=1, gpus=1) for n in range(4)),
+        # When the others are done, so that nothing but the devices keeps these from each other.
+        *(recipe(f"gpu{n}", _TELL, ("inner", "ranks"), cpus=1, gpus=1) for n in range(4)),
     ]
     user = User(netns_lab, "grace", spec(*outputs))
     job = netns_lab.salloc("-N2", "-n8", "--gres=gpu:2", "--mem=2000")
