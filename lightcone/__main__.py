@@ -16,8 +16,10 @@ def main() -> None:
         if len(sys.argv) == 3 and sys.argv[2] in hook.EVENTS:
             hook.run(sys.argv[2])
             sys.exit(0)
-    from lightcone.cli import main as command_line
-
+    try:
+        from lightcone.cli import main as command_line
+    except KeyboardInterrupt:
+        sys.exit(130)  # it takes long enough to be interrupted
     command_line.main()
 
 

@@ -18,13 +18,14 @@ To the caller, each with an ``event``: what his tasks say (``lightcone.run``), a
 - ``lost``: the task ``key`` has ended without having said so, and why: ``reason``.
 - ``begun``: the answer to ``interrupt``, the ``tasks`` that had begun.
 - ``asked``, ``cancel``: somebody looks, and wants to know how far he is; or wants him to end.
-- ``ended``: the session has ended, for a ``reason``; the last message.
+- ``ended``: the session has ended, or the connection to the cluster, for a ``reason``; the last
+  message.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -35,6 +36,8 @@ from lightcone.cluster.messages import HEAD, LOST, framed, length, pack, unpack
 from lightcone.cluster.work import perform
 
 __all__ = ["Caller", "serve"]
+
+_logger = logging.getLogger("lightcone")
 
 
 class Caller:
@@ -51,6 +54,8 @@ class Caller:
         self._client = client
         self._loop: Any = client.loop
         self._send = send
+        # What was wanted on a connection ends with it, so it is not made again.
+        client._reconnect = self._lose  # type: ignore[method-assign]
         self._run = ""
         self._futures: dict[str, Future[None]] = {}
         self._interrupts: set[asyncio.Task[None]] = set()
@@ -102,35 +107,33 @@ class Caller:
             priority=priority,
         )
         self._futures[key] = future
-        future.add_done_callback(lambda ended: self._on_end(key, ended))
+        # Called in a thread.
+        future.add_done_callback(lambda ended: self._loop.add_callback(self._end, key, ended))
 
     async def _cancel(self, keys: Sequence[str]) -> None:
-        wanted = [self._futures[key] for key in keys if key in self._futures]
-        with contextlib.suppress(OSError, TimeoutError):
-            await self._client.cancel(wanted)
+        await self._client.cancel([self._futures[key] for key in keys if key in self._futures])
 
     async def _interrupt(self, kill: bool) -> None:
         begun: list[str] = []
-        # A cluster that is gone has ended them already.
-        with contextlib.suppress(OSError, TimeoutError):
+        try:
             begun = list(await self._ask("interrupt", kill=kill))
+        except Exception:
+            _logger.debug("nobody could be asked to end", exc_info=True)  # all have ended, then
         self._send(pack([{"event": "begun", "tasks": begun}]))
 
-    def _on_end(self, key: str, future: Future[None]) -> None:
-        """Called by the engine in a thread of its own."""
-        reason = None if future.status == "finished" else LOST
-        # One that was cancelled has no error, and asking for it may outlast the client.
-        if future.status == "error":
-            with contextlib.suppress(Exception):
-                error = future.exception(timeout=1)
-                if error is not None and type(error).__name__ != "KilledWorker":
-                    reason = f"{type(error).__name__}: {error}"
-        self._loop.add_callback(self._close, key, reason)
-
-    def _close(self, key: str, reason: str | None) -> None:
+    async def _end(self, key: str, future: Future[None]) -> None:
         self._futures.pop(key, None)  # the engine forgets what nobody holds
-        if reason is not None:
-            self._send(pack([{"event": "lost", "key": key, "reason": reason}]))
+        if future.status == "finished":
+            return
+        reason = LOST
+        if future.status == "error":
+            error = await future.exception()
+            if error is not None and type(error).__name__ != "KilledWorker":
+                reason = f"{type(error).__name__}: {error}"
+        self._send(pack([{"event": "lost", "key": key, "reason": reason}]))
+
+    async def _lose(self) -> None:
+        self._send(pack([{"event": "ended", "reason": "the connection to it was lost"}]))
 
 
 async def serve(address: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -153,7 +156,9 @@ async def serve(address: str, reader: asyncio.StreamReader, writer: asyncio.Stre
             piece = await reader.readexactly(length(await reader.readexactly(HEAD)))
             for message in unpack(piece):
                 await caller.handle(message)
-    except asyncio.IncompleteReadError:
+    except (asyncio.IncompleteReadError, OSError):
         pass  # he has left
+    except Exception:
+        _logger.exception("a caller could not be served")
     finally:
         await client.close()

@@ -1,6 +1,6 @@
 """The control socket: what a living session says of itself, and how it is asked.
 
-Protocol 1: a Unix socket on which the client sends one JSON object on a line and gets one back. The
+A Unix socket on which the client sends one JSON object on a line and gets one back. The
 session of an allocation listens on a TCP port too, for callers on its other hosts: the same over
 TLS 1.3, where each side has to show that it has the session's key.
 In every version of the protocol ``describe`` is answered, with ``key``, ``protocol``, ``python``,
@@ -9,11 +9,11 @@ In every version of the protocol ``describe`` is answered, with ``key``, ``proto
 - ``{"op": "describe"}``: what the session is, at once.
 - ``{"op": "ready"}``: the same, as soon as a worker is there.
 - ``{"op": "idle"}``: the same, as soon as nothing uses the session.
-- ``{"op": "hold", "use": bool}``: the same, at once; the connection then stays open, counts as a
-  use if ``use``, and gets ``{"ended": reason}`` when the session ends in good order. With
-  ``"lease": name`` it is a use under that lease.
-- ``{"op": "call"}``: a hold that is a use, perhaps under a lease. What follows the description on
-  the connection are the framed messages of ``lightcone.cluster.caller``, in both directions.
+- ``{"op": "hold"}``: the same, at once; the connection then stays open, and gets
+  ``{"ended": reason}`` when the session ends in good order.
+- ``{"op": "call"}``: the same, and a use of the session for as long as the connection is open; with
+  ``"lease": name`` under that lease. What follows the description are the framed messages of
+  ``lightcone.cluster.caller``, in both directions.
 - ``{"op": "lease", "lease": name}``, ``{"op": "release", "lease": name}``: the lease is taken, or
   given up; the description.
 - ``{"op": "cancel", "run": name}``: the run of that name, or of the id that ``watch`` shows, is
@@ -45,6 +45,7 @@ __all__ = ["ControlServer", "tls_context"]
 _LINE_LIMIT = 65536
 _LEASE_LIMIT = 200
 _INTERVALS = (0.1, 60.0)
+_PATIENCE = 1.0
 
 
 class ControlServer:
@@ -62,19 +63,25 @@ class ControlServer:
     ) -> None:
         self.path = path
         self.reason = ""
-        self.users = 0
+        self._waiting = 0
         self._describe = describe
         self._end = end
         self._cancel = cancel
         self._leases = leases
         self._look = look
         self._serve_caller = serve
+        self._callers: set[asyncio.Task[Any]] = set()
         self._change = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._remote: asyncio.Server | None = None
         self._inode = 0
         # Those to be told of the end, and in which form.
         self._holders: dict[asyncio.StreamWriter, Callable[[str], bytes]] = {}
+
+    @property
+    def users(self) -> int:
+        """How many use the session, or wait for it to do so."""
+        return self._waiting + len(self._callers)
 
     async def start(self) -> None:
         """Listen; whoever calls this holds the owner lock, so a socket there is a dead one's."""
@@ -123,6 +130,11 @@ class ControlServer:
             with contextlib.suppress(OSError):
                 writer.write(last_word(self.reason))
                 writer.close()
+        if self._callers:
+            # One that is suspended does not leave by himself, and is served by a client.
+            for task in self._callers:
+                task.cancel()
+            await asyncio.wait(self._callers, timeout=_PATIENCE)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)
 
@@ -160,30 +172,33 @@ class ControlServer:
         if operation == "watch":
             await self._show(reader, writer, request.get("every_s"))
         if operation == "hold":
-            with self._held(writer, _last_line, lease, use=bool(request.get("use"))):
+            with self._told_of_end(writer, _last_line):
                 await reader.read()
         if operation == "call":
-            with self._held(writer, _last_message, lease, use=True):
+            with self._told_of_end(writer, _last_message), self._using(lease):
                 await self._serve_caller(reader, writer)
 
     @contextlib.contextmanager
-    def _held(
-        self,
-        writer: asyncio.StreamWriter,
-        last_word: Callable[[str], bytes],
-        lease: str,
-        *,
-        use: bool,
+    def _told_of_end(
+        self, writer: asyncio.StreamWriter, last_word: Callable[[str], bytes]
     ) -> Iterator[None]:
-        self.users += use
-        if lease:
-            self._leases.begin_use(lease)
         self._holders[writer] = last_word
         try:
             yield
         finally:
-            self._holders.pop(writer, None)
-            self.users -= use
+            del self._holders[writer]
+
+    @contextlib.contextmanager
+    def _using(self, lease: str) -> Iterator[None]:
+        task = asyncio.current_task()
+        assert task is not None
+        self._callers.add(task)
+        if lease:
+            self._leases.begin_use(lease)
+        try:
+            yield
+        finally:
+            self._callers.discard(task)
             if lease:
                 self._leases.end_use(lease)
             self.changed()
@@ -195,20 +210,19 @@ class ControlServer:
         least, most = _INTERVALS
         seconds = min(max(every, least), most) if isinstance(every, int | float) else 1.0
         gone = asyncio.ensure_future(reader.read(1))
-        self._holders[writer] = _last_line
-        try:
-            while not gone.done():
-                writer.write(_line(await self._look()))
-                await writer.drain()  # one who looks away for a while is sent nothing meanwhile
-                await asyncio.wait({gone}, timeout=seconds)
-        finally:
-            self._holders.pop(writer, None)
-            gone.cancel()
+        with self._told_of_end(writer, _last_line):
+            try:
+                while not gone.done():
+                    writer.write(_line(await self._look()))
+                    await writer.drain()  # one who looks away for a while is sent nothing meanwhile
+                    await asyncio.wait({gone}, timeout=seconds)
+            finally:
+                gone.cancel()
 
     async def _wait_until(self, state: str, reader: asyncio.StreamReader) -> None:
         """Wait until the description says ``state``, or the one who asked has left."""
         use = state == "ready"  # whoever waits for that is about to use it
-        self.users += use
+        self._waiting += use
         gone = asyncio.ensure_future(reader.read(1))
         try:
             while not self._describe()[state] and not gone.done():
@@ -217,7 +231,7 @@ class ControlServer:
                 change.cancel()
         finally:
             gone.cancel()
-            self.users -= use
+            self._waiting -= use
 
 
 def tls_context(certificate: Path, *, server: bool) -> ssl.SSLContext:

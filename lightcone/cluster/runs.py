@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import Any
 
-from distributed import Scheduler, SchedulerPlugin
+from distributed import Scheduler, SchedulerPlugin, Status
 
 from lightcone.cluster.keys import topic_of
 from lightcone.cluster.messages import pack
@@ -94,11 +94,13 @@ class Runs(SchedulerPlugin):
         for run in gone:
             del self.runs[run]
             scheduler.unsubscribe_topic(topic_of(run), client)
+            if scheduler.status is not Status.running:
+                continue  # its workers end, too
             forget = {"op": "lightcone_forget", "run": run}
             scheduler.loop.add_callback(scheduler.broadcast, msg=forget, on_error="ignore")
             # What is being ended may still send something.
-            scheduler.loop.call_later(_LAST_WORDS, self._forget_topic, topic_of(run))
-
+            for topic in (topic_of(run), client):  # the engine's own messages have the other
+                scheduler.loop.call_later(_LAST_WORDS, self._forget_topic, topic)
         self._change()
 
     def _forget_topic(self, topic: str) -> None:

@@ -203,9 +203,11 @@ class Driver:
         self.link.tell({"total": len(self.graph.outputs), "counts": counts, **told})
 
     def _lost(self, reason: str) -> SessionError:
+        external = self.connection.how == "external"
+        who = "The cluster" if external else f"The session {self.context.name}"
         return SessionError(
-            f"The session {self.context.name} ended during the run"
-            f"{f' ({reason})' if reason else ''}: run again, and what was made is kept."
+            f"{who} ended during the run{f' ({reason})' if reason else ''}: run again, and what "
+            "was made is kept."
         )
 
     def _interrupt(self) -> None:

@@ -102,6 +102,8 @@ class Link:
 
         Returns the tasks that have begun, word of which may still be on its way here.
         """
+        while not self._begun.empty():
+            self._begun.get()  # what came too late for the last time
         self._line.send({"op": "interrupt", "kill": kill})
         with contextlib.suppress(Empty):
             return self._begun.get(timeout=_PATIENCE)

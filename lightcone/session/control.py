@@ -36,8 +36,7 @@ def ask(
 class Hold:
     """An open connection to a living session; it ends when the session does."""
 
-    def __init__(self, line: Conversation, description: dict[str, Any]) -> None:
-        self.description = description
+    def __init__(self, line: Conversation) -> None:
         self._line = line
 
     def wait_for_end(self, timeout: float | None = None) -> str | None:
@@ -55,14 +54,15 @@ class Hold:
 
 
 @contextlib.contextmanager
-def hold(where: Context | Path, *, use: bool, lease: str | None = None) -> Iterator[Hold]:
-    """Hold a connection to the session, as one who uses it if ``use``, perhaps under a lease.
+def hold(where: Context | Path) -> Iterator[Hold]:
+    """Hold a connection to the session, which is no use of it.
 
     Raises:
         OSError: where nobody answers.
     """
     with connected(where, 5.0) as line:
-        yield Hold(line, line.exchange({"op": "hold", "use": use, "lease": lease}))
+        line.exchange({"op": "hold"})
+        yield Hold(line)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -68,26 +69,33 @@ class _ClientLine:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._loop: Any = client.loop
+        self._unsent: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
 
     def open(self, run: str, description: Mapping[str, Any], take: Take) -> None:
         from lightcone.cluster.caller import Caller
 
-        self._caller = Caller(self._client, lambda packed: take(unpack(packed)))
+        caller = Caller(self._client, lambda packed: take(unpack(packed)))
         try:
-            self._client.sync(self._caller.begin, run, description, callback_timeout=_CALL_TIMEOUT)
+            self._client.sync(caller.begin, run, description, callback_timeout=_CALL_TIMEOUT)
         except OSError as error:
             raise SessionError(
                 "The cluster was lost as it was about to be used: run again."
             ) from error
 
-    def send(self, message: Mapping[str, Any]) -> None:
-        loop: Any = self._client.loop
-        loop.add_callback(self._handle, message)
+        async def pass_on() -> None:
+            while True:
+                message = await self._unsent.get()
+                try:
+                    await caller.handle(message)
+                except Exception as error:
+                    take([{"event": "ended", "reason": f"{type(error).__name__}: {error}"}])
+                    return
 
-    async def _handle(self, message: Mapping[str, Any]) -> None:
-        # Of what is lost with the cluster the caller hears by what becomes of his tasks.
-        with contextlib.suppress(OSError, TimeoutError):
-            await self._caller.handle(message)
+        self._loop.add_callback(pass_on)
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        self._loop.add_callback(self._unsent.put_nowait, message)
 
 
 def _prepare(client: Client, context: Context) -> list[dict[str, float]]:

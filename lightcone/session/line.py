@@ -94,9 +94,12 @@ class _SessionLine:
             os.write(self._waker, b"\0")
 
     def _run(self) -> None:
-        reason = ""
-        with contextlib.suppress(OSError):
+        try:
             reason = self._pass_on()
+        except OSError:
+            reason = ""
+        except Exception as error:  # whatever it is, nothing more will be heard
+            reason = f"what it says cannot be read: {type(error).__name__}: {error}"
         if not self._closing:
             self._take([{"event": "ended", "reason": reason}])
 

@@ -90,6 +90,7 @@ def _ensure(context: Context, say: Say, meanwhile: Callable[[], None]) -> Ensure
         progress.show()
         if time.monotonic() > deadline:
             raise spawn_lock.locked(context)
+        time.sleep(_TICK)  # one of those that share it may have been suspended with it
     try:
         return _ensure_locked(context, say, meanwhile)
     finally:

@@ -148,17 +148,17 @@ def test_wait_of_one_who_has_left_is_forgotten(path: Path) -> None:
     _serve(path, test)
 
 
-def test_holders_are_counted_while_they_hold(path: Path) -> None:
+def test_holders_are_no_use_and_are_told_of_the_end(path: Path) -> None:
     async def test(server: ControlServer, told: dict[str, Any]) -> None:
-        user = await _ask(path, op="hold", use=True)
-        watcher = await _ask(path, op="hold", use=False)
-        assert [await _answer(ends) for ends in (user, watcher)] == [told, told]
-        await _until(lambda: server.users == 1)
-        user[1].close()
-        await _until(lambda: server.users == 0)
+        leaving, staying = [await _ask(path, op="hold") for _ in range(2)]
+        assert [await _answer(ends) for ends in (leaving, staying)] == [told, told]
+        await _until(lambda: len(server._holders) == 2)
+        assert server.users == 0
+        leaving[1].close()
+        await _until(lambda: len(server._holders) == 1)
         server.reason = "a reason"
         await server.close()
-        assert await _answer(watcher) == {"ended": "a reason"}
+        assert await _answer(staying) == {"ended": "a reason"}
 
     _serve(path, test)
 

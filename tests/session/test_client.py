@@ -166,6 +166,27 @@ def test_programs_that_somebody_started_make_what_is_wanted(
     analysis.close()
 
 
+def test_cluster_of_ones_own_that_is_lost_on_the_way_is_told_of(sandbox: Sandbox) -> None:
+    analysis = Analysis(sandbox)
+    analysis.spec(output("x", "touch $PLACE/begun; exec sleep 100"))
+    with _by_hand(sandbox) as address:
+        env = {"DASK_SCHEDULER_ADDRESS": address}
+        wait_until(lambda: _workers(sandbox, env, None), "it has a worker")
+        program = analysis.begin(env=env)
+        analysis.began("begun")
+        for process in sandbox.processes():
+            if "distributed.cli.dask_scheduler" in process.cmdline():
+                process.kill()
+        out, err = program.communicate(timeout=60)
+    assert program.returncode == 3
+    assert out.decode().splitlines()[0] == "baseline/x: started"
+    assert err.decode() == (
+        "lc: The cluster ended during the run (the connection to it was lost): run again, and what "
+        "was made is kept.\n"
+    )
+    analysis.close()
+
+
 def _settings(key: Path) -> dict[str, str]:
     name = "DASK_DISTRIBUTED__COMM__TLS__"
     return {f"{name}{each}": str(key) for each in ("CA_FILE", "CLIENT__CERT", "CLIENT__KEY")}

@@ -21,6 +21,13 @@ trap 'sleep 1; echo ended > "$1/ended"; exit 0' TERM
 : > "$1/running"
 while :; do sleep 0.1; done
 """
+_PRINTS_MUCH = """\
+: > "$1/running"
+while [ ! -e "$1/go" ]; do sleep 0.02; done
+head -c 3000000 /dev/zero
+: > "$1/printed"
+exec sleep 100
+"""
 
 
 def _tmux(sandbox: Sandbox, *arguments: str) -> None:
@@ -68,6 +75,7 @@ def test_commands_end_as_they_wish_and_then_everything(
 ) -> None:
     (sandbox.project / "lightcone.toml").write_text(f"[run]\ngrace = {_GRACE}\n")
     sandbox.start()
+    log = sandbox.state() / "logs" / "scheduler.log"
     caller = sandbox.popen("exec", "--", "sh", "-c", _SLOW_TO_END, "sh", str(sandbox.base))
     wait_until((sandbox.base / "running").exists, "the command runs")
     begun = time.monotonic()
@@ -79,6 +87,27 @@ def test_commands_end_as_they_wish_and_then_everything(
     assert time.monotonic() - begun < _SOON
     assert (sandbox.base / "ended").read_text() == "ended\n"
     assert sandbox.status()["state"] == "dead"
+    assert "Traceback" not in log.read_text()
+
+
+def test_suspended_caller_does_not_hold_the_end_up(sandbox: Sandbox) -> None:
+    """He reads nothing of what his command has printed, and does not leave."""
+    sandbox.start()
+    log = sandbox.state() / "logs" / "scheduler.log"
+    caller = sandbox.popen(
+        *("exec", "--", "sh", "-c", _PRINTS_MUCH, "sh", str(sandbox.base)),
+        stdout=subprocess.DEVNULL,
+    )
+    wait_until((sandbox.base / "running").exists, "the command runs")
+    os.kill(caller.pid, signal.SIGSTOP)
+    (sandbox.base / "go").touch()
+    wait_until((sandbox.base / "printed").exists, "it has printed much")
+    sandbox.lc("session", "stop")
+    assert "Traceback" not in log.read_text()
+    os.kill(caller.pid, signal.SIGCONT)
+    _, errors = caller.communicate(timeout=60)
+    assert caller.returncode == 125
+    assert b"Traceback" not in errors
 
 
 def test_python_task_does_not_hold_the_end_up(sandbox: Sandbox) -> None:

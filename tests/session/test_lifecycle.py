@@ -201,7 +201,9 @@ def test_session_of_another_version_is_replaced_when_idle(
 def test_session_of_another_version_is_refused_when_in_use(
     sandbox: Sandbox, of_another_version: dict[str, int]
 ) -> None:
-    with control.hold(sandbox.runtime / sandbox.status()["key"] / "control", use=True):
+    socket = sandbox.runtime / sandbox.status()["key"] / "control"
+    with control.connected(socket, 10.0) as caller:
+        caller.exchange({"op": "call"})
         result = sandbox.lc("session", "start", check=3)
     assert "with Python 2.7, which this one cannot use" in result.stderr
     assert result.stderr.endswith(": wait for that, or run 'lc session stop'.\n")

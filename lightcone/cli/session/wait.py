@@ -84,7 +84,7 @@ def _wait_end(context: Context, seconds: float | None) -> bool:
         if found.life is Life.ALIVE:
             with (
                 contextlib.suppress(OSError),
-                control.hold(context, use=False) as hold,
+                control.hold(context) as hold,
             ):
                 hold.wait_for_end(left)
         else:
