@@ -58,6 +58,7 @@ class Driver:
         wishes: Wishes,
     ) -> None:
         self.context = context
+        self.claims, self.hashes = context.claims, context.hashes
         self.graph = Graph(outputs)
         self.plan = plan
         self.connection = connection
@@ -70,7 +71,7 @@ class Driver:
         self.walltime = Walltime(connection.ends_at, context.settings.grace)
         self.stop = Stop(context.job, reporter)
         self.results = Results(
-            self.graph, self.dispatch, reporter, self.stop, set(force), context.claims, self.events
+            self.graph, self.dispatch, reporter, self.stop, set(force), self.claims, self.events
         )
 
     def run(self) -> Outcome:
@@ -160,8 +161,8 @@ class Driver:
         known = self.plan[key]
         if not (known.state is State.OK and key not in self.results.attempts):
             versions = {name: version for name, _, version in producers}
-            known = assess(output, versions, self.context.hashes)
-            known = adopt(known, self.context.claims, self.context.hashes)
+            known = assess(output, versions, self.hashes)
+            known = adopt(known, self.claims, self.hashes)
         if known.state is State.OK and key not in self.results.force and known.manifest is not None:
             self.results.good(output, known.manifest.data.version)
             return
@@ -186,7 +187,7 @@ class Driver:
                 (name, producer.path, producer.state_dir, version)
                 for name, producer, version in producers
             ),
-            claims=self.context.claims,
+            claims=self.claims,
             scratch=self.context.scratch,
             cpus=given.cpus,
             grace=self.context.settings.grace,
