@@ -13,7 +13,7 @@ from typing import Any
 from distributed import Scheduler, SchedulerPlugin
 
 from lightcone.cluster.keys import is_ours, name_of, run_of
-from lightcone.cluster.messages import unpack
+from lightcone.cluster.messages import LOST, unpack
 from lightcone.cluster.runs import Runs
 
 __all__ = ["Activity", "Begun"]
@@ -85,7 +85,7 @@ class Activity(SchedulerPlugin):
             self._tasks.pop(part, None)
         if finish == "erred":
             text = self._scheduler.tasks[key].exception_text or ""
-            reason = "its worker was lost" if "KilledWorker" in text else text
+            reason = LOST if "KilledWorker" in text else text
             for part, begun in (parts or {key: _NOT_BEGUN}).items():
                 self._fail(part, reason, begun)
 

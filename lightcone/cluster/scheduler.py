@@ -47,8 +47,6 @@ _BEGINNING = 5.0
 _LATE = 5.0
 # Seconds for asking why, while everything is ending.
 _PATIENCE = 1.0
-# For the clients of callers, which are in this process and are reached by nobody else.
-_WITHIN = "inproc://"
 _CERTIFICATE = "distributed.comm.tls.ca-file"
 # A worker that is closing takes nothing any more; one that has only just come will.
 _CLOSING = (Status.closing, Status.closing_gracefully, Status.closed)
@@ -95,7 +93,9 @@ class _Keeper(SchedulerPlugin):
 
     async def begin(self) -> None:
         self.scheduler.http_server.stop()  # it has no routes; it need not listen either
-        await self.scheduler.listen(_WITHIN)
+        await self.scheduler.listen("inproc://")
+        # For the clients of callers, which are in this process; nobody else can reach it.
+        self.within = self.scheduler.listeners[-1].contact_address
         self.scheduler.add_plugin(self.runs)
         await self.runs.start(self.scheduler)
         self.scheduler.add_plugin(self)
@@ -145,9 +145,7 @@ class _Keeper(SchedulerPlugin):
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve a caller on a connection."""
-        addresses = [listener.contact_address for listener in self.scheduler.listeners]
-        within = next(address for address in addresses if address.startswith(_WITHIN))
-        await caller.serve(within, reader, writer)
+        await caller.serve(self.within, reader, writer)
 
     def end(self) -> None:
         """End the session, as somebody has asked for it."""

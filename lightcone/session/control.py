@@ -29,24 +29,24 @@ def ask(
     Raises:
         OSError: where nobody answers; TimeoutError after ``timeout`` seconds.
     """
-    with connected(where, timeout) as line:
-        return line.exchange({"op": operation, **more})
+    with connected(where, timeout) as conversation:
+        return conversation.exchange({"op": operation, **more})
 
 
 class Hold:
     """An open connection to a living session; it ends when the session does."""
 
-    def __init__(self, line: Conversation) -> None:
-        self._line = line
+    def __init__(self, conversation: Conversation) -> None:
+        self._conversation = conversation
 
     def wait_for_end(self, timeout: float | None = None) -> str | None:
         """Block until the session ends; its reason, "" where it gave none.
 
         Returns None when ``timeout`` seconds have passed first.
         """
-        self._line.connection.settimeout(timeout)
+        self._conversation.connection.settimeout(timeout)
         try:
-            return str(self._line.read().get("ended", ""))
+            return str(self._conversation.read().get("ended", ""))
         except TimeoutError:
             return None
         except OSError:
@@ -60,9 +60,9 @@ def hold(where: Context | Path) -> Iterator[Hold]:
     Raises:
         OSError: where nobody answers.
     """
-    with connected(where, 5.0) as line:
-        line.exchange({"op": "hold"})
-        yield Hold(line)
+    with connected(where, 5.0) as conversation:
+        conversation.exchange({"op": "hold"})
+        yield Hold(conversation)
 
 
 @contextlib.contextmanager
@@ -74,10 +74,10 @@ def watch(where: Context | Path, every: float = 1.0) -> Iterator[Iterator[dict[s
     Raises:
         OSError: where nobody answers; of the iterator, where the session ends without a word.
     """
-    with connected(where, 5.0) as line:
-        line.exchange({"op": "watch", "every_s": every})
-        line.connection.settimeout(None)
-        yield iter(line.read, None)
+    with connected(where, 5.0) as conversation:
+        conversation.exchange({"op": "watch", "every_s": every})
+        conversation.connection.settimeout(None)
+        yield iter(conversation.read, None)
 
 
 class Conversation:
