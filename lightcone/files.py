@@ -18,6 +18,7 @@ __all__ = [
     "check_own",
     "flush_to_disk",
     "is_full",
+    "make_directory",
     "private_directory",
     "read_file",
     "read_object",
@@ -49,7 +50,7 @@ def private_directory(path: Path, remedy: str) -> Path:
     if _is_private(path):
         return path
     try:
-        _make(path)
+        make_directory(path, 0o700)
     except OSError as error:
         raise SessionError(
             f"The directory {path} cannot be made ({error.strerror}): {remedy}."
@@ -93,12 +94,23 @@ def check_own(path: Path, remedy: str) -> None:
         raise SessionError(f"The directory {path} is one that all users share: {remedy}.")
 
 
-def _make(path: Path) -> None:
+def make_directory(path: Path, mode: int = 0o777) -> bool:
+    """Make a directory, and what is missing above it; False where something is there already.
+
+    Raises:
+        OSError: where it cannot be made.
+    """
     try:
-        path.mkdir(mode=0o700, exist_ok=True)
+        os.mkdir(path, mode)
+    except FileExistsError:
+        return False
     except FileNotFoundError:
-        _make(path.parent)
-        path.mkdir(mode=0o700, exist_ok=True)
+        make_directory(path.parent, mode)
+        try:
+            os.mkdir(path, mode)
+        except FileExistsError:
+            return False
+    return True
 
 
 def check_directory(path: Path, remedy: str) -> None:

@@ -22,7 +22,7 @@ _LAYERS = (
     {"granted"},
     {"slurm", "host"},
     {"settings", "sites"},
-    {"answer", "files", "garbage", "locks", "mounts", "units"},
+    {"answer", "files", "garbage", "locks", "mounts", "signals", "units"},
     {"errors"},
 )
 _RANKS = {name: rank for rank, layer in enumerate(_LAYERS) for name in layer}

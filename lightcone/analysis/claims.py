@@ -21,7 +21,7 @@ from lightcone.analysis.output import Output
 from lightcone.analysis.output_locks import Busy, lock_path
 from lightcone.analysis.partial import hand_back_partial
 from lightcone.errors import UsageError
-from lightcone.files import private_directory
+from lightcone.files import make_directory, private_directory
 from lightcone.locks import Lock
 from lightcone.mounts import mount_point_in
 
@@ -122,10 +122,10 @@ class Claim:
         """
         state, path = self.output.state_dir, self.output.path
         if self.is_first:
-            self.is_first = _make(state)
+            self.is_first = make_directory(state)
             state.chmod(0o777 & ~umask)
         if not path.parent.is_dir():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_directory(path.parent)
         had_output = os.path.lexists(path)
         self.is_first &= not had_output
         if not self.is_first:
@@ -212,18 +212,6 @@ class Claim:
             if self._journal.read() == told:
                 self._journal.settle(told)
         return None
-
-
-def _make(directory: Path) -> bool:
-    """Make a directory; False where somebody else has, just now."""
-    try:
-        os.mkdir(directory)
-    except FileExistsError:
-        return False
-    except FileNotFoundError:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        return _make(directory)
-    return True
 
 
 def put_right(output: Output, claims: Path) -> None:

@@ -24,7 +24,7 @@ from lightcone.analysis.fingerprint import (
 )
 from lightcone.analysis.flush import flush
 from lightcone.analysis.parts import Parts, Source
-from lightcone.files import flush_to_disk, read_file, write_atomically
+from lightcone.files import flush_to_disk, make_directory, read_file, write_atomically
 
 __all__ = [
     "MANIFEST",
@@ -137,19 +137,9 @@ def write(state_dir: Path, manifest: Manifest, umask: int | None = None) -> None
         OSError: where it cannot be written; the manifest before it is then still in place.
     """
     content = json.dumps(_table(manifest), indent=1).encode() + b"\n"
-    _make_durably(state_dir)
+    if make_directory(state_dir):
+        flush_to_disk(state_dir.parent)
     write_atomically(state_dir / MANIFEST, content, mode=0o666, umask=umask)
-
-
-def _make_durably(directory: Path) -> None:
-    try:
-        os.mkdir(directory)
-    except FileExistsError:
-        return
-    except FileNotFoundError:
-        _make_durably(directory.parent)
-        os.makedirs(directory, exist_ok=True)
-    flush_to_disk(directory.parent)
 
 
 def _table(manifest: Manifest) -> dict[str, Any]:

@@ -196,7 +196,8 @@ class _Guard:
                 return code
             pause = 0.1 * 4 ** (len(bad_ends) - 1)
             self._say(f"[guard] starting it again in {pause:.1f} s")
-            select.select([self.wakeup], [], [], pause)
+            while not self.asked and (left := now + pause - time.monotonic()) > 0:
+                self._wait([], left)
             if self.asked:
                 return code
 
@@ -211,6 +212,7 @@ class _Guard:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _ASK)
         os.close(writer)
         status: int | None = None
+        readers = [reader]
         try:
             while status is None:
                 timeout = None
@@ -223,12 +225,10 @@ class _Guard:
                     if timeout <= 0:
                         os.kill(self.pid, signal.SIGKILL)
                         timeout = None
-                ready = select.select([reader, self.wakeup], [], [], timeout)[0]
+                ready = self._wait(readers, timeout)
                 if reader in ready and not self._copy(reader):
-                    ready = select.select([self.wakeup], [], [], timeout)[0]
+                    readers = []  # nobody has it open any more
                 if self.wakeup in ready:
-                    with contextlib.suppress(BlockingIOError):
-                        os.read(self.wakeup, 4096)
                     status = _reap().get(self.pid)
             self.pid = 0
             # With the pipe still open: writing to it is how many of them begin their end.
@@ -238,6 +238,14 @@ class _Guard:
         finally:
             os.close(reader)
         return status
+
+    def _wait(self, readers: list[int], timeout: float | None) -> list[int]:
+        """Wait for a signal or for one of ``readers``; which of them came, signals as ``wakeup``."""
+        ready = select.select([*readers, self.wakeup], [], [], timeout)[0]
+        if self.wakeup in ready:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self.wakeup, 4096)
+        return ready
 
     def _become_program(self, parent: int, writer: int) -> None:
         try:

@@ -31,8 +31,6 @@ from lightcone.session.connection import Connection
 
 __all__ = ["Driver"]
 
-_MARGIN = 10.0
-
 
 class Driver:
     """Brings outputs up to date on a cluster.
@@ -70,6 +68,7 @@ class Driver:
         self.serial = itertools.count(1)
         self.walltime = Walltime(connection.ends_at, context.settings.grace)
         self.stop = Stop(context.job, reporter)
+        self.is_asking = False  # which tasks have begun, before it leaves them
         self.results = Results(
             self.graph, self.dispatch, reporter, self.stop, set(force), self.claims, self.events
         )
@@ -81,7 +80,6 @@ class Driver:
             SessionError: where the cluster is lost on the way.
         """
         with self.link.open():
-            deadline: float | None = None
             while True:
                 size = self._batch_size()
                 while self.graph.ready and self._has_room():
@@ -89,15 +87,16 @@ class Driver:
                 self.dispatch.send_all()
                 if not self.graph.open or (self._is_failing() and not self.dispatch):
                     return self._outcome()
-                if self.stop.is_wanted and not self.dispatch.is_busy:
+                if self.stop.is_wanted and not (self.is_asking or self.dispatch.is_busy):
                     return self._outcome()
-                left = self.walltime.left() if deadline is None else deadline - time.monotonic()
                 try:
-                    what, value = self.events.get(timeout=_timeout(left))
+                    what, value = self.events.get(timeout=self._timeout())
                 except Empty:
-                    if deadline is not None:
+                    if self.stop.interrupts:
                         self.reporter.note(
-                            "not every recipe has ended: look at 'lc session logs worker'"
+                            "the cluster does not answer: the recipes end when it does"
+                            if self.is_asking
+                            else "not every recipe has ended: look at 'lc session logs worker'"
                         )
                         return self._outcome()
                     if self.walltime.left() > 0:
@@ -108,7 +107,10 @@ class Driver:
                 if what == "interrupt":
                     self.stop.is_over()  # as when a job script is asked to end
                     self._interrupt()
-                    deadline = time.monotonic() + self.context.settings.grace + _MARGIN
+                elif what == "begun":
+                    self.is_asking = False
+                    self.dispatch.have_begun(value)
+                    self.link.cancel(self.dispatch.unbegun)
                 elif what == "end":
                     if self.stop.is_over():
                         return self._outcome()
@@ -213,12 +215,14 @@ class Driver:
 
     def _interrupt(self) -> None:
         self.stop.interrupts += 1
-        self.reporter.interrupting(len(self.dispatch.running), again=self.stop.interrupts > 1)
-        self.dispatch.have_begun(self.link.interrupt(kill=self.stop.interrupts > 1))
-        unbegun = self.dispatch.unbegun
-        if unbegun and self.stop.interrupts == 1:
-            self.link.cancel(unbegun)
+        kill = self.stop.interrupts > 1
+        self.reporter.interrupting(len(self.dispatch.running), again=kill)
+        self.is_asking = True
+        self.link.interrupt(kill=kill, grace=self.context.settings.grace)
 
-
-def _timeout(seconds: float) -> float | None:
-    return None if math.isinf(seconds) else max(seconds, 0.0)
+    def _timeout(self) -> float | None:
+        """How many seconds to wait for an event; as long as it takes where that is None."""
+        if self.stop.interrupts:
+            return max(self.link.deadline - time.monotonic(), 0.0)
+        left = self.walltime.left()
+        return None if math.isinf(left) else max(left, 0.0)

@@ -18,7 +18,6 @@ __all__ = ["run_command"]
 
 _EXECUTE = "lightcone.run.command:execute"
 _AHEAD_OF_RECIPES = 100
-_MARGIN = 10.0
 
 
 def run_command(
@@ -38,23 +37,22 @@ def run_command(
     link = Link(connection.line, "lc exec")
     interrupts, started = 0, False
     received = confirmed = 0
-    deadline: float | None = None
     with link.open():
         order = ExecOrder(link.name, argv, given.cpus, asked.gpus, context.settings.grace)
         key = link.key("exec")
         link.submit(_EXECUTE, order, key, given.resources, priority=_AHEAD_OF_RECIPES)
         while True:
             try:
-                left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+                left = max(link.deadline - time.monotonic(), 0.0) if interrupts else None
                 what, value = link.events.get(timeout=left)
             except Empty:
                 return INTERRUPTED
             if what == "interrupt":
                 interrupts += 1
-                begun = link.interrupt(kill=interrupts > 1)
-                if not (started or begun):
+                link.interrupt(kill=interrupts > 1, grace=context.settings.grace)
+            elif what == "begun":
+                if not (started or value):
                     link.cancel([key])
-                deadline = time.monotonic() + context.settings.grace + _MARGIN
             elif what == "lost" and interrupts:
                 return INTERRUPTED
             elif what in ("end", "lost"):

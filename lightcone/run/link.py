@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import secrets
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from queue import Empty, SimpleQueue
+import time
+from collections.abc import Iterator, Sequence
+from queue import SimpleQueue
 from typing import Any
 
 from lightcone.cluster.keys import key_of
@@ -16,11 +16,11 @@ from lightcone.cluster.work import wrap
 from lightcone.run import environment
 from lightcone.run.detached import NAME_VARIABLE
 from lightcone.session.line import Line
+from lightcone.signals import heard
 
 __all__ = ["Link"]
 
-_PATIENCE = 10.0
-_ASK_TO_END = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_MARGIN = 10.0
 
 
 class Link:
@@ -30,9 +30,14 @@ class Link:
 
     - ``("messages", mappings)``: from tasks, in the order sent.
     - ``("lost", (key, reason))``: a task ended without having said so.
+    - ``("begun", keys)``: the answer to :meth:`interrupt`, the tasks that have begun; word of which
+      may still be on its way here.
     - ``("end", reason)``: the session ended.
     - ``("interrupt", None)``: this process was asked to end, by SIGINT, SIGTERM, SIGHUP or
       somebody who cancelled it.
+
+    Attributes:
+        deadline: when, by ``time.monotonic``, what was asked to end is not waited for any longer.
     """
 
     def __init__(self, line: Line, name: str, *, tells: bool = False) -> None:
@@ -43,7 +48,7 @@ class Link:
         self.name = f"{f'{name} ({self.label})' if self.label else name}, pid {os.getpid()}"
         self._line = line
         self._tells = tells
-        self._begun: SimpleQueue[list[str]] = SimpleQueue()
+        self.deadline = math.inf
 
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
@@ -59,7 +64,7 @@ class Link:
             "tells": self._tells,
         }
         self._line.open(self.run, told, self._take)
-        with _asked_to_end(lambda: self.events.put(("interrupt", None))):
+        with heard(lambda: self.events.put(("interrupt", None))):
             yield
 
     def key(self, name: str) -> str:
@@ -97,17 +102,11 @@ class Link:
         """Say how far this caller is, to somebody who looks."""
         self._line.send({"op": "told", "progress": progress})
 
-    def interrupt(self, *, kill: bool) -> list[str]:
-        """End this caller's commands on every worker, politely or at once.
-
-        Returns the tasks that have begun, word of which may still be on its way here.
-        """
-        while not self._begun.empty():
-            self._begun.get()  # what came too late for the last time
+    def interrupt(self, *, kill: bool, grace: float) -> None:
+        """End this caller's commands on every worker, at once or within ``grace`` seconds."""
+        wait = _MARGIN if kill else grace + _MARGIN
+        self.deadline = min(self.deadline, time.monotonic() + wait)
         self._line.send({"op": "interrupt", "kill": kill})
-        with contextlib.suppress(Empty):
-            return self._begun.get(timeout=_PATIENCE)
-        return []
 
     def _take(self, messages: list[dict[str, Any]]) -> None:
         """Called in another thread."""
@@ -116,41 +115,10 @@ class Link:
         if event == "lost":
             self.events.put(("lost", (first["key"], first["reason"])))
         elif event == "begun":
-            self._begun.put(first["tasks"])
+            self.events.put(("begun", first["tasks"]))
         elif event == "ended":
-            self._begun.put([])
             self.events.put(("end", first["reason"]))
         elif event == "cancel":
             self.events.put(("interrupt", None))
         else:
             self.events.put(("messages", messages))
-
-
-@contextlib.contextmanager
-def _asked_to_end(tell: Callable[[], None]) -> Iterator[None]:
-    """Context in which ``tell`` is called, in a thread, for each signal that asks to end.
-
-    A handler alone is run when the main thread goes on. One that has just begun to wait for an
-    event, or another thread that got the signal, would leave it unheard until there is an event.
-    """
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-
-    def watch() -> None:
-        with open(reader, "rb", buffering=0) as numbers:
-            while number := numbers.read(1):
-                if number[0] in _ASK_TO_END:
-                    tell()
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    wakened = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    before = [signal.signal(signum, lambda *_: None) for signum in _ASK_TO_END]
-    try:
-        yield
-    finally:
-        for signum, handler in zip(_ASK_TO_END, before, strict=True):
-            signal.signal(signum, handler)
-        signal.set_wakeup_fd(wakened)
-        os.close(writer)
-        thread.join()

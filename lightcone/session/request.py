@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
 import shlex
-import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
@@ -17,13 +15,13 @@ from lightcone.context import Context, of
 from lightcone.errors import SessionError, UsageError
 from lightcone.files import private_directory, write_atomically
 from lightcone.granted import VERSION, allocated_job, allocation_file
+from lightcone.signals import ASK_TO_END, handled
 from lightcone.slurm import jobs
 from lightcone.slurm.allocation import job_id, step_environment
 
 __all__ = ["allocate", "give_back"]
 
 _JOB = re.compile(r"job(?: allocation)? (\d+)")
-_ASKED_TO_END = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def allocate(context: Context, options: str, say: Callable[[str], None]) -> Context:
@@ -95,7 +93,7 @@ def _salloc(options: list[str], say: Callable[[str], None]) -> int:
         ) from error
     job: int | None = None
     said: list[str] = []
-    with program, _asked_to_end():
+    with program, handled(dict.fromkeys(ASK_TO_END, _stop)):
         assert program.stdout is not None
         try:
             for line in program.stdout:
@@ -118,14 +116,5 @@ def _salloc(options: list[str], say: Callable[[str], None]) -> int:
     raise UsageError(f"SLURM granted no allocation ({why}): change the options of --allocate.")
 
 
-@contextlib.contextmanager
-def _asked_to_end() -> Iterator[None]:
-    def stop(signum: int, frame: FrameType | None) -> NoReturn:
-        raise KeyboardInterrupt
-
-    before = [signal.signal(signum, stop) for signum in _ASKED_TO_END]
-    try:
-        yield
-    finally:
-        for signum, handler in zip(_ASKED_TO_END, before, strict=True):
-            signal.signal(signum, handler)
+def _stop(signum: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt

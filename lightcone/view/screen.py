@@ -21,6 +21,7 @@ from rich.text import Text
 from lightcone.context import Context
 from lightcone.errors import SessionError
 from lightcone.session import control
+from lightcone.signals import handled
 from lightcone.view.choice import Action, Choice, Mode, press, rows
 from lightcone.view.keys import Keyboard
 from lightcone.view.picture import draw, draw_log
@@ -84,15 +85,10 @@ def _bell() -> Iterator[tuple[int, Callable[[], None]]]:
     def leave(signum: int, frame: object) -> None:
         sys.exit(128 + signum)
 
-    before = {
-        signal.SIGWINCH: signal.signal(signal.SIGWINCH, lambda *_: ring()),
-        signal.SIGTERM: signal.signal(signal.SIGTERM, leave),
-    }
     try:
-        yield reader, ring
+        with handled({signal.SIGWINCH: lambda *_: ring(), signal.SIGTERM: leave}):
+            yield reader, ring
     finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
         os.close(reader)
 
 

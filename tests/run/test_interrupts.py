@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import time
@@ -151,6 +152,29 @@ def test_second_interrupt_ends_a_recipe_at_once(patient: Analysis) -> None:
     assert b"lc: ending 1 recipe at once\n" in out
     assert not any(map(is_alive, pids))
     assert time.monotonic() - begun < _SOON
+
+
+def test_second_interrupt_does_not_wait_for_a_cluster_that_does_not_answer(alone: Analysis) -> None:
+    alone.write("lightcone.toml", f"[run]\ngrace = {_GRACE}\n")
+    alone.spec(output("x", _ENDLESS))
+    program, pids = _begin(alone)
+    scheduler = alone.box.programs()["scheduler"]
+    os.kill(scheduler, signal.SIGSTOP)
+    try:
+        begun = time.monotonic()
+        interrupt(program)
+        assert program.stdout is not None
+        asked = b"lc: asked 1 recipe to end; interrupt again to end at once\n"
+        assert asked in iter(program.stdout.readline, b"")
+        interrupt(program)
+        out, errors = program.communicate(timeout=_GRACE)
+        assert time.monotonic() - begun < _GRACE / 2
+    finally:
+        os.kill(scheduler, signal.SIGCONT)
+    assert (program.returncode, errors) == (130, b"")
+    assert b"lc: the cluster does not answer: the recipes end when it does\n" in out
+    wait_until(lambda: not any(map(is_alive, pids)), "the recipe has ended")
+    assert alone.leftovers() == []
 
 
 def test_recipe_that_ignores_the_interrupt_is_killed_after_its_grace(alone: Analysis) -> None:
