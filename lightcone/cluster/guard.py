@@ -240,7 +240,7 @@ class _Guard:
         return status
 
     def _wait(self, readers: list[int], timeout: float | None) -> list[int]:
-        """Wait for a signal or for one of ``readers``; which of them came, signals as ``wakeup``."""
+        """Wait for a signal or one of ``readers``; which of them came, signals as ``wakeup``."""
         ready = select.select([*readers, self.wakeup], [], [], timeout)[0]
         if self.wakeup in ready:
             with contextlib.suppress(BlockingIOError):
