@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import stat
@@ -12,14 +13,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import psutil
 
-__all__ = ["FOREIGN", "Sandbox", "clean_environment", "end", "is_alive", "wait_until"]
+__all__ = ["FOREIGN", "Sandbox", "clean_environment", "end", "is_alive", "told", "wait_until"]
 
 _MARK = "LIGHTCONE_TEST_SANDBOX"
 _TICK = 0.02
@@ -39,6 +40,13 @@ outputs:
     recipe:
       command: echo hello > {output}
 """
+_HELD_UP = """\
+import os, sys, time
+line = " ".join(sys.orig_argv)
+if "distributed.cli.dask_{part}" in line and "guard.py" not in line:
+    while not os.path.exists({gate!r}):
+        time.sleep(0.05)
+"""
 
 
 def clean_environment() -> dict[str, str]:
@@ -52,6 +60,11 @@ def wait_until(condition: Callable[[], object], what: str, deadline: float = 30.
     while not condition():
         assert time.monotonic() < end_at, f"not within {deadline:g} s: {what}"
         time.sleep(_TICK)
+
+
+def told(errors: str) -> list[str]:
+    """The lines that a call said beside its output, without those of how long it waits."""
+    return [line for line in errors.splitlines() if not re.fullmatch(r"lc: .* \(\d+ s\)", line)]
 
 
 def is_alive(pid: int) -> bool:
@@ -213,6 +226,25 @@ class Sandbox:
                 return parts
             assert time.monotonic() < deadline, f"two of {twice}: {self.describe()}"
             time.sleep(_TICK)
+
+    def held_up(self, part: str) -> tuple[dict[str, str], Path]:
+        """The environment in which a ``scheduler`` or ``worker`` waits at its start for a file."""
+        site, gate = self.base / "site", self.base / "gate"
+        site.mkdir()
+        (site / "sitecustomize.py").write_text(_HELD_UP.format(part=part, gate=str(gate)))
+        return {"PYTHONPATH": str(site)}, gate
+
+    @contextlib.contextmanager
+    def without_worker(self) -> Iterator[None]:
+        """Kill the session's worker; it stays away, and everybody knows, within the context."""
+        programs = self.programs()
+        os.kill(programs["inner guard"], signal.SIGSTOP)
+        try:
+            os.kill(programs["worker"], signal.SIGKILL)
+            wait_until(lambda: not self.status()["workers"], "the worker is known to be gone")
+            yield
+        finally:
+            os.kill(programs["inner guard"], signal.SIGCONT)
 
     def waiting_for_viewers(self) -> set[int]:
         """The process ids of what sleeps in a session's first window until somebody attaches."""

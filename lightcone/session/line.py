@@ -128,14 +128,15 @@ class _SessionLine:
         Raises:
             OSError: where nothing will come any more.
         """
-        gone = False
+        gone: OSError | None = None
         try:
             # Until there is nothing: what has been decrypted already wakes nobody.
             while more := self._connection.recv(_CHUNK):
                 self._received += more
-            gone = True
+            gone = ConnectionResetError("the session ended the connection")
         except OSError as error:
-            _raise_unless_later(error)
+            # What it had said before is still to be heard.
+            gone = None if _is_later(error) else error
         begin, there = 0, len(self._received)
         while there >= begin + HEAD:
             first = begin + HEAD
@@ -145,8 +146,8 @@ class _SessionLine:
             yield unpack(bytes(self._received[first:end]))
             begin = end
         del self._received[:begin]
-        if gone:
-            raise ConnectionResetError("the session ended the connection")
+        if gone is not None:
+            raise gone
 
     def _write(self) -> bool:
         """Write what is to be sent; whether all of it could be."""
@@ -155,7 +156,9 @@ class _SessionLine:
             try:
                 sent = self._connection.send(piece)
             except OSError as error:
-                _raise_unless_later(error)
+                if not _is_later(error):
+                    self._unsent.clear()  # nobody hears it; what is read next says so
+                    return True
                 sent = 0
             if sent < len(piece):
                 self._unsent.appendleft(piece[sent:])
@@ -163,6 +166,5 @@ class _SessionLine:
         return True
 
 
-def _raise_unless_later(error: OSError) -> None:
-    if type(error).__name__ not in _LATER:
-        raise error
+def _is_later(error: OSError) -> bool:
+    return type(error).__name__ in _LATER

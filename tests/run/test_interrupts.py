@@ -159,11 +159,12 @@ def test_second_interrupt_does_not_wait_for_a_cluster_that_does_not_answer(alone
     alone.spec(output("x", _ENDLESS))
     program, pids = _begin(alone)
     scheduler = alone.box.programs()["scheduler"]
+    assert program.stdout is not None
+    assert b"baseline/x: started\n" in iter(program.stdout.readline, b"")
     os.kill(scheduler, signal.SIGSTOP)
     try:
         begun = time.monotonic()
         interrupt(program)
-        assert program.stdout is not None
         asked = b"lc: asked 1 recipe to end; interrupt again to end at once\n"
         assert asked in iter(program.stdout.readline, b"")
         interrupt(program)
@@ -173,7 +174,8 @@ def test_second_interrupt_does_not_wait_for_a_cluster_that_does_not_answer(alone
         os.kill(scheduler, signal.SIGCONT)
     assert (program.returncode, errors) == (130, b"")
     assert b"lc: the cluster does not answer: the recipes end when it does\n" in out
-    wait_until(lambda: not any(map(is_alive, pids)), "the recipe has ended")
+    wait_until(lambda: alone.states() == {"x": "interrupted"}, "it is recorded")
+    assert not any(map(is_alive, pids))
     assert alone.leftovers() == []
 
 
@@ -257,11 +259,13 @@ def test_interrupt_leaves_the_recipes_of_others_alone(patient: Analysis) -> None
 
 def test_interrupt_while_the_session_starts(alone: Analysis) -> None:
     alone.spec(output("x", "echo 1 > {output}"))
-    program = alone.begin()
+    env, gate = alone.box.held_up("worker")
+    program = alone.begin(env=env)
     sessions = alone.box.scratch / ".lightcone" / "sessions"
     wait_until(lambda: list(sessions.glob("*/spawn.json")), "it is starting")
     interrupt(program)
     _, errors = program.communicate(timeout=60)
+    gate.touch()
     assert (program.returncode, errors.strip()) == (130, b"lc: interrupted")
     alone.run()
     assert alone.states() == {"x": "ok"}

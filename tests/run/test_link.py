@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+from queue import SimpleQueue
+
+from lightcone.cluster.messages import framed, pack
+from lightcone.session.line import _SessionLine
 from tests.helpers import Sandbox
 
 _LEAVES_WHILE_A_TASK_RUNS = """if True:
@@ -83,3 +88,18 @@ def test_much_crosses_in_both_directions(shared: Sandbox) -> None:
     told = _told(shared, f"{submit}; {fail}")
     assert told.startswith("('lost', ")
     assert told.count("y") > 100
+
+
+def test_last_word_of_a_session_is_heard_though_it_left_what_it_was_told_unread() -> None:
+    here, there = socket.socketpair()
+    here.send(b"unread")
+    there.sendall(framed(pack([{"event": "ended", "reason": "why"}])))
+    there.close()
+    heard: SimpleQueue[list[dict[str, object]]] = SimpleQueue()
+    line = _SessionLine(here, b"")
+    line.open("run", {}, heard.put)
+    try:
+        assert heard.get(timeout=30) == [{"event": "ended", "reason": "why"}]
+    finally:
+        line.close()
+        here.close()

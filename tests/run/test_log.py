@@ -15,6 +15,7 @@ from lightcone.analysis.output import Output
 from lightcone.cluster.processes import Usage
 from lightcone.cluster.task import Cause, Ended
 from lightcone.run.log import Log, environment_lines, heading
+from tests.helpers import wait_until
 from tests.run.analyses import Analysis, interrupt, output, succeed
 
 _SAYS = 'echo "$SAYS"; echo 1 > {output}; exit ${{CODE-0}}'
@@ -50,8 +51,7 @@ def test_log_of_an_attempt_that_goes_on(analysis: Analysis) -> None:
     (analysis.place / "gate").unlink()
     (analysis.place / "begun").unlink()
     program = analysis.begin("-f", env={"SAYS": "second"})
-    analysis.began("begun")
-    assert _log(analysis).endswith("\nsecond\n")
+    wait_until(lambda: _log(analysis).endswith("\nsecond\n"), "it has said so")
     assert _log(analysis, "--good") == first
     interrupt(program)
     program.communicate(timeout=60)
@@ -223,7 +223,7 @@ def test_good_log_survives_the_end_of_everything(alone: Analysis) -> None:
     for name in ("gate", "begun"):
         (alone.place / name).unlink()
     program = alone.begin("-f", env={"SAYS": "second"})
-    alone.began("begun")
+    wait_until(lambda: _log(alone).endswith("\nsecond\n"), "it has said so")
     alone.kill_all(program)
     assert _log(alone).endswith("\nsecond\n")
     assert _log(alone, "--good") == first

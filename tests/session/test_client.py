@@ -175,9 +175,11 @@ def test_cluster_of_ones_own_that_is_lost_on_the_way_is_told_of(sandbox: Sandbox
         program = analysis.begin(env=env)
         analysis.began("begun")
         for process in sandbox.processes():
-            if "distributed.cli.dask_scheduler" in process.cmdline():
-                process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if "distributed.cli.dask_scheduler" in process.cmdline():
+                    process.kill()
         out, err = program.communicate(timeout=60)
+        wait_until(lambda: not analysis.recipes(), "the recipe has ended")
     assert program.returncode == 3
     assert out.decode().splitlines()[0] == "baseline/x: started"
     assert err.decode() == (

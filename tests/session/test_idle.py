@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import psutil
 
-from tests.helpers import Sandbox, wait_until
+from tests.helpers import Sandbox, told, wait_until
 
 _IDLE = {"LIGHTCONE_IDLE_TIMEOUT": "2"}
 _TIMEOUT = 2.0
@@ -27,8 +27,8 @@ def test_unused_session_ends_and_the_next_call_says_so(sandbox: Sandbox) -> None
     shown = sandbox.lc("session", "status").stdout
     assert re.search(r": dead, no session is running\n .* ended at .*: idle for 2.0 s\n", shown)
     again = sandbox.lc("exec", "--", "true", env=_IDLE)
-    told, starting = again.stderr.splitlines()
-    assert re.fullmatch(r"lc: the last session ended .* ago: idle for 2\.0 s", told)
+    ended, starting = told(again.stderr)
+    assert re.fullmatch(r"lc: the last session ended .* ago: idle for 2\.0 s", ended)
     assert starting.startswith("lc: starting the session lc-project-")
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from lightcone.session import control
-from tests.helpers import Sandbox, end, wait_until
+from tests.helpers import Sandbox, end, told, wait_until
 
 
 def test_started_used_again_and_ended(sandbox: Sandbox) -> None:
     first = sandbox.lc("session", "start")
     assert re.fullmatch(r"lc-project-[0-9a-f]{8}: started in [\d.]+ s\n", first.stdout)
-    assert first.stderr == f"lc: starting the session {first.stdout.partition(':')[0]}\n"
+    assert told(first.stderr) == [f"lc: starting the session {first.stdout.partition(':')[0]}"]
     before = sandbox.programs()
     assert set(before) == {
         "scheduler",
@@ -117,11 +117,13 @@ def test_caller_killed_while_it_starts_a_session(sandbox: Sandbox, moment: str) 
 
 
 def test_caller_interrupted_while_it_starts_a_session(sandbox: Sandbox) -> None:
-    caller = sandbox.popen("exec", "--", "true", start_new_session=True)
+    env, gate = sandbox.held_up("worker")
+    caller = sandbox.popen("exec", "--", "true", env=env, start_new_session=True)
     sessions = sandbox.scratch / ".lightcone" / "sessions"
     wait_until(lambda: list(sessions.glob("*/spawn.json")), "it is starting")
     caller.send_signal(signal.SIGINT)
     _, errors = caller.communicate(timeout=60)
+    gate.touch()
     assert caller.returncode == 130
     assert errors.endswith(b"lc: interrupted\n")
     sandbox.lc("exec", "--", "true")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -36,6 +37,13 @@ def _stop(pid: int) -> None:
     wait_until(lambda: process.status() == psutil.STATUS_STOPPED, "it is stopped")
 
 
+def _clean(directory: Path) -> None:
+    """Remove a directory into which a living session may be putting something back."""
+    aside = directory.with_name(f"{directory.name}.aside")
+    directory.rename(aside)
+    shutil.rmtree(aside)
+
+
 def _tmux_socket(sandbox: Sandbox) -> Path:
     return sandbox.runtime / str(sandbox.status()["key"]) / "tmux"
 
@@ -47,8 +55,9 @@ def started(sandbox: Sandbox) -> Iterator[Sandbox]:
     sandbox.start()
     yield sandbox
     for process in sandbox.processes():
-        if process.status() == psutil.STATUS_STOPPED:
-            process.resume()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.status() == psutil.STATUS_STOPPED:
+                process.resume()
 
 
 @_LINUX
@@ -186,7 +195,7 @@ def test_sockets_that_a_cleaner_removed_come_back(started: Sandbox) -> None:
     programs = started.programs()
     runtime = _tmux_socket(started).parent
     inodes = {path.name: path.stat().st_ino for path in runtime.iterdir()}
-    shutil.rmtree(runtime)
+    _clean(runtime)
     wait_until(lambda: started.status()["state"] == "alive", "it answers again")
     wait_until((runtime / "tmux").is_socket, "its terminal server can be reached again")
     assert inodes != {path.name: path.stat().st_ino for path in runtime.iterdir()}
@@ -201,7 +210,7 @@ def test_sockets_that_a_cleaner_removed_come_back(started: Sandbox) -> None:
 @pytest.mark.parametrize("verb", [("session", "stop"), ("exec", "--", "true")])
 def test_call_right_after_the_sockets_are_gone(started: Sandbox, verb: tuple[str, ...]) -> None:
     programs = started.programs()
-    shutil.rmtree(_tmux_socket(started).parent)
+    _clean(_tmux_socket(started).parent)
     started.lc(*verb)
     assert started.programs() == ({} if "stop" in verb else programs)
 
@@ -214,10 +223,10 @@ def test_files_that_a_cleaner_removed_come_back(started: Sandbox) -> None:
         name: (state / name).read_bytes()
         for name in ("tls/session.pem", "engine.json", "spawn.json")
     }
-    shutil.rmtree(state / "tls")
+    _clean(state / "tls")
     for path in state.iterdir():
         if path.is_file():
-            path.unlink()
+            path.unlink(missing_ok=True)
     for name, content in kept.items():
         path = state / name
         wait_until(lambda: path.exists(), f"{name} is there")  # noqa: B023

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import lightcone
-from tests.helpers import Sandbox, wait_until
+from tests.helpers import Sandbox, told, wait_until
 from tests.specs import recipe, spec
 
 
@@ -61,7 +61,7 @@ def test_session_of_another_protocol_is_replaced_when_idle(
     assert sandbox.status()["state"] == "alive"
     result = sandbox.lc("exec", "--", "echo", "hello")
     assert result.stdout == "hello\n"
-    replaced, ended, starting = result.stderr.splitlines()
+    replaced, ended, starting = told(result.stderr)
     assert replaced == "lc: replacing a session of another version"
     assert ended.endswith(" ago: replaced by another version")
     assert starting.startswith("lc: starting the session ")

@@ -79,8 +79,8 @@ class Job:
         self._run("scancel", str(self.id))
 
     def expire(self) -> None:
-        """Its time limit is reached, a second from now: what has passed on arrival is refused."""
-        self._run("scontrol", "update", f"JobId={self.id}", "EndTime=now+1")
+        """Its time limit is reached, some seconds from now: what is past on arrival is refused."""
+        self._run("scontrol", "update", f"JobId={self.id}", "EndTime=now+5")
 
     def close(self) -> None:
         """End ``salloc``, and with it the job."""
