@@ -37,7 +37,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:  # importing typing would double what the guard takes to start
     from collections.abc import Callable
 
-__all__ = ["GAVE_UP", "descendants", "end_all"]
+__all__ = ["GAVE_UP", "children_of_all", "descendants", "end_all"]
 
 GAVE_UP = "[guard] five bad ends within a minute: giving up"
 
@@ -52,8 +52,20 @@ _TICK = 0.02
 _KEEPER = b"lc-keeper\n"
 
 
-def descendants(root: int) -> list[int]:
+def descendants(root: int, children: dict[int, list[tuple[int, bool]]] | None = None) -> list[int]:
     """The living processes below ``root``, zombies left out, nearest first."""
+    children = children_of_all() if children is None else children
+    found, queue = [], [root]
+    while queue:
+        for pid, zombie in children.get(queue.pop(0), ()):
+            queue.append(pid)
+            if not zombie:
+                found.append(pid)
+    return found
+
+
+def children_of_all() -> dict[int, list[tuple[int, bool]]]:
+    """The children of each process, and whether they are zombies."""
     children: dict[int, list[tuple[int, bool]]] = {}
     if _LINUX:
         for name in os.listdir("/proc"):
@@ -71,13 +83,7 @@ def descendants(root: int) -> list[int]:
                 words = line.split()
                 row = (int(words[0]), words[2].startswith("Z"))
                 children.setdefault(int(words[1]), []).append(row)
-    found, queue = [], [root]
-    while queue:
-        for pid, zombie in children.get(queue.pop(0), ()):
-            queue.append(pid)
-            if not zombie:
-                found.append(pid)
-    return found
+    return children
 
 
 def end_all(root: int, grace: float) -> None:

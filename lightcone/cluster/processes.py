@@ -14,13 +14,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lightcone.cluster.guard import descendants
+from lightcone.cluster.process_table import MARK, ProcessTable
 
 __all__ = ["CommandGroup", "Usage"]
 
 _CHUNK = 65536
 _TICK = 0.01
+_LONGEST_PAUSE = 0.2
 _MARGIN = 2.0
+_table = ProcessTable()
 
 
 @dataclass(frozen=True)
@@ -41,13 +43,15 @@ class CommandGroup:
     def __init__(self, mark: str) -> None:
         """A group whose processes are known, wherever they detach to, by ``mark``.
 
-        ``mark`` is an assignment, ``NAME=value``, that they find in their environment.
+        They find it in their environment, as ``LIGHTCONE_TASK``.
         """
         self.mark = mark
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._reaped = False
         self._refused = False
+        self._ended_at: float | None = None
+        self._killed = threading.Event()
         self.usage = Usage()
 
     def start(
@@ -76,10 +80,9 @@ class CommandGroup:
         with self._lock:
             if self._refused:
                 return False
-            name, _, value = self.mark.partition("=")
             self._process = subprocess.Popen(
                 argv,
-                env={**environment, name: value},
+                env={**environment, MARK: self.mark},
                 cwd=directory,
                 umask=umask,
                 stdin=subprocess.DEVNULL,
@@ -104,13 +107,19 @@ class CommandGroup:
             self._refused = True
 
     def end(self, signum: signal.Signals) -> None:
-        """Signal the group, every descendant and all that carry the mark; none starts any more."""
+        """Signal the group, every descendant and all that carry the mark; none starts any more.
+
+        Once the command itself has ended, :meth:`wait` does so with what is left of it.
+        """
         with self._lock:
             self._refused = True
+            self._ended_at = self._ended_at or time.monotonic()
+            if signum == signal.SIGKILL:
+                self._killed.set()
             if self._process is None or self._reaped:
                 return
             leader = self._process.pid
-            for pid in {*descendants(leader), *_marked(self.mark)}:
+            for pid in _table.below(leader) | _table.marked(self.mark):
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     if os.getpgid(pid) != leader:
                         os.kill(pid, signum)
@@ -126,8 +135,9 @@ class CommandGroup:
     ) -> int:
         """Pass the output on until the command ends; return its exit code, -N for signal N.
 
-        Processes that the command left behind in its group are ended with it. ``sink`` gets the
-        name of the stream, ``"out"`` or ``"err"``, and what came. ``meanwhile`` is called first.
+        Processes that the command left behind in its group are ended with it; where it was ended
+        itself, all that carry the mark: TERM, and KILL ``grace`` seconds after that. ``sink`` gets
+        a stream's name, ``"out"`` or ``"err"``, and what came. ``meanwhile`` is called first.
         """
         process = self._process
         assert process is not None
@@ -180,28 +190,37 @@ class CommandGroup:
         process.returncode = os.waitstatus_to_exitcode(status)
         scale = 1024 if sys.platform == "linux" else 1
         self.usage = Usage(usage.ru_utime + usage.ru_stime, usage.ru_maxrss * scale)
-        # The group's id cannot be given to another process while it has a member.
-        deadline, signum = time.monotonic() + grace, signal.SIGTERM
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signum)
-            # What is left for long after having been killed is dead and waits for its parent.
-            while time.monotonic() < deadline + _MARGIN:
-                time.sleep(_TICK)
-                late = time.monotonic() > deadline
-                os.killpg(process.pid, signal.SIGKILL if late else 0)
+        self._end_rest(process.pid, grace)
         return process.returncode
 
-
-def _marked(mark: str) -> list[int]:
-    """The processes of this user with ``mark`` in their environment, where the system tells."""
-    found, entry = [], b"\0" + mark.encode() + b"\0"
-    with contextlib.suppress(FileNotFoundError):
-        for name in os.listdir("/proc"):
-            if name.isdigit():
-                with contextlib.suppress(OSError), open(f"/proc/{name}/environ", "rb") as file:
-                    if entry in b"\0" + file.read():
-                        found.append(int(name))
-    return found
+    def _end_rest(self, leader: int, grace: float) -> None:
+        """End what is left of the group and, where the command was ended, of its mark."""
+        begun, pause = time.monotonic(), _TICK
+        killed_at: float | None = None
+        is_group, asked = True, set[int]()
+        while True:
+            now = time.monotonic()
+            late = now > (self._ended_at or begun) + grace
+            if killed_at is None and (late or self._killed.is_set()):
+                killed_at = now
+            marked = set() if self._ended_at is None else _table.marked(self.mark, now)
+            left = set()
+            # The group's id cannot be given to another process while it has a member.
+            for pid in ({leader} if is_group else set()) | marked:
+                signum = signal.SIGKILL if killed_at else 0 if pid in asked else signal.SIGTERM
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    (os.killpg if pid == leader else os.kill)(pid, signum)
+                    left.add(pid)
+            asked |= left
+            is_group = leader in left
+            # What is left for long after having been killed is dead and waits for its parent.
+            if not left or (killed_at and now > killed_at + _MARGIN):
+                return
+            if killed_at is None:
+                self._killed.wait(pause)
+            else:
+                time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 def _exit_descriptor(pid: int) -> int:

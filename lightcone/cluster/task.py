@@ -62,7 +62,7 @@ class Task:
         self.key = key
         self.within = within or key
         self.run = run_of(key)
-        self.group = CommandGroup(f"LIGHTCONE_TASK={key}")
+        self.group = CommandGroup(key)
         self.cause = Cause.ITSELF
         self.started = False
         self.keeper: KeeperHandle | None = None

@@ -191,6 +191,45 @@ def test_recipe_that_ignores_the_interrupt_is_killed_after_its_grace(alone: Anal
     assert alone.box.status()["state"] == "alive"
 
 
+_DETACHED_AND_DEAF = """\
+setsid sh -c 'trap "" TERM; echo $$ >> "$PLACE/pids"; while :; do sleep 0.1 || true; done' &
+until [ -e "$PLACE/pids" ]; do sleep 0.02; done
+touch "$PLACE/begun"
+wait
+"""
+
+
+def test_detached_process_that_ignores_the_interrupt_is_gone_before_the_run_leaves(
+    alone: Analysis,
+) -> None:
+    alone.write("lightcone.toml", "[run]\ngrace = 1\n")
+    alone.spec(output("x", _DETACHED_AND_DEAF))
+    program, pids = _begin(alone)
+    interrupt(program)
+    _, errors = program.communicate(timeout=30)
+    assert (program.returncode, errors) == (130, b"")
+    assert not is_alive(pids[0])
+    assert alone.states() == {"x": "interrupted"}
+
+
+@pytest.mark.parametrize("detached", [True, False])
+def test_second_interrupt_ends_what_ignores_the_first_though_the_recipe_has_ended(
+    patient: Analysis, detached: bool
+) -> None:
+    deaf = _DETACHED_AND_DEAF if detached else _DETACHED_AND_DEAF.replace("setsid ", "")
+    patient.spec(output("x", "echo $$ > $PLACE/recipe; " + deaf))
+    program, pids = _begin(patient)
+    begun = time.monotonic()
+    interrupt(program)
+    wait_until(lambda: not any(map(is_alive, patient.pids("recipe"))), "the recipe has ended")
+    assert is_alive(pids[0])
+    interrupt(program)
+    _, errors = program.communicate(timeout=30)
+    assert (program.returncode, errors) == (130, b"")
+    assert not is_alive(pids[0])
+    assert time.monotonic() - begun < _SOON
+
+
 def test_killed_run_takes_every_process_of_its_recipe_with_it(patient: Analysis) -> None:
     patient.spec(output("x", _GOOD_FIRST + _ENDLESS))
     patient.run(env={"GOOD": "1"})
