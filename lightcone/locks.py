@@ -9,7 +9,10 @@ from pathlib import Path
 
 from lightcone.errors import SessionError
 
-__all__ = ["Lock", "check_locks"]
+__all__ = ["LONG_UNUSED", "Lock", "check_locks"]
+
+LONG_UNUSED = 24 * 3600.0
+"""Seconds after which a lock's file is given a new time: cleaners remove files that look old."""
 
 _TICK = 0.02
 

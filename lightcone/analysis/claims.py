@@ -18,7 +18,7 @@ from lightcone.analysis import manifest as manifests
 from lightcone.analysis.journal import JOURNAL, Journal, holder_of, is_over
 from lightcone.analysis.manifest import MANIFEST, Manifest, Unusable
 from lightcone.analysis.output import Output
-from lightcone.analysis.output_locks import Busy, lock_path
+from lightcone.analysis.output_locks import Busy, acquire, lock_path
 from lightcone.analysis.partial import hand_back_partial
 from lightcone.errors import UsageError
 from lightcone.files import make_directory, private_directory
@@ -84,7 +84,7 @@ class Claim:
         """
         private_directory(claims, "set LIGHTCONE_SCRATCH to a directory that is yours")
         lock = Lock(lock_path(claims, output.path, real_path))
-        if not lock.acquire():
+        if not acquire(lock):
             told = Journal(output).read()
             return Busy(holder_of(told) if told else "a recipe that reads it", lock.path)
         claim = Claim(output, lock)
@@ -92,15 +92,15 @@ class Claim:
             return claim
         try:
             busy = claim._put_right()
+            if busy is None:
+                for unfinished in output.state_dir.glob(".*.new"):
+                    unfinished.unlink(missing_ok=True)
+                return claim
         except BaseException:
             claim.release()
             raise
-        if busy is not None:
-            claim.release()
-            return busy
-        for unfinished in output.state_dir.glob(".*.new"):
-            unfinished.unlink(missing_ok=True)
-        return claim
+        claim.release()
+        return busy
 
     def set_aside(
         self, run: str, umask: int, identity: str, *, resume: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import time
@@ -10,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lightcone.analysis.journal import is_over, read_journal
-from lightcone.locks import Lock
+from lightcone.locks import LONG_UNUSED, Lock
 
-__all__ = ["Busy", "lock_path", "read_inputs", "wait_for"]
+__all__ = ["Busy", "acquire", "lock_path", "read_inputs", "wait_for"]
 
 _RETRY_ELSEWHERE = 2.0
 
@@ -42,6 +43,26 @@ def lock_path(claims: Path, path: Path, real_path: Callable[[str], str] = os.pat
     return claims / f"{hashlib.sha256(os.fsencode(place)).hexdigest()[:32]}.lock"
 
 
+def acquire(lock: Lock, *, shared: bool = False) -> bool:
+    """Take an output's lock, unless somebody has it, and keep it from looking old.
+
+    Raises:
+        SessionError: where it cannot be had.
+    """
+    while lock.acquire(shared=shared):
+        try:
+            held, there = os.fstat(lock.fd), os.stat(lock.path, follow_symlinks=False)
+        except OSError:
+            lock.close()
+            continue
+        if (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino):
+            if held.st_mtime < time.time() - LONG_UNUSED:
+                os.utime(lock.fd)
+            return True
+        lock.close()  # a cleaner has removed it meanwhile, and somebody may have the next one
+    return False
+
+
 def read_inputs(
     claims: Path,
     inputs: Sequence[tuple[Path, Path]],
@@ -59,20 +80,21 @@ def read_inputs(
     Raises:
         SessionError: where a lock cannot be had.
     """
-    locks: list[Lock] = []
-    for path, state in inputs:
-        lock = Lock(lock_path(claims, path, real_path))
-        taken = lock.acquire(shared=True)
-        if taken:
-            locks.append(lock)
-            told = read_journal(state)
-            if told is None or told.get("lock") == str(lock.path) or is_over(told):
-                continue
-        for each in locks:
-            each.close()
-        who = f"its input {path.name}, which is being made"
-        return Busy(who, None if taken else lock.path, shared=True)
-    return locks
+    with contextlib.ExitStack() as until_all:
+        locks: list[Lock] = []
+        for path, state in inputs:
+            lock = Lock(lock_path(claims, path, real_path))
+            taken = acquire(lock, shared=True)
+            if taken:
+                until_all.callback(lock.close)
+                locks.append(lock)
+                told = read_journal(state)
+                if told is None or told.get("lock") == str(lock.path) or is_over(told):
+                    continue
+            who = f"its input {path.name}, which is being made"
+            return Busy(who, None if taken else lock.path, shared=True)
+        until_all.pop_all()
+        return locks
 
 
 def wait_for(lock: Path | None, shared: bool) -> None:

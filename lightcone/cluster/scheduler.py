@@ -112,6 +112,7 @@ class _Keeper(SchedulerPlugin):
             [_state / "spawn.json", _state / "engine.json", Path(dask.config.get(_CERTIFICATE))],
             self.publish,
             self.record,
+            _state.parents[1] / "claims",
         )
         self.callback.start()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -14,7 +15,7 @@ import psutil
 from lightcone.cluster.control import ControlServer
 from lightcone.errors import SessionError
 from lightcone.files import private_directory, write_atomically
-from lightcone.locks import Lock
+from lightcone.locks import LONG_UNUSED, Lock
 
 __all__ = ["Upkeep"]
 
@@ -30,6 +31,7 @@ class Upkeep:
         files: the files that others read, as they are now.
         publish: writes the session's record anew.
         record: the record.
+        claims: where the locks of outputs are, which may be held for longer than files may be old.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Upkeep:
         files: list[Path],
         publish: Callable[[], None],
         record: Path,
+        claims: Path,
     ) -> None:
         self._control = control
         self._terminal_socket = control.path.with_name("tmux")
@@ -48,6 +51,7 @@ class Upkeep:
         self._files = {path: path.read_bytes() for path in files}
         self._publish = publish
         self._record = record
+        self._claims = claims
         self._next_touch = 0.0
 
     async def look(self) -> None:
@@ -62,6 +66,7 @@ class Upkeep:
             for path in (*kept, self._control.path, self._terminal_socket):
                 with contextlib.suppress(OSError):
                     os.utime(path)
+            await asyncio.to_thread(_renew, self._claims)
 
     def _restore_files(self) -> None:
         for path, shared in self._locks.items():
@@ -83,6 +88,15 @@ class Upkeep:
         if self._terminal is not None and not self._terminal_socket.exists():
             with contextlib.suppress(psutil.Error):
                 self._terminal.send_signal(signal.SIGUSR1)  # it makes its socket again
+
+
+def _renew(claims: Path) -> None:
+    old = time.time() - LONG_UNUSED
+    with contextlib.suppress(OSError), os.scandir(claims) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                if entry.stat(follow_symlinks=False).st_mtime < old:
+                    os.utime(entry.path, follow_symlinks=False)
 
 
 def _terminal() -> psutil.Process | None:

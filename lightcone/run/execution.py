@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from lightcone.cluster.keeper_handle import KeeperHandle
+from lightcone.cluster.process_table import MARK
 from lightcone.cluster.task import Ended, Task
 from lightcone.run import environment
 from lightcone.run.container import Container
@@ -124,10 +125,9 @@ class Execution:
             yield launch.argv, []
 
     def _heading(self, variables: dict[str, str]) -> str:
-        mark, _, value = self.task.group.mark.partition("=")
         # What every command of the session finds alike is not worth a line of each log.
         before = {**environment.of_caller(self.run), **self.task.commands.variables}
-        more = environment_lines(before, {**variables, mark: value})
+        more = environment_lines(before, {**variables, MARK: self.task.group.mark})
         if self.container is not None:
             more.append(self.container.describe())
         return heading(self.output, self.order.cpus, str(self.run["name"]), more)

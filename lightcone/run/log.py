@@ -74,8 +74,9 @@ class Log:
 
     def close(self) -> None:
         """Write no more."""
-        os.close(self._file)
-        self._file = -1
+        file, self._file = self._file, -1
+        with contextlib.suppress(OSError):  # where some file systems say that there was no room
+            os.close(file)
 
     def _write(self, data: bytes) -> None:
         rest = memoryview(data)

@@ -98,9 +98,11 @@ class Making:
             except (OSError, LightconeError) as error:
                 return self.failed(error)
             finally:
-                if self.execution is not None:
-                    self.execution.close()
-                claim.release()
+                try:
+                    if self.execution is not None:
+                        self.execution.close()
+                finally:
+                    claim.release()
         finally:
             # Closed, not released: the recipe's processes may outlive this worker and hold them.
             for lock in inputs:

@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from lightcone.analysis.manifest import Manifest, Parts
 from lightcone.analysis.output import Output
 from lightcone.analysis.output_locks import Busy, lock_path, read_inputs
 from lightcone.analysis.partial import discard_partial
-from lightcone.errors import UsageError
+from lightcone.errors import SessionError, UsageError
 from lightcone.host import boot_id
 from lightcone.locks import Lock
 
@@ -488,6 +489,57 @@ def test_locks_of_inputs_are_given_up_when_one_of_them_is_being_made(tmp_path: P
     assert not isinstance(locks, Busy) and len(locks) == 2
     for lock in locks:
         lock.release()
+
+
+def test_locks_of_inputs_are_given_up_when_one_of_them_cannot_be_had(tmp_path: Path) -> None:
+    inputs = [(tmp_path / name, tmp_path / "state" / name) for name in ("a", "b")]
+    lock_path(tmp_path, tmp_path / "b").mkdir()
+    with pytest.raises(SessionError):
+        read_inputs(tmp_path, inputs)
+    assert Lock.is_free(lock_path(tmp_path, tmp_path / "a"), of_all=True)
+
+
+def test_claim_is_given_up_when_what_was_left_cannot_be_removed(place: Place) -> None:
+    place.put("old")
+    (place.output.state_dir / ".x.new").mkdir()
+    with pytest.raises(OSError):
+        Claim.take(place.output, place.claims)
+    assert Lock.is_free(lock_path(place.claims, place.output.path), of_all=True)
+
+
+def test_locks_do_not_look_old_to_a_cleaner(place: Place) -> None:
+    lock, now = lock_path(place.claims, place.output.path), time.time()
+    place.claims.mkdir()
+    for is_read in (False, True):
+        lock.touch()
+        os.utime(lock, (now - 40 * 86400, now - 40 * 86400))
+        if is_read:
+            taken = read_inputs(place.claims, [(place.output.path, place.output.state_dir)])
+            assert not isinstance(taken, Busy)
+            taken[0].release()
+        else:
+            place.take().release()
+        assert lock.stat().st_mtime >= now - 1
+
+
+def test_lock_that_a_cleaner_removed_as_it_was_taken_is_taken_anew(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.claims.mkdir()
+    take = Lock.acquire
+    removed: list[Path] = []
+
+    def removing(lock: Lock, **options: Any) -> bool:
+        taken = take(lock, **options)
+        if not removed:
+            os.unlink(lock.path)
+            removed.append(lock.path)
+        return taken
+
+    monkeypatch.setattr(Lock, "acquire", removing)
+    claim = place.take()
+    assert removed and os.path.samestat(os.fstat(claim.lock.fd), os.stat(claim.lock.path))
+    claim.release()
 
 
 def _left_by(place: Place, **journal: Any) -> None:

@@ -207,6 +207,17 @@ def test_sockets_that_a_cleaner_removed_come_back(started: Sandbox) -> None:
     assert started.remains() == []
 
 
+def test_session_keeps_the_locks_of_outputs_from_looking_old(sandbox: Sandbox) -> None:
+    claims = sandbox.scratch / ".lightcone" / "claims"
+    claims.mkdir(parents=True, mode=0o700)
+    claims.parent.chmod(0o700)
+    lock, now = claims / "0.lock", time.time()
+    lock.touch()
+    os.utime(lock, (now - 40 * 86400, now - 40 * 86400))
+    sandbox.start()
+    wait_until(lambda: lock.stat().st_mtime >= now - 1, "its time is new")
+
+
 @pytest.mark.parametrize("verb", [("session", "stop"), ("exec", "--", "true")])
 def test_call_right_after_the_sockets_are_gone(started: Sandbox, verb: tuple[str, ...]) -> None:
     programs = started.programs()
