@@ -215,6 +215,8 @@ class _Guard:
         self.pid = os.fork()
         if self.pid == 0:
             self._become_program(parent, writer)
+        if self.asked and not self.patience:
+            os.kill(self.pid, signal.SIGTERM)  # it came when there was nobody to pass it on to
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _ASK)
         os.close(writer)
         status: int | None = None

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lightcone.cluster.open_files import give_back
 from lightcone.cluster.process_table import MARK, ProcessTable
 
 __all__ = ["CommandGroup", "Usage"]
@@ -94,6 +95,7 @@ class CommandGroup:
                 # The signals that Python ignores would be ignored by the command too.
                 restore_signals=True,
             )
+            give_back(self._process.pid)
             return True
 
     @property

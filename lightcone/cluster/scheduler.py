@@ -29,6 +29,7 @@ from lightcone.cluster.engine import fail, instructions, use_our_settings
 from lightcone.cluster.idleness import Idleness
 from lightcone.cluster.leases import Leases
 from lightcone.cluster.node import told_by
+from lightcone.cluster.open_files import raise_limit
 from lightcone.cluster.placement import place_by_resources, spread
 from lightcone.cluster.protocol import PROTOCOL, PYTHON
 from lightcone.cluster.runs import Runs
@@ -52,6 +53,7 @@ _CERTIFICATE = "distributed.comm.tls.ca-file"
 _CLOSING = (Status.closing, Status.closing_gracefully, Status.closed)
 _logger = logging.getLogger("lightcone")
 _state = use_our_settings()
+raise_limit()
 _told = instructions(_state / "spawn.json", ("spawn.lock",))
 _owner = Lock(_state / "owner.lock")
 if not _owner.acquire(timeout=_OWNER_DEADLINE):

@@ -20,6 +20,7 @@ from lightcone.cluster.command import MEMORY_VARIABLE, client_variables
 from lightcone.cluster.commands import COMMANDS_PLUGIN, Commands
 from lightcone.cluster.engine import fail, import_work, instructions, use_our_settings
 from lightcone.cluster.node import gpus
+from lightcone.cluster.open_files import raise_limit
 from lightcone.cluster.protocol import PROTOCOL, PYTHON
 from lightcone.locks import Lock
 
@@ -30,6 +31,7 @@ _told = instructions(_state / "spawn.json", ("spawn.lock", "owner.lock"))
 if (_told["protocol"], _told["python"]) != (PROTOCOL, PYTHON):
     # One that is started again after an upgrade: it would not understand the scheduler.
     raise SystemExit("This session is of another version of lightcone, or of Python: end it.")
+raise_limit()
 import_work()  # while the scheduler is coming up
 # The engine's own wait for this file looks ten times a second.
 _record = instructions(_state / "session.json")

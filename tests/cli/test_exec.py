@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -316,3 +317,24 @@ for n in range(1000):
     assert int(seen[-1]) < 100
     program.kill()
     wait_until(lambda: shared.status()["idle"], "nothing of it is left")
+
+
+_FEW_FILES = """\
+import resource
+from lightcone.cli.main import main
+_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+main()
+"""
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="there is no prlimit")
+def test_session_may_open_many_files_and_its_commands_as_many_as_its_caller(
+    sandbox: Sandbox,
+) -> None:
+    sandbox.python("-c", _FEW_FILES, "session", "start")
+    sandbox.lc("exec", "--", "sh", "-c", 'until [ "$(ulimit -Sn)" = 200 ]; do sleep 0.02; done')
+    programs = sandbox.programs()
+    for part in ("scheduler", "worker"):
+        soft, hard = resource.prlimit(programs[part], resource.RLIMIT_NOFILE)
+        assert soft == hard > 200
