@@ -277,7 +277,7 @@ def test_worker_killed_during_a_command_is_told(sandbox: Sandbox) -> None:
     _, errors = caller.communicate(timeout=60)
     assert caller.returncode == 125
     assert errors.startswith(b"lc: The cluster lost the command")
-    assert not is_alive(pid)
+    wait_until(lambda: not is_alive(pid), "the guard has ended it")
 
 
 def test_outside_a_project(sandbox: Sandbox) -> None:
