@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import stat
@@ -20,7 +21,18 @@ from typing import Any
 
 import psutil
 
-__all__ = ["FOREIGN", "Sandbox", "clean_environment", "end", "is_alive", "told", "wait_until"]
+__all__ = [
+    "FOREIGN",
+    "Sandbox",
+    "clean_environment",
+    "end",
+    "is_alive",
+    "is_empty",
+    "is_full",
+    "told",
+    "unread_pipe",
+    "wait_until",
+]
 
 _MARK = "LIGHTCONE_TEST_SANDBOX"
 _TICK = 0.02
@@ -80,6 +92,27 @@ def end(pids: Sequence[int]) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def unread_pipe() -> Iterator[tuple[int, int]]:
+    """The reading and the writing end of a pipe, for a program that is not followed."""
+    ends = os.pipe()
+    try:
+        yield ends
+    finally:
+        for descriptor in ends:
+            os.close(descriptor)
+
+
+def is_empty(reader: int) -> bool:
+    """Whether who reads from a pipe has to wait."""
+    return not select.select([reader], [], [], 0)[0]
+
+
+def is_full(writer: int) -> bool:
+    """Whether who writes to a pipe has to wait."""
+    return not select.select([], [writer], [], 0)[1]
 
 
 class Sandbox:

@@ -62,15 +62,20 @@ class Driver:
         self.connection = connection
         self.reporter = reporter
         self.wishes = wishes
-        self.link = Link(connection.line, "lc run", tells=True)
-        self.events = self.link.events
+        self.link = Link(connection.line, "lc run", context.settings.grace, tells=True)
         self.dispatch = Dispatch(self.link)
         self.serial = itertools.count(1)
         self.walltime = Walltime(connection.ends_at, context.settings.grace)
         self.stop = Stop(context.job, reporter)
         self.is_asking = False  # which tasks have begun, before it leaves them
         self.results = Results(
-            self.graph, self.dispatch, reporter, self.stop, set(force), self.claims, self.events
+            self.graph,
+            self.dispatch,
+            reporter,
+            self.stop,
+            set(force),
+            self.claims,
+            self.link.events,
         )
 
     def run(self) -> Outcome:
@@ -90,7 +95,7 @@ class Driver:
                 if self.stop.is_wanted and not (self.is_asking or self.dispatch.is_busy):
                     return self._outcome()
                 try:
-                    what, value = self.events.get(timeout=self._timeout())
+                    what, value = self.link.next(self._timeout())
                 except Empty:
                     if self.stop.interrupts:
                         self.reporter.note(
@@ -101,12 +106,16 @@ class Driver:
                         return self._outcome()
                     if self.walltime.left() > 0:
                         continue
+                    self.is_asking = True
+                    self.link.interrupt()
                     self.reporter.note("the allocation is about to end: asking the recipes to end")
-                    what, value = "interrupt", None
                     self.reporter.out_of_time = True
+                    continue
                 if what == "interrupt":
                     self.stop.is_over()  # as when a job script is asked to end
-                    self._interrupt()
+                    self.stop.interrupts = value
+                    self.reporter.interrupting(len(self.dispatch.running), again=value > 1)
+                    self.is_asking = True
                 elif what == "begun":
                     self.is_asking = False
                     self.dispatch.have_begun(value)
@@ -212,13 +221,6 @@ class Driver:
             f"{who} ended during the run{f' ({reason})' if reason else ''}: run again, and what "
             "was made is kept."
         )
-
-    def _interrupt(self) -> None:
-        self.stop.interrupts += 1
-        kill = self.stop.interrupts > 1
-        self.reporter.interrupting(len(self.dispatch.running), again=kill)
-        self.is_asking = True
-        self.link.interrupt(kill=kill, grace=self.context.settings.grace)
 
     def _timeout(self) -> float | None:
         """How many seconds to wait for an event; as long as it takes where that is None."""

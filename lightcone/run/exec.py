@@ -34,7 +34,7 @@ def run_command(
     given = fit(asked, connection.resources, clamp=False)
     if isinstance(given, Refused):
         raise UsageError(f"The command cannot run: {given.why}.")
-    link = Link(connection.line, "lc exec")
+    link = Link(connection.line, "lc exec", context.settings.grace)
     interrupts, started = 0, False
     received = confirmed = 0
     with link.open():
@@ -44,12 +44,11 @@ def run_command(
         while True:
             try:
                 left = max(link.deadline - time.monotonic(), 0.0) if interrupts else None
-                what, value = link.events.get(timeout=left)
+                what, value = link.next(left)
             except Empty:
                 return INTERRUPTED
             if what == "interrupt":
-                interrupts += 1
-                link.interrupt(kill=interrupts > 1, grace=context.settings.grace)
+                interrupts = value
             elif what == "begun":
                 if not (started or value):
                     link.cancel([key])

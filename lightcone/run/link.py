@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import secrets
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from queue import SimpleQueue
@@ -13,6 +14,7 @@ from typing import Any
 
 from lightcone.cluster.keys import key_of
 from lightcone.cluster.work import wrap
+from lightcone.errors import INTERRUPTED
 from lightcone.run import environment
 from lightcone.run.detached import NAME_VARIABLE
 from lightcone.session.line import Line
@@ -21,34 +23,50 @@ from lightcone.signals import heard
 __all__ = ["Link"]
 
 _MARGIN = 10.0
+# Seconds in which the thread that reads the events has to take a repeated interrupt.
+_PATIENCE = 2.0
 
 
 class Link:
     """What a run or a single command says to the cluster and hears from it.
 
-    Everything that happens is an event in :attr:`events`, a name and a value, for one thread:
+    Everything that happens is an event, a name and a value, for one thread, which takes it with
+    :meth:`next`:
 
     - ``("messages", mappings)``: from tasks, in the order sent.
     - ``("lost", (key, reason))``: a task ended without having said so.
-    - ``("begun", keys)``: the answer to :meth:`interrupt`, the tasks that have begun; word of which
-      may still be on its way here.
+    - ``("interrupt", times)``: the commands have been asked to end, for the first time or again:
+      as :meth:`interrupt` was called, or as this process was asked to end, by SIGINT, SIGTERM,
+      SIGHUP or somebody who cancelled it.
+    - ``("begun", keys)``: the answer to that, the tasks that have begun; word of which may still be
+      on its way here.
     - ``("end", reason)``: the session ended.
-    - ``("interrupt", None)``: this process was asked to end, by SIGINT, SIGTERM, SIGHUP or
-      somebody who cancelled it.
+
+    That thread may be kept from its events, as by a pipe that nobody reads. The commands are asked
+    to end all the same, and when a signal that was not the first is not taken in time either, the
+    process leaves.
 
     Attributes:
+        events: what has not been taken; anything may be added.
         deadline: when, by ``time.monotonic``, what was asked to end is not waited for any longer.
     """
 
-    def __init__(self, line: Line, name: str, *, tells: bool = False) -> None:
-        """The link of a caller called ``name``; one that ``tells`` is asked how far it is."""
+    def __init__(self, line: Line, name: str, grace: float, *, tells: bool = False) -> None:
+        """The link of a caller called ``name``, whose commands are given ``grace`` seconds to end.
+
+        One that ``tells`` is asked how far it is.
+        """
         self.events: SimpleQueue[tuple[str, Any]] = SimpleQueue()
         self.run = secrets.token_hex(6)
         self.label = os.environ.pop(NAME_VARIABLE, None)  # not for recipes to see
         self.name = f"{f'{name} ({self.label})' if self.label else name}, pid {os.getpid()}"
         self._line = line
+        self._grace = grace
         self._tells = tells
         self.deadline = math.inf
+        self._interrupts = 0
+        self._taken = 0.0  # of them; all, once nobody takes any more
+        self._turn = threading.Condition()
 
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
@@ -64,8 +82,22 @@ class Link:
             "tells": self._tells,
         }
         self._line.open(self.run, told, self._take)
-        with heard(lambda: self.events.put(("interrupt", None))):
-            yield
+        with heard(self._hear):
+            try:
+                yield
+            finally:
+                self._take_interrupts(math.inf)
+
+    def next(self, timeout: float | None) -> tuple[str, Any]:
+        """The next event; waits for it as long as it takes, or ``timeout`` seconds.
+
+        Raises:
+            Empty: where there is none by then.
+        """
+        what, value = self.events.get(timeout=timeout)
+        if what == "interrupt":
+            self._take_interrupts(value)
+        return what, value
 
     def key(self, name: str) -> str:
         """The key of a task of this caller."""
@@ -102,11 +134,31 @@ class Link:
         """Say how far this caller is, to somebody who looks."""
         self._line.send({"op": "told", "progress": progress})
 
-    def interrupt(self, *, kill: bool, grace: float) -> None:
-        """End this caller's commands on every worker, at once or within ``grace`` seconds."""
-        wait = _MARGIN if kill else grace + _MARGIN
-        self.deadline = min(self.deadline, time.monotonic() + wait)
-        self._line.send({"op": "interrupt", "kill": kill})
+    def interrupt(self) -> None:
+        """End this caller's commands on every worker: within the grace, or at once if it is again.
+
+        For any thread.
+        """
+        with self._turn:
+            self._interrupts += 1
+            kill = self._interrupts > 1
+            wait = _MARGIN if kill else self._grace + _MARGIN
+            self.deadline = min(self.deadline, time.monotonic() + wait)
+            self.events.put(("interrupt", self._interrupts))  # before the answer can come
+            self._line.send({"op": "interrupt", "kill": kill})
+
+    def _hear(self) -> None:
+        """Called in another thread, for a signal."""
+        self.interrupt()
+        with self._turn:
+            asked = self._interrupts
+            if asked > 1 and not self._turn.wait_for(lambda: self._taken >= asked, _PATIENCE):
+                os._exit(INTERRUPTED)  # and what was wanted ends with the connection
+
+    def _take_interrupts(self, times: float) -> None:
+        with self._turn:
+            self._taken = times
+            self._turn.notify_all()
 
     def _take(self, messages: list[dict[str, Any]]) -> None:
         """Called in another thread."""
@@ -119,6 +171,6 @@ class Link:
         elif event == "ended":
             self.events.put(("end", first["reason"]))
         elif event == "cancel":
-            self.events.put(("interrupt", None))
+            self.interrupt()
         else:
             self.events.put(("messages", messages))

@@ -7,13 +7,14 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.helpers import Sandbox, is_alive, wait_until
+from tests.helpers import Sandbox, is_alive, is_full, unread_pipe, wait_until
 
 # Prints its process id, then lives until it is ended; more is done on TERM as a test wants.
 _ENDLESS = "echo $$; while :; do sleep 0.1; done"
@@ -338,3 +339,34 @@ def test_session_may_open_many_files_and_its_commands_as_many_as_its_caller(
     for part in ("scheduler", "worker"):
         soft, hard = resource.prlimit(programs[part], resource.RLIMIT_NOFILE)
         assert soft == hard > 200
+
+
+# Says that it was asked to end also while it waits for its reader, as a shell's trap would not.
+_DEAF = """\
+import os, pathlib, signal, sys
+asked, pid = map(pathlib.Path, sys.argv[1:])
+signal.signal(signal.SIGTERM, lambda *_: asked.touch())
+pid.write_text(str(os.getpid()))
+while True:
+    print("something")
+"""
+
+
+def test_interrupts_are_heard_while_nobody_reads_what_is_printed(sandbox: Sandbox) -> None:
+    (sandbox.project / "lightcone.toml").write_text("[run]\ngrace = 60\n")
+    sandbox.start()
+    asked, its_pid = sandbox.base / "asked", sandbox.base / "pid"
+    script = (sys.executable, "-c", _DEAF, str(asked), str(its_pid))
+    with unread_pipe() as (_, writer):
+        caller = sandbox.popen("exec", "--", *script, stdout=writer)
+        wait_until(lambda: is_full(writer), "the call waits for its reader")
+        pid = int(its_pid.read_text())
+        begun = time.monotonic()
+        caller.send_signal(signal.SIGTERM)
+        wait_until(asked.exists, "the command has been asked to end")
+        assert caller.poll() is None
+        caller.send_signal(signal.SIGTERM)
+        assert caller.wait(timeout=30) == 130
+        wait_until(lambda: not is_alive(pid), "the command has ended")
+        assert time.monotonic() - begun < 30
+    wait_until(lambda: sandbox.status()["idle"], "nothing of it is left")

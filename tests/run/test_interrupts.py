@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.helpers import Sandbox, is_alive, wait_until
+from tests.helpers import Sandbox, is_alive, is_empty, is_full, unread_pipe, wait_until
 from tests.run.analyses import Analysis, interrupt, output
 from tests.terminal import Terminal
 
@@ -324,3 +324,59 @@ def test_reader_that_leaves_ends_the_run(patient: Analysis, options: tuple[str, 
     assert program.wait(timeout=30) != 0
     program.stdout = None
     wait_until(lambda: not patient.recipes(), "the recipe has ended")
+
+
+_CHATTY = "while :; do echo something; done"
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupt_is_heard_while_nobody_reads_what_is_printed(
+    patient: Analysis, signum: int
+) -> None:
+    patient.spec(output("x", f"{_PROCESSES} touch $PLACE/begun; {_CHATTY}"))
+    with unread_pipe() as (reader, writer):
+        program = patient.begin(stdout=writer)
+        patient.began("begun")
+        pids = patient.pids("pids")
+        wait_until(lambda: is_full(writer), "the run waits for its reader")
+        begun = time.monotonic()
+        program.send_signal(signum)
+        wait_until(lambda: not any(map(is_alive, pids)), "the recipe has ended")
+        assert time.monotonic() - begun < _SOON
+        assert program.poll() is None
+        out = b""
+
+        def is_over() -> bool:
+            nonlocal out
+            out += b"" if is_empty(reader) else os.read(reader, 1 << 16)
+            return program.poll() is not None and is_empty(reader)
+
+        wait_until(is_over, "the run has told its reader everything")
+    assert program.stderr is not None
+    assert (program.returncode, program.stderr.read()) == (130, b"")
+    assert b"lc: asked 1 recipe to end; interrupt again to end at once\n" in out
+    assert out.endswith(b"run again to go on\n")
+    assert patient.states() == {"x": "interrupted"}
+
+
+def test_second_interrupt_leaves_though_nobody_reads_what_is_printed(patient: Analysis) -> None:
+    deaf = 'trap "touch $PLACE/heard" TERM; echo $$ > $PLACE/pids; touch $PLACE/begun; '
+    patient.spec(output("x", _GOOD_FIRST + deaf + _CHATTY))
+    patient.run(env={"GOOD": "1"})
+    with unread_pipe() as (_, writer):
+        program = patient.begin("-f", stdout=writer)
+        patient.began("begun")
+        pids = patient.pids("pids")
+        wait_until(lambda: is_full(writer), "the run waits for its reader")
+        begun = time.monotonic()
+        interrupt(program)
+        wait_until((patient.place / "heard").exists, "the recipe has been asked to end")
+        assert program.poll() is None
+        interrupt(program)
+        assert program.wait(timeout=30) == 130
+        wait_until(lambda: not any(map(is_alive, pids)), "the recipe has ended")
+        assert time.monotonic() - begun < _SOON
+    assert program.stderr is not None
+    assert program.stderr.read() == b""
+    wait_until(lambda: patient.states() == {"x": "ok"}, "the previous result is back")
+    assert patient.leftovers() == []

@@ -15,7 +15,7 @@ _LEAVES_WHILE_A_TASK_RUNS = """if True:
     from lightcone.session.connection import join
 
     with join(here(), print) as connection:
-        link = Link(connection.line, "test")
+        link = Link(connection.line, "test", 10.0)
         with link.open():
             link.submit("time:sleep", 3, link.key("x"), None)
 """
@@ -34,10 +34,10 @@ _TELLS_WHAT_HAPPENS = """if True:
     from lightcone.session.connection import join
 
     with join(here(), print) as connection:
-        link = Link(connection.line, "test")
+        link = Link(connection.line, "test", 10.0)
         with link.open():
             {does}
-            print(link.events.get(timeout=20))
+            print(link.next(20))
             assert not {{"distributed", "tornado", "asyncio"}} & sys.modules.keys()
 """
 
@@ -64,7 +64,7 @@ def test_interrupt_is_heard_at_once_whichever_thread_it_reaches(shared: Sandbox)
     send = "import threading; other = threading.Thread(target=threading.Event().wait, daemon=True)"
     send += "; other.start(); wait = threading.Timer"
     send += "; wait(0.5, signal.pthread_kill, (other.ident, signal.SIGHUP)).start()"
-    assert _told(shared, send) == "('interrupt', None)\n"
+    assert _told(shared, send) == "('interrupt', 1)\n"
 
 
 def test_task_that_fails_is_told_of_with_its_reason(shared: Sandbox) -> None:
