@@ -12,6 +12,7 @@ __all__ = [
     "INTERRUPTED",
     "OUT_OF_TIME",
     "LightconeError",
+    "OutputError",
     "SessionError",
     "SettingsError",
     "SpecError",
@@ -29,6 +30,10 @@ class LightconeError(Exception):
     """Any failure that a user can cause or has to know of."""
 
     exit_code: ClassVar[int] = 1
+
+
+class OutputError(LightconeError):
+    """What is printed could not be written, as where the disk behind it is full."""
 
 
 class UsageError(LightconeError):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import gc
-import io
 import sys
+from collections.abc import Callable
+from functools import partial
 
 import click
 from click.shell_completion import CompletionItem
 
+from lightcone.cli.say import last_words, printed, say
 from lightcone.cli.verbs import Verbs
-from lightcone.errors import INTERRUPTED, LightconeError, SessionError
+from lightcone.errors import INTERRUPTED, LightconeError, OutputError, SessionError
 
 __all__ = ["cli", "main"]
 
@@ -63,9 +65,9 @@ class _Verbs(Verbs):
     package=__package__,
     verbs=_VERBS,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 all good; 1 a recipe failed or a check did not hold; 2 a mistake in the "
-    "call, the spec or the settings; 3 the session could not be started or reached; 4 stopped "
-    "before everything could be made; 130 interrupted.",
+    epilog="Exit codes: 0 all good; 1 a recipe failed, a check did not hold, or what lc prints "
+    "could not be written; 2 a mistake in the call, the spec or the settings; 3 the session could "
+    "not be started or reached; 4 stopped before everything could be made; 130 interrupted.",
 )
 @click.version_option(package_name="lightcone", prog_name="lc")
 def cli() -> None:
@@ -74,36 +76,35 @@ def cli() -> None:
 
 def main() -> None:
     """The program ``lc``: runs a verb, and turns errors into a sentence and an exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # Names and messages may have what not every terminal can write.
-            stream.reconfigure(errors="replace")
+    sys.stdout, sys.stderr = printed(sys.stdout), printed(sys.stderr)
     # What 'exec' leaves with is the command's own; as with env(1) and timeout(1), 125 is ours.
     ours = 125 if sys.argv[1:2] == ["exec"] else None
+    tell: Callable[[], None] | None = None
     try:
-        code = cli.main(prog_name="lc", standalone_mode=False)
+        try:
+            code = cli.main(prog_name="lc", standalone_mode=False)
+        finally:
+            sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
-        code = 2
+        tell, code = partial(click.echo, error.format_message()), 2
     except click.ClickException as error:
-        error.show()
-        code = ours or error.exit_code
+        tell, code = error.show, ours or error.exit_code
     except LightconeError as error:
-        click.echo(f"lc: {error}", err=True)
-        code = ours or error.exit_code
+        tell, code = partial(say, str(error)), ours or error.exit_code
+    except BrokenPipeError:
+        code = OutputError.exit_code
     except ImportError as error:
-        click.echo(
-            f"lc: A part of what lc needs cannot be imported by {sys.executable} ({error}): look "
-            "for PYTHONPATH in the environment, or install lightcone again.",
-            err=True,
+        text = (
+            f"A part of what lc needs cannot be imported by {sys.executable} ({error}): look for "
+            "PYTHONPATH in the environment, or install lightcone again."
         )
-        code = ours or SessionError.exit_code
+        tell, code = partial(say, text), ours or SessionError.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("lc: interrupted", err=True)
-        code = INTERRUPTED
+        tell, code = partial(say, "interrupted"), INTERRUPTED
         # One that came while a string was executed, as dataclasses do, is remembered until the next
         # is, and 'python -m' would end by the signal, whatever the code.
         exec("")  # noqa: S102
+    last_words(tell)
     # Or everything that was imported would be looked through once more on the way out.
     gc.freeze()
     sys.exit(code if isinstance(code, int) else 0)

@@ -1,12 +1,68 @@
-"""What is said beside a verb's answer."""
+"""What ``lc`` prints: a verb's answer, what is said beside it, and that it cannot be written."""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TextIO
+
 import click
 
-__all__ = ["say"]
+from lightcone.errors import OutputError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+__all__ = ["last_words", "printed", "say"]
 
 
 def say(text: str) -> None:
     """Say a line on standard error, so that the answer alone is on standard output."""
     click.echo(f"lc: {text}", err=True)
+
+
+def printed(stream: TextIO | None) -> TextIO:
+    """A standard stream, on which what cannot be written is an error of its own.
+
+    Writing and flushing raise OutputError, but for a reader that leaves, and nothing for what
+    cannot be encoded; where there is no stream, nothing is written.
+    """
+    if stream is None:
+        return open(os.devnull, "w", encoding="utf-8")
+    if not isinstance(stream, io.TextIOWrapper):
+        return stream
+    return io.TextIOWrapper(
+        io.BufferedWriter(_Printed(stream.fileno(), "w", closefd=False)),
+        encoding=stream.encoding,
+        errors="replace",  # names and messages may have what not every terminal can write
+        line_buffering=stream.line_buffering,
+    )
+
+
+def last_words(tell: Callable[[], None] | None) -> None:
+    """Say something, if it can be said, and forget what cannot be written any more."""
+    with contextlib.suppress(OutputError, OSError):
+        if tell is not None:
+            tell()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OutputError, OSError, KeyboardInterrupt):
+            # Or it would be tried again as the interpreter ends, who then has an exit code of his.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+class _Printed(io.FileIO):
+    def write(self, data: ReadableBuffer, /) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError(
+                f"What lc prints could not be written ({error.strerror}): make room there, or send "
+                "it elsewhere."
+            ) from error

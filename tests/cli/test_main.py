@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
@@ -140,13 +141,69 @@ def test_exit_codes(sandbox: Sandbox, arguments: tuple[str, ...], code: int) -> 
     assert result.stdout + result.stderr
 
 
-def test_reader_that_leaves_early(sandbox: Sandbox) -> None:
-    program = sandbox.popen("--help")
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("status",), ("status", "--json")], ids=" ".join
+)
+def test_reader_that_leaves_early(shared: Sandbox, arguments: tuple[str, ...]) -> None:
+    program = shared.popen(*arguments)
     assert program.stdout is not None
     program.stdout.close()
     program.stdout = None
     _, errors = program.communicate(timeout=60)
-    assert errors == b""
+    assert (program.returncode, errors) == (1, b"")
+
+
+_FULL = Path("/dev/full")
+_UNWRITTEN = (
+    "lc: What lc prints could not be written (No space left on device): make room there, or send "
+    "it elsewhere.\n"
+)
+
+
+@pytest.mark.skipif(not _FULL.exists(), reason="there is no device that is always full")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--help",),
+        ("--version",),
+        ("status",),
+        ("status", "--json"),
+        ("run",),
+        ("run", "-n"),
+        ("run", "--json"),
+        ("session", "status"),
+        ("session", "start"),
+        ("exec", "--", "echo", "something"),
+    ],
+    ids=" ".join,
+)
+def test_disk_behind_the_output_that_is_full(shared: Sandbox, arguments: tuple[str, ...]) -> None:
+    with _FULL.open("wb") as full:
+        program = shared.popen(*arguments, stdout=full)
+        _, errors = program.communicate(timeout=60)
+    assert errors.decode() == _UNWRITTEN
+    assert program.returncode == (125 if arguments[0] == "exec" else 1)
+
+
+@pytest.mark.skipif(not _FULL.exists(), reason="there is no device that is always full")
+@pytest.mark.parametrize("arguments", [("run",), ("exec", "--", "true")], ids=" ".join)
+def test_disk_behind_the_output_that_is_full_as_a_session_starts(
+    sandbox: Sandbox, arguments: tuple[str, ...]
+) -> None:
+    with _FULL.open("wb") as full:
+        program = sandbox.popen(*arguments, stdout=full, stderr=full)
+        assert program.wait(timeout=60) == (125 if arguments[0] == "exec" else 1)
+        program = sandbox.popen("run", stdout=full)
+        _, errors = program.communicate(timeout=60)
+    assert (program.returncode, errors.decode()) == (1, _UNWRITTEN)
+
+
+@pytest.mark.skipif(not _FULL.exists(), reason="there is no device that is always full")
+def test_disk_behind_the_errors_that_is_full(shared: Sandbox) -> None:
+    with _FULL.open("wb") as full:
+        program = shared.popen("run", "nothing", stderr=full)
+        out, _ = program.communicate(timeout=60)
+    assert (program.returncode, out) == (2, b"")
 
 
 @pytest.mark.parametrize(

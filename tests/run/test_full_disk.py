@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.helpers import Sandbox
+from tests.helpers import Sandbox, wait_until
 from tests.run.analyses import Analysis, output, succeed
 from tests.run.disks import fill, mounted
 
@@ -235,3 +235,28 @@ def test_scratch_without_room_for_one_more_lock(cramped: Analysis) -> None:
     cramped.made()
     assert cramped.summary()["made"] == 1
     assert cramped.made() == ["y"]
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)], ids=["plain", "json"])
+def test_output_of_a_run_that_fills_its_disk(sandbox: Sandbox, options: tuple[str, ...]) -> None:
+    analysis = Analysis(sandbox)
+    talks = "while :; do echo something; sleep 0.01; done"
+    analysis.spec(output("x", f'if [ -n "$GOOD" ]; then echo 1 > {{output}}; exit; fi; {talks}'))
+    analysis.run(env={"GOOD": "1"})
+    place = sandbox.base / "printed"
+    place.mkdir()
+    with mounted(place):
+        with (place / "out").open("wb") as file:
+            fill(place, 1)
+            program = analysis.begin("-f", *options, stdout=file)
+            assert program.wait(timeout=60) == 1
+        assert (place / "out").read_text().startswith("{" if options else "baseline/x: started\n")
+    assert program.stderr is not None
+    assert program.stderr.read().decode() == (
+        "lc: What lc prints could not be written (No space left on device): make room there, or "
+        "send it elsewhere.\n"
+    )
+    wait_until(lambda: not analysis.recipes(), "the recipe has ended")
+    wait_until(lambda: analysis.states() == {"x": "ok"}, "the previous result is back")
+    assert analysis.leftovers() == []
+    analysis.close()
