@@ -86,8 +86,9 @@ class Caller:
             OSError: where the scheduler is gone.
         """
         self._run = run
-        await self._ask("begin", client=self._client.id, description=dict(description))
+        # Before the scheduler knows of the run, and so of somebody to say something to.
         self._client.subscribe_topic(topic_of(run), lambda event: self._send(event[1]))
+        await self._ask("begin", client=self._client.id, description=dict(description))
 
     async def _ask(self, operation: str, **more: Any) -> Any:
         """Ask the scheduler's :class:`lightcone.cluster.runs.Runs`, and who else has such words."""

@@ -44,7 +44,12 @@ class Runs(SchedulerPlugin):
         return {"runs": {}}
 
     async def begin(self, run: str, client: str, description: dict[str, Any]) -> None:
-        """A client begins a run; ``description`` is what its commands need to know."""
+        """A client begins a run; ``description`` is what its commands need to know.
+
+        From then on whatever is said to the run reaches the client.
+        """
+        # Its own word for that comes by another way, perhaps later.
+        self.scheduler.subscribe_topic(topic_of(run), client)
         self.runs[run] = {**description, "client": client, "begun": time.monotonic()}
 
     async def describe(self, run: str) -> dict[str, Any] | None:
