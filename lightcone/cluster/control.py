@@ -46,6 +46,8 @@ _LINE_LIMIT = 65536
 _LEASE_LIMIT = 200
 _INTERVALS = (0.1, 60.0)
 _PATIENCE = 1.0
+# How many may wait to be accepted; on a Unix socket one more is turned away at once.
+_BACKLOG = 4096
 
 
 class ControlServer:
@@ -90,7 +92,7 @@ class ControlServer:
         mask = os.umask(0o177)
         try:
             self._server = await asyncio.start_unix_server(
-                self._serve, str(self.path), limit=_LINE_LIMIT
+                self._serve, str(self.path), limit=_LINE_LIMIT, backlog=_BACKLOG
             )
         finally:
             os.umask(mask)
@@ -98,8 +100,9 @@ class ControlServer:
 
     async def listen(self, host: str, certificate: Path) -> str:
         """Listen on a port of ``host`` too, for those who have the key; its ``host:port``."""
+        context = tls_context(certificate, server=True)
         self._remote = await asyncio.start_server(
-            self._serve, host, 0, limit=_LINE_LIMIT, ssl=tls_context(certificate, server=True)
+            self._serve, host, 0, limit=_LINE_LIMIT, ssl=context, backlog=_BACKLOG
         )
         return f"{host}:{self._remote.sockets[0].getsockname()[1]}"
 

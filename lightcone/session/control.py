@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from lightcone.files import read_object
 from lightcone.session.credentials import key_file
 
 __all__ = ["Conversation", "Hold", "ask", "connected", "hold", "watch"]
+
+_TICK = 0.05
 
 
 def ask(
@@ -142,8 +145,7 @@ def connected(where: Context | Path, timeout: float | None) -> Iterator[Conversa
 def _on_this_host(path: Path, timeout: float | None) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        connection.settimeout(timeout)
-        connection.connect(str(path))
+        _connect(connection, path, timeout)
         # Whoever made the directory of the socket first may be another.
         if peer(connection) != os.getuid():
             raise PermissionError(errno.EACCES, "another user answers on the socket", str(path))
@@ -151,6 +153,22 @@ def _on_this_host(path: Path, timeout: float | None) -> socket.socket:
         connection.close()
         raise
     return connection
+
+
+def _connect(connection: socket.socket, path: Path, timeout: float | None) -> None:
+    """Connect; while others that wait leave no room there, wait for some within ``timeout``."""
+    connection.settimeout(timeout)
+    begun = time.monotonic()
+    while True:
+        try:
+            return connection.connect(str(path))
+        except BlockingIOError:
+            # Nothing tells when there is room. Who sets no timeout waits in the kernel.
+            left = (timeout or 0.0) - (time.monotonic() - begun)
+            if left <= 0:
+                raise TimeoutError(errno.ETIMEDOUT, "too many wait there", str(path)) from None
+            time.sleep(min(_TICK, left))
+            connection.settimeout(left)
 
 
 def _over_network(context: Context, timeout: float | None) -> socket.socket:

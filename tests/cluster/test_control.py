@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import socket
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -95,6 +96,18 @@ def test_request_that_is_none_harms_nothing(path: Path, line: bytes) -> None:
         _, writer = await _send(path, line)
         writer.close()
         assert await _answer(await _ask(path, op="describe")) == told
+
+    _serve(path, test)
+
+
+def test_many_may_call_while_it_is_busy(path: Path) -> None:
+    async def test(server: ControlServer, told: dict[str, Any]) -> None:
+        with contextlib.ExitStack() as stack:
+            for _ in range(120):  # within one turn of the loop
+                caller = stack.enter_context(socket.socket(socket.AF_UNIX))
+                caller.setblocking(False)
+                caller.connect(str(path))
+            assert await _answer(await _ask(path, op="describe")) == told
 
     _serve(path, test)
 

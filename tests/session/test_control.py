@@ -91,6 +91,53 @@ def test_no_answer_in_time(path: Path) -> None:
         done.set()
 
 
+@contextlib.contextmanager
+def _besieged(path: Path) -> Iterator[tuple[socket.socket, int]]:
+    """A listener that can take no more callers before it accepts some, and how many it has."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(str(path))
+        listener.listen(0)
+        waiting = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                caller = stack.enter_context(socket.socket(socket.AF_UNIX))
+                caller.setblocking(False)
+                caller.connect(str(path))
+                waiting += 1
+        yield listener, waiting
+
+
+_TURNED_AWAY = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody is told why")
+
+
+@_TURNED_AWAY
+def test_one_too_many_waits_until_there_is_room(path: Path) -> None:
+    with _besieged(path) as (listener, waiting):
+
+        def serve() -> None:
+            for _ in range(waiting):
+                listener.accept()[0].close()
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b'{"key": "x"}\n')
+
+        listener.settimeout(10)
+        thread = threading.Timer(0.2, serve)
+        thread.start()
+        try:
+            assert control.ask(path, "describe", 10) == {"key": "x"}
+        finally:
+            thread.join()
+
+
+@_TURNED_AWAY
+def test_one_too_many_waits_no_longer_than_for_an_answer(path: Path) -> None:
+    with _besieged(path), pytest.raises(TimeoutError):
+        control.ask(path, "describe", 0.1)
+
+
 def test_answer_of_another_user_is_not_listened_to(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
