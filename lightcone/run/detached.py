@@ -4,12 +4,13 @@ The driver of such a run is a process of its own under a guard. It belongs to th
 the session's lock on its members, and ends with it. Each has a directory in the session's state:
 
 - ``lock``: held by the driver and its guard for as long as they live;
-- ``log``: what the run has said;
+- ``log``: what the run has said; of much, the end, and ``log.old``, what came before that;
 - ``status``: the exit code it left with, there once it has ended in good order.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import re
@@ -81,14 +82,29 @@ class DetachedRun:
 
     def follow(self, out: IO[bytes]) -> None:
         """Copy what it has said and says to ``out`` until it has ended."""
-        with open(self.directory / "log", "rb") as log:
-            while True:
-                over = not self.is_running  # asked first: what came before is then shown
-                shutil.copyfileobj(log, out)
-                out.flush()
-                if over:
-                    return
-                time.sleep(_TICK)
+        log: IO[bytes] | None = (self.directory / "log").open("rb")
+        while log is not None:
+            with log:
+                log = self._copy(log, out)
+
+    def _copy(self, log: IO[bytes], out: IO[bytes]) -> IO[bytes] | None:
+        """Copy all of ``log`` to ``out``; the log that was begun after it, None at the end."""
+        while True:
+            # Both asked first: what came before is then shown.
+            over, newer = not self.is_running, self._newer(log)
+            shutil.copyfileobj(log, out)
+            out.flush()
+            if newer is not None or over:
+                return newer
+            time.sleep(_TICK)
+
+    def _newer(self, log: IO[bytes]) -> IO[bytes] | None:
+        """The log that the guard writes, where that is not ``log`` any more."""
+        path = self.directory / "log"
+        with contextlib.suppress(FileNotFoundError):  # it is just being renamed
+            if not os.path.samestat(os.stat(path), os.fstat(log.fileno())):
+                return open(path, "rb")
+        return None
 
     def cancel(self) -> bool:
         """Do to it what Ctrl-C does, and wait for its end; False where it had ended already.

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import subprocess
+import sys
+import threading
 
 import psutil
+import pytest
 
-from tests.helpers import wait_until
+from lightcone.cluster import command
+from lightcone.context import here
+from lightcone.locks import Lock
+from lightcone.run.detached import DetachedRun
+from tests.helpers import Sandbox, wait_until
 from tests.run.analyses import Analysis, interrupt, output
 
 _WAITS = "touch $PLACE/began; until [ -e $PLACE/gate ]; do sleep 0.05; done; echo it > {output}"
@@ -113,3 +122,35 @@ def test_nothing_to_do_detaches_nothing(alone: Analysis) -> None:
     alone.run()
     assert "runs on as" not in alone.run("--detach").stdout
     assert "There is no detached run here" in alone.box.lc("wait", check=2).stderr
+
+
+_MUCH = """\
+import sys
+for number in range(17 * 1024):
+    print(f"{number:<1023}")
+print("the end")
+"""
+
+
+def test_one_who_looks_on_is_shown_all_of_a_log_that_is_begun_anew(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LIGHTCONE_SCRATCH", "LIGHTCONE_RUNTIME_DIR"):
+        monkeypatch.setenv(name, sandbox.env[name])
+    run = DetachedRun(here(sandbox.project), "1")
+    run.directory.mkdir(parents=True)
+    (run.directory / "log").write_bytes(b"-1\n")
+    shown = io.BytesIO()
+    with contextlib.closing(Lock(run.directory / "lock")) as lock:
+        assert lock.acquire()
+        looking = threading.Thread(target=run.follow, args=(shown,))
+        looking.start()
+        wait_until(shown.getvalue, "it is shown the beginning")
+        program = [sys.executable, "-c", _MUCH]
+        guarded = command.driver(run.context.state, run.directory, 1.0, program)
+        subprocess.run(guarded, stdout=subprocess.DEVNULL, timeout=60, check=True)
+    looking.join(60)
+    assert (run.directory / "log.old").exists()
+    lines = shown.getvalue().splitlines()
+    assert lines.pop() == b"the end"
+    assert [int(line) for line in lines] == list(range(-1, 17 * 1024))
