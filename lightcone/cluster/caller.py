@@ -37,6 +37,8 @@ from lightcone.cluster.work import perform
 
 __all__ = ["Caller", "serve"]
 
+# A run that has been stopped reads nothing, while its recipes print on.
+_UNREAD_LIMIT = 64 << 20
 _logger = logging.getLogger("lightcone")
 
 
@@ -143,12 +145,16 @@ async def serve(address: str, reader: asyncio.StreamReader, writer: asyncio.Stre
     Args:
         address: where the scheduler listens for such clients.
         reader: what he sends: framed messages.
-        writer: takes what he is to hear.
+        writer: takes what he is to hear. While much of it waits for him, what would only be shown
+            to him is left out.
     """
 
     def send(packed: bytes) -> None:
         if not writer.is_closing():
-            writer.write(framed(packed))
+            behind = writer.transport.get_write_buffer_size() > _UNREAD_LIMIT
+            heard = _without_lines(packed) if behind else packed
+            if heard:
+                writer.write(framed(heard))
 
     client = await Client(address, asynchronous=True, set_as_default=False)
     try:
@@ -163,3 +169,10 @@ async def serve(address: str, reader: asyncio.StreamReader, writer: asyncio.Stre
         _logger.exception("a caller could not be served")
     finally:
         await client.close()
+
+
+def _without_lines(packed: bytes) -> bytes:
+    """Messages without what recipes print, which is in their logs too; b"" where none is left."""
+    messages = unpack(packed)
+    kept = [message for message in messages if message["event"] != "lines"]
+    return pack(kept) if kept else b""

@@ -81,7 +81,8 @@ def engine_settings(state: Path, certificate: Path, *, nodes: bool = False) -> d
             "admin": {
                 "tick": {"interval": "1s", "limit": "30s", "cycle": "60s"},
                 "system-monitor": {"interval": "2s", "disk": False, "gil": {"enabled": False}},
-                "low-level-log-length": 200,
+                # Of every connection and topic the last messages would be kept, megabytes each.
+                "low-level-log-length": 0,
             },
         },
     }

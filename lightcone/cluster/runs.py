@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from typing import Any
 
 from distributed import Scheduler, SchedulerPlugin, Status
@@ -50,6 +51,9 @@ class Runs(SchedulerPlugin):
         """
         # Its own word for that comes by another way, perhaps later.
         self.scheduler.subscribe_topic(topic_of(run), client)
+        topic = self._topics.get(topic_of(run))
+        if topic is not None:
+            topic.events = deque(maxlen=0)  # nobody asks for what has been said
         self.runs[run] = {**description, "client": client, "begun": time.monotonic()}
 
     async def describe(self, run: str) -> dict[str, Any] | None:
@@ -103,11 +107,23 @@ class Runs(SchedulerPlugin):
                 continue  # its workers end, too
             forget = {"op": "lightcone_forget", "run": run}
             scheduler.loop.add_callback(scheduler.broadcast, msg=forget, on_error="ignore")
+        if scheduler.status is Status.running:
             # What is being ended may still send something.
-            for topic in (topic_of(run), client):  # the engine's own messages have the other
-                scheduler.loop.call_later(_LAST_WORDS, self._forget_topic, topic)
+            topics = [client, *map(topic_of, gone)]  # the engine's own messages have the first
+            scheduler.loop.call_later(_LAST_WORDS, self._forget, client, topics)
         self._change()
 
-    def _forget_topic(self, topic: str) -> None:
-        # The engine keeps the last messages of a topic for ever, and offers no way to drop one.
-        self.scheduler._broker._topics.pop(topic, None)
+    def _forget(self, client: str, topics: list[str]) -> None:
+        """Drop what the engine keeps for ever: a client's topics, and its part in all others."""
+        if client in self.scheduler.clients:
+            return  # it has connected again
+        for topic in topics:
+            self._topics.pop(topic, None)
+        for topic in list(self._topics):
+            self.scheduler.unsubscribe_topic(topic, client)
+
+    @property
+    def _topics(self) -> dict[str, Any]:
+        # There is no public way to what has been said, nor to drop it.
+        topics: dict[str, Any] = getattr(getattr(self.scheduler, "_broker", None), "_topics", {})
+        return topics

@@ -298,6 +298,15 @@ def test_more_output_than_is_sent_ahead(shared: Sandbox) -> None:
         assert len(program.stdout.read()) == 20_000_000
 
 
+def test_output_that_has_passed_through_is_not_kept(shared: Sandbox) -> None:
+    scheduler = psutil.Process(shared.programs()["scheduler"])
+    before = scheduler.memory_info().rss
+    prints = ("exec", "--", "head", "-c", "300M", "/dev/zero")
+    with shared.popen(*prints, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as call:
+        assert call.wait(60) == 0
+    assert scheduler.memory_info().rss - before < 100 << 20
+
+
 def test_a_command_waits_for_its_reader(shared: Sandbox) -> None:
     # It would print 1 GB; what it has printed when nobody reads is what fits in between.
     size = shared.base / "printed"
