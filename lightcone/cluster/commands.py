@@ -62,7 +62,7 @@ class Commands(WorkerPlugin):
         self._outbox_lock = threading.Lock()
         self._next_sending = 0.0
         worker.handlers["lightcone_interrupt"] = self.interrupt
-        worker.handlers["lightcone_forget"] = self.forget
+        worker.stream_handlers["lightcone_forget"] = self.forget
         worker.handlers["lightcone_usage"] = self.usage
 
     def transition(self, key: Any, start: str, finish: str, **kwargs: Any) -> None:
@@ -92,7 +92,7 @@ class Commands(WorkerPlugin):
                 begun.append(task.key)
         return begun
 
-    async def forget(self, run: str) -> None:
+    def forget(self, run: str) -> None:
         """The run is gone: its environment is kept no longer than it is of use."""
         self._runs.pop(run, None)
         self._interrupted.discard(run)

@@ -105,8 +105,9 @@ class Runs(SchedulerPlugin):
             scheduler.unsubscribe_topic(topic_of(run), client)
             if scheduler.status is not Status.running:
                 continue  # its workers end, too
+            # Not by a connection of its own, which would be in the way of an end that comes now.
             forget = {"op": "lightcone_forget", "run": run}
-            scheduler.loop.add_callback(scheduler.broadcast, msg=forget, on_error="ignore")
+            scheduler.send_all({}, {worker: [forget] for worker in scheduler.workers})
         if scheduler.status is Status.running:
             # What is being ended may still send something.
             topics = [client, *map(topic_of, gone)]  # the engine's own messages have the first

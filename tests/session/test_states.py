@@ -327,9 +327,14 @@ def test_terminal_session_without_scheduler(sandbox: Sandbox, frozen: bool) -> N
     sandbox.start()
     told, runtime = sandbox.status(), _tmux_socket(sandbox).parent
     sandbox.lc("session", "stop")
-    program = ["tmux", "-S", str(runtime / "tmux"), "-f", os.devnull, "new-session", "-d"]
-    subprocess.run([*program, "-s", told["name"], "cat"], env=sandbox.env, check=True)
-    (server,) = (process.pid for process in sandbox.processes() if process.name()[:4] == "tmux")
+    program = ["tmux", "-S", str(runtime / "tmux"), "-f", os.devnull]
+    made = subprocess.run(
+        [*program, "new-session", "-d", "-P", "-F", "#{pid}", "-s", told["name"], "cat"],
+        env=sandbox.env,
+        capture_output=True,
+        check=True,
+    )
+    server = int(made.stdout)
     if frozen:
         _stop(server)
     assert sandbox.status()["state"] == "dead"
