@@ -89,4 +89,5 @@ def test_every_output_is_good_after_a_kill_at_any_moment(alone: Analysis) -> Non
         print(f"{what}, all good", flush=True)
     assert set(alone.states().values()) == {"ok"}
     print(f"seed {seed}: {_ROUNDS} kills, {len(_INPUTS)} outputs right after each")
-    assert len(alone.box.programs()) in (0, 6)
+    # A worker that was killed right at the end is started again.
+    wait_until(lambda: len(alone.box.programs()) in (0, 6), "the session is whole, or gone")
