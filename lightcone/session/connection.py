@@ -73,7 +73,8 @@ def join(
         try:
             line = stack.enter_context(session_line(context, own()))
         except OSError as error:
+            what = "did not answer" if isinstance(error, TimeoutError) else "ended"
             raise SessionError(
-                f"The session {context.name} ended as it was about to be used: run again."
+                f"The session {context.name} {what} as it was about to be used: run again."
             ) from error
         yield Connection(line, how, resources, allocated.ends_at(context, description))
