@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import time
@@ -9,12 +10,10 @@ from pathlib import Path
 
 from lightcone.errors import SessionError
 
-__all__ = ["LONG_UNUSED", "Lock", "check_locks"]
-
-LONG_UNUSED = 24 * 3600.0
-"""Seconds after which a lock's file is given a new time: cleaners remove files that look old."""
+__all__ = ["Lock", "check_locks", "renew"]
 
 _TICK = 0.02
+_OLD = 24 * 3600.0
 
 
 class Lock:
@@ -85,6 +84,13 @@ class Lock:
             return False
         probe.release()
         return True
+
+
+def renew(file: int | str, status: os.stat_result) -> None:
+    """Give a lock's file a new time, unless it has one: cleaners remove files that look old."""
+    if status.st_mtime < time.time() - _OLD:
+        with contextlib.suppress(OSError):
+            os.utime(file)
 
 
 def check_locks(directory: Path) -> None:

@@ -52,12 +52,12 @@ outputs:
     recipe:
       command: echo hello > {output}
 """
-_HELD_UP = """\
+# A part of every Python of an environment: one of the session's programs does something first.
+_BEGINNING = """\
 import os, sys, time
 line = " ".join(sys.orig_argv)
 if "distributed.cli.dask_{part}" in line and "guard.py" not in line:
-    while not os.path.exists({gate!r}):
-        time.sleep(0.05)
+    {does}
 """
 
 
@@ -260,12 +260,18 @@ class Sandbox:
             assert time.monotonic() < deadline, f"two of {twice}: {self.describe()}"
             time.sleep(_TICK)
 
+    def beginning_with(self, part: str, does: str) -> dict[str, str]:
+        """The environment in which a ``scheduler`` or ``worker`` begins with this statement."""
+        site = self.base / "site"
+        site.mkdir()
+        (site / "sitecustomize.py").write_text(_BEGINNING.format(part=part, does=does))
+        return {"PYTHONPATH": str(site)}
+
     def held_up(self, part: str) -> tuple[dict[str, str], Path]:
         """The environment in which a ``scheduler`` or ``worker`` waits at its start for a file."""
-        site, gate = self.base / "site", self.base / "gate"
-        site.mkdir()
-        (site / "sitecustomize.py").write_text(_HELD_UP.format(part=part, gate=str(gate)))
-        return {"PYTHONPATH": str(site)}, gate
+        gate = self.base / "gate"
+        wait = f"while not os.path.exists({str(gate)!r}): time.sleep(0.05)"
+        return self.beginning_with(part, wait), gate
 
     @contextlib.contextmanager
     def without_worker(self) -> Iterator[None]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lightcone.analysis.journal import is_over, read_journal
-from lightcone.locks import LONG_UNUSED, Lock
+from lightcone.locks import Lock, renew
 
 __all__ = ["Busy", "acquire", "lock_path", "read_inputs", "wait_for"]
 
@@ -50,15 +50,11 @@ def acquire(lock: Lock, *, shared: bool = False) -> bool:
         SessionError: where it cannot be had.
     """
     while lock.acquire(shared=shared):
-        try:
-            held, there = os.fstat(lock.fd), os.stat(lock.path, follow_symlinks=False)
-        except OSError:
-            lock.close()
-            continue
-        if (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino):
-            if held.st_mtime < time.time() - LONG_UNUSED:
-                os.utime(lock.fd)
-            return True
+        held = os.fstat(lock.fd)
+        with contextlib.suppress(OSError):
+            if os.path.samestat(held, os.stat(lock.path, follow_symlinks=False)):
+                renew(lock.fd, held)
+                return True
         lock.close()  # a cleaner has removed it meanwhile, and somebody may have the next one
     return False
 

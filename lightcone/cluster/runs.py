@@ -103,12 +103,10 @@ class Runs(SchedulerPlugin):
         for run in gone:
             del self.runs[run]
             scheduler.unsubscribe_topic(topic_of(run), client)
-            if scheduler.status is not Status.running:
-                continue  # its workers end, too
-            # Not by a connection of its own, which would be in the way of an end that comes now.
-            forget = {"op": "lightcone_forget", "run": run}
-            scheduler.send_all({}, {worker: [forget] for worker in scheduler.workers})
-        if scheduler.status is Status.running:
+        if scheduler.status is Status.running:  # or its workers end, too
+            # Not by connections of their own, which would be in the way of an end that comes now.
+            forget = [{"op": "lightcone_forget", "run": run} for run in gone]
+            scheduler.send_all({}, dict.fromkeys(scheduler.workers, forget) if gone else {})
             # What is being ended may still send something.
             topics = [client, *map(topic_of, gone)]  # the engine's own messages have the first
             scheduler.loop.call_later(_LAST_WORDS, self._forget, client, topics)

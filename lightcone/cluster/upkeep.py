@@ -15,7 +15,7 @@ import psutil
 from lightcone.cluster.control import ControlServer
 from lightcone.errors import SessionError
 from lightcone.files import private_directory, write_atomically
-from lightcone.locks import LONG_UNUSED, Lock
+from lightcone.locks import Lock, renew
 
 __all__ = ["Upkeep"]
 
@@ -66,7 +66,7 @@ class Upkeep:
             for path in (*kept, self._control.path, self._terminal_socket):
                 with contextlib.suppress(OSError):
                     os.utime(path)
-            await asyncio.to_thread(_renew, self._claims)
+            await asyncio.to_thread(_renew_all, self._claims)
 
     def _restore_files(self) -> None:
         for path, shared in self._locks.items():
@@ -90,13 +90,11 @@ class Upkeep:
                 self._terminal.send_signal(signal.SIGUSR1)  # it makes its socket again
 
 
-def _renew(claims: Path) -> None:
-    old = time.time() - LONG_UNUSED
+def _renew_all(claims: Path) -> None:
     with contextlib.suppress(OSError), os.scandir(claims) as entries:
         for entry in entries:
             with contextlib.suppress(OSError):
-                if entry.stat(follow_symlinks=False).st_mtime < old:
-                    os.utime(entry.path, follow_symlinks=False)
+                renew(entry.path, entry.stat(follow_symlinks=False))
 
 
 def _terminal() -> psutil.Process | None:

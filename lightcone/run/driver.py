@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import time
 from collections.abc import Mapping, Sequence
 from queue import Empty
 
@@ -95,7 +94,8 @@ class Driver:
                 if self.stop.is_wanted and not (self.is_asking or self.dispatch.is_busy):
                     return self._outcome()
                 try:
-                    what, value = self.link.next(self._timeout())
+                    left = math.inf if self.stop.interrupts else self.walltime.left()
+                    what, value = self.link.next(left)
                 except Empty:
                     if self.stop.interrupts:
                         self.reporter.note(
@@ -221,10 +221,3 @@ class Driver:
             f"{who} ended during the run{f' ({reason})' if reason else ''}: run again, and what "
             "was made is kept."
         )
-
-    def _timeout(self) -> float | None:
-        """How many seconds to wait for an event; as long as it takes where that is None."""
-        if self.stop.interrupts:
-            return max(self.link.deadline - time.monotonic(), 0.0)
-        left = self.walltime.left()
-        return None if math.isinf(left) else max(left, 0.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from queue import Empty
 
 from lightcone.analysis.output import Resources
@@ -43,8 +42,7 @@ def run_command(
         link.submit(_EXECUTE, order, key, given.resources, priority=_AHEAD_OF_RECIPES)
         while True:
             try:
-                left = max(link.deadline - time.monotonic(), 0.0) if interrupts else None
-                what, value = link.next(left)
+                what, value = link.next()
             except Empty:
                 return INTERRUPTED
             if what == "interrupt":

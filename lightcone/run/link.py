@@ -48,7 +48,6 @@ class Link:
 
     Attributes:
         events: what has not been taken; anything may be added.
-        deadline: when, by ``time.monotonic``, what was asked to end is not waited for any longer.
     """
 
     def __init__(self, line: Line, name: str, grace: float, *, tells: bool = False) -> None:
@@ -63,7 +62,7 @@ class Link:
         self._line = line
         self._grace = grace
         self._tells = tells
-        self.deadline = math.inf
+        self._deadline = math.inf  # when what was asked to end is not waited for any longer
         self._interrupts = 0
         self._taken = 0.0  # of them; all, once nobody takes any more
         self._turn = threading.Condition()
@@ -88,13 +87,14 @@ class Link:
             finally:
                 self._take_interrupts(math.inf)
 
-    def next(self, timeout: float | None) -> tuple[str, Any]:
-        """The next event; waits for it as long as it takes, or ``timeout`` seconds.
+    def next(self, timeout: float = math.inf) -> tuple[str, Any]:
+        """The next event; waits for it no longer than ``timeout`` seconds, nor past an interrupt's.
 
         Raises:
             Empty: where there is none by then.
         """
-        what, value = self.events.get(timeout=timeout)
+        left = min(timeout, self._deadline - time.monotonic())
+        what, value = self.events.get(timeout=None if math.isinf(left) else max(left, 0.0))
         if what == "interrupt":
             self._take_interrupts(value)
         return what, value
@@ -143,7 +143,7 @@ class Link:
             self._interrupts += 1
             kill = self._interrupts > 1
             wait = _MARGIN if kill else self._grace + _MARGIN
-            self.deadline = min(self.deadline, time.monotonic() + wait)
+            self._deadline = min(self._deadline, time.monotonic() + wait)
             self.events.put(("interrupt", self._interrupts))  # before the answer can come
             self._line.send({"op": "interrupt", "kill": kill})
 

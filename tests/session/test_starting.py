@@ -11,13 +11,6 @@ import pytest
 
 from tests.helpers import Sandbox, is_alive, wait_until
 
-# A part of every Python of an environment: one of the session's programs cannot do something.
-_BROKEN = """\
-import sys
-line = " ".join(sys.orig_argv)
-if "distributed.cli.dask_{part}" in line and "guard.py" not in line:
-    {what}
-"""
 _FAULTS = {
     "leaves": "raise SystemExit('no thank you')",
     "cannot bind": "import socket; socket.socket.bind = None; sys.modules['_socket'].socket = None",
@@ -29,12 +22,8 @@ _FAULTS = {
 @pytest.mark.parametrize("part", ["scheduler", "worker"])
 @pytest.mark.parametrize("fault", list(_FAULTS))
 def test_program_that_dies_while_starting(sandbox: Sandbox, part: str, fault: str) -> None:
-    site = sandbox.base / "site"
-    site.mkdir()
-    (site / "sitecustomize.py").write_text(_BROKEN.format(part=part, what=_FAULTS[fault]))
-    result = sandbox.python(
-        *("-m", "lightcone", "session", "start"), check=3, env={"PYTHONPATH": str(site)}
-    )
+    env = sandbox.beginning_with(part, _FAULTS[fault])
+    result = sandbox.lc("session", "start", check=3, env=env)
     assert "ended while it was starting" in result.stderr
     assert f"\n  {part}: " in result.stderr
     assert sandbox.processes() == []

@@ -99,12 +99,9 @@ def test_session_that_answers_again_just_then_is_not_replaced(shared: Sandbox) -
 def test_session_that_gets_no_worker_is_told(sandbox: Sandbox) -> None:
     sandbox.start()
     programs = sandbox.programs()
-    os.kill(programs["inner guard"], signal.SIGSTOP)  # or it would start another
-    os.kill(programs["worker"], signal.SIGKILL)
-    wait_until(lambda: not sandbox.status()["workers"], "the worker is gone")
-    result = sandbox.python("-c", IMPATIENT, "1", "session", "start", check=3)
-    assert "has no worker" in result.stderr
-    assert "lc session stop" in result.stderr
-    os.kill(programs["inner guard"], signal.SIGCONT)
+    with sandbox.without_worker():
+        result = sandbox.python("-c", IMPATIENT, "1", "session", "start", check=3)
+        assert "has no worker" in result.stderr
+        assert "lc session stop" in result.stderr
     sandbox.lc("exec", "--", "true")
     assert sandbox.programs()["scheduler"] == programs["scheduler"]
