@@ -137,7 +137,6 @@ def command(
         try:
             context = ask_for_allocation(context, allocate, reporter.note)
         except KeyboardInterrupt:
-            reporter.note("the request was taken back")
             return INTERRUPTED
     elif external_address() is None:
         _check_login_node(context, unmade)

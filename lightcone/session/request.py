@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -22,6 +23,7 @@ from lightcone.slurm.allocation import job_id, step_environment
 __all__ = ["allocate", "give_back"]
 
 _JOB = re.compile(r"job(?: allocation)? (\d+)")
+_PATIENCE = 5.0
 
 
 def allocate(context: Context, options: str, say: Callable[[str], None]) -> Context:
@@ -36,7 +38,7 @@ def allocate(context: Context, options: str, say: Callable[[str], None]) -> Cont
 
     Raises:
         UsageError: inside an allocation, or where SLURM refuses the options.
-        SessionError: where SLURM cannot be asked.
+        SessionError: where SLURM cannot be asked, or the allocation cannot be kept in a file.
         KeyboardInterrupt: where the request was taken back.
     """
     job = job_id(os.environ)
@@ -52,9 +54,15 @@ def allocate(context: Context, options: str, say: Callable[[str], None]) -> Cont
         chosen = shlex.split(options)
     except ValueError as error:
         raise UsageError(f"The options {options!r} cannot be read ({error}).") from error
-    granted = _salloc([f"--job-name={context.name}", *chosen], say)
-    told = {"version": VERSION, "job": granted, "root": str(context.root)}
-    write_atomically(path, json.dumps(told).encode())
+    with handled(dict.fromkeys(ASK_TO_END, _stop)):
+        granted = _salloc([f"--job-name={context.name}", *chosen], say)
+        try:
+            _keep(path, granted, context)
+        except BaseException:
+            # No later call would find it, and it would be charged until its time is over.
+            jobs.cancel(granted)
+            raise
+        say(f"SLURM granted the allocation, job {granted}")
     return of(context.root)
 
 
@@ -72,6 +80,17 @@ def give_back(context: Context) -> bool:
         )
     allocation_file(context.root, context.settings).unlink(missing_ok=True)
     return True
+
+
+def _keep(path: Path, job: int, context: Context) -> None:
+    told = {"version": VERSION, "job": job, "root": str(context.root)}
+    try:
+        write_atomically(path, json.dumps(told).encode())
+    except OSError as error:
+        raise SessionError(
+            f"{path}, which is to name the allocation, cannot be written ({error.strerror}), and "
+            "the allocation was given back: ask for one again when it can be."
+        ) from error
 
 
 def _salloc(options: list[str], say: Callable[[str], None]) -> int:
@@ -93,27 +112,53 @@ def _salloc(options: list[str], say: Callable[[str], None]) -> int:
         ) from error
     job: int | None = None
     said: list[str] = []
-    with program, handled(dict.fromkeys(ASK_TO_END, _stop)):
+    with program:
         assert program.stdout is not None
         try:
             for line in program.stdout:
                 said.append(line.strip())
-                found = _JOB.search(line)
-                if found and job is None:
-                    job = int(found[1])
+                job = job or _job_in(line)
                 if "Pending" in line:
                     say(f"waiting in SLURM's queue, job {job}; Ctrl-C takes the request back")
         except KeyboardInterrupt:
-            if job is not None:
-                jobs.cancel(job)
-            program.terminate()
+            say(_take_back(program, job))
             raise
     if program.returncode == 0 and job is not None:
-        say(f"SLURM granted the allocation, job {job}")
         return job
     errors = [line.partition("error: ")[2] for line in said if "error: " in line] or said
     why = "; ".join(errors) or "it said nothing"
     raise UsageError(f"SLURM granted no allocation ({why}): change the options of --allocate.")
+
+
+def _job_in(text: str) -> int | None:
+    found = _JOB.search(text)
+    return int(found[1]) if found else None
+
+
+def _take_back(program: subprocess.Popen[str], job: int | None) -> str:
+    """End ``salloc`` and its request; what became of it, in a clause.
+
+    A further signal ends ``salloc`` at once, and no more than that.
+    """
+    assert program.stdout is not None
+    with handled(dict.fromkeys(ASK_TO_END, lambda *_: program.kill())):
+        # It takes its request back by itself, from within its handler of the signal: a place from
+        # which it may never come back.
+        program.terminate()
+        try:
+            program.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            program.kill()
+            program.wait()
+        # It may have got the allocation at that very moment.
+        job = job or _job_in(program.stdout.read())
+        failed = jobs.cancel(job) if job is not None else None
+    if failed is None:
+        return "the request was taken back"
+    return (
+        f"the request, job {job}, could not be taken back, because {failed.why}: "
+        f"do it with 'scancel {job}'"
+    )
 
 
 def _stop(signum: int, frame: FrameType | None) -> NoReturn:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 import signal
 
-from tests.helpers import wait_until
+import psutil
+
+from lightcone.granted import allocation_file
+from lightcone.settings import Settings
+from tests.helpers import is_alive, wait_until
 from tests.slurm.lab import Lab
 from tests.slurm.user import User
 from tests.specs import recipe, spec
@@ -53,8 +57,26 @@ def test_request_that_waits_is_taken_back(netns_lab: Lab) -> None:
         os.kill(call.process.pid, signum)
         assert "the request was taken back" in call.wait(130)
         wait_until(lambda: len(_queue(netns_lab)) == 1, "the request is taken back")
+    # One that takes nothing back, and does not end when it is asked to.
+    call = user.start("run", "--allocate", "-N1")
+    call.wait_for("waiting in SLURM's queue, job ")
+    (salloc,) = psutil.Process(call.process.pid).children()
+    salloc.suspend()
+    os.kill(call.process.pid, signal.SIGINT)
+    assert "the request was taken back" in call.wait(130)
+    assert not is_alive(salloc.pid)
+    wait_until(lambda: len(_queue(netns_lab)) == 1, "the request is taken back")
     refused = user.lc("run", "--allocate", "-N1", job=job, check=2)
     assert f"This shell is in an allocation, SLURM job {job.id}" in refused.stderr
+
+
+def test_allocation_that_cannot_be_kept_is_given_back(netns_lab: Lab) -> None:
+    user = User(netns_lab, "keep")
+    file = allocation_file(user.project, Settings(scratch=user.home))
+    file.mkdir(mode=0o700, parents=True)
+    refused = user.lc("run", "--allocate", "-N1", check=3)
+    assert f"{file}, which is to name the allocation, cannot be written" in refused.stderr
+    wait_until(lambda: _queue(netns_lab) == [], "the allocation is given back")
 
 
 def test_login_node(netns_lab: Lab) -> None:
