@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -142,15 +143,13 @@ def _take_back(program: subprocess.Popen[str], job: int | None) -> str:
     """
     assert program.stdout is not None
     with handled(dict.fromkeys(ASK_TO_END, lambda *_: program.kill())):
-        # It takes its request back by itself, from within its handler of the signal: a place from
-        # which it may never come back.
-        program.terminate()
-        try:
-            program.wait(_PATIENCE)
-        except subprocess.TimeoutExpired:
-            program.kill()
-            program.wait()
-        # It may have got the allocation at that very moment.
+        if job is None:
+            program.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                program.wait(_PATIENCE)
+        # Asked to end when it has a request, one in ten does not hear it, and some hang for ever.
+        program.kill()
+        program.wait()
         job = job or _job_in(program.stdout.read())
         failed = jobs.cancel(job) if job is not None else None
     if failed is None:
