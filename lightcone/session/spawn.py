@@ -140,7 +140,9 @@ def failure(context: Context) -> str:
     for role in ("scheduler", "worker"):
         with contextlib.suppress(OSError):
             log = (context.state / "logs" / f"{role}.log").read_text(errors="replace")
-            lines += [f"  {role}: {line}" for line in log.splitlines()[-_LAST_LINES:]]
+            # What was ended while it wrote a traceback has told no more than that one begins.
+            told = [line for line in log.splitlines() if not line.startswith("Traceback (")]
+            lines += [f"  {role}: {line}" for line in told[-_LAST_LINES:]]
             for line in log.splitlines():
                 if line.startswith("The ") and "set LIGHTCONE_SCRATCH to" in line:
                     return line  # a sentence of a node's

@@ -16,6 +16,10 @@ _FAULTS = {
     "cannot bind": "import socket; socket.socket.bind = None; sys.modules['_socket'].socket = None",
     "cannot import": "sys.modules['msgpack'] = None",
     "is killed": "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+    "is killed while it writes a traceback": (
+        "import os, signal; os.write(2, b'Traceback (most recent call last):\\n'); "
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    ),
 }
 
 
