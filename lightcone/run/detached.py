@@ -26,7 +26,7 @@ from typing import IO
 from lightcone.cluster import command
 from lightcone.context import Context
 from lightcone.errors import SessionError, UsageError
-from lightcone.files import private_directory
+from lightcone.files import make_directory, private_directory
 from lightcone.locks import Lock
 from lightcone.session import control
 
@@ -62,7 +62,8 @@ class DetachedRun:
     @property
     def is_running(self) -> bool:
         """Whether its driver, or that one's guard, lives."""
-        return not Lock.is_free(self.directory / "lock", of_all=True)
+        # Its driver holds it alone; others may be asking at this moment, and hold what they ask by.
+        return not Lock.is_free(self.directory / "lock")
 
     @property
     def exit_code(self) -> int | None:
@@ -82,7 +83,8 @@ class DetachedRun:
 
     def follow(self, out: IO[bytes]) -> None:
         """Copy what it has said and says to ``out`` until it has ended."""
-        log: IO[bytes] | None = (self.directory / "log").open("rb")
+        while (log := self._newer(None)) is None and self.is_running:
+            time.sleep(_TICK)
         while log is not None:
             with log:
                 log = self._copy(log, out)
@@ -98,11 +100,11 @@ class DetachedRun:
                 return newer
             time.sleep(_TICK)
 
-    def _newer(self, log: IO[bytes]) -> IO[bytes] | None:
-        """The log that the guard writes, where that is not ``log`` any more."""
+    def _newer(self, log: IO[bytes] | None) -> IO[bytes] | None:
+        """The log that the guard writes, where that is not ``log``, or not any more."""
         path = self.directory / "log"
-        with contextlib.suppress(FileNotFoundError):  # it is just being renamed
-            if not os.path.samestat(os.stat(path), os.fstat(log.fileno())):
+        with contextlib.suppress(FileNotFoundError):  # it is just being renamed, or made
+            if log is None or not os.path.samestat(os.stat(path), os.fstat(log.fileno())):
                 return open(path, "rb")
         return None
 
@@ -187,9 +189,12 @@ def find(context: Context, name: str | None) -> DetachedRun:
 
 def list_runs(context: Context) -> list[DetachedRun]:
     """The detached runs of the session, the one begun first at the beginning."""
-    found = [path for path in _directory(context).glob("*") if _NAME.fullmatch(path.name)]
-    found.sort(key=lambda path: path.stat().st_mtime)
-    return [DetachedRun(context, path.name) for path in found]
+    found = []
+    for path in _directory(context).glob("*"):
+        with contextlib.suppress(FileNotFoundError):  # another call has just removed it, as old
+            if _NAME.fullmatch(path.name):
+                found.append((path.stat().st_mtime, path.name))
+    return [DetachedRun(context, name) for _, name in sorted(found)]
 
 
 def _directory(context: Context) -> Path:
@@ -207,11 +212,10 @@ def _claim_name(context: Context, name: str | None) -> tuple[DetachedRun, Lock]:
             shutil.rmtree(old.directory, ignore_errors=True)
     for candidate in [name] if name is not None else map(str, itertools.count(1)):
         run = DetachedRun(context, candidate)
-        if name is None and run.directory.exists():
+        if not make_directory(run.directory, 0o700) and name is None:
             continue
-        run.directory.mkdir(mode=0o700, exist_ok=True)
         lock = Lock(run.directory / "lock")
-        if lock.acquire():
+        if lock.acquire(timeout=_TICK):  # others may be asking whether it runs
             for file in ("log", "status"):
                 (run.directory / file).unlink(missing_ok=True)
             return run, lock

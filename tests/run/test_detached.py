@@ -14,7 +14,7 @@ import pytest
 from lightcone.cluster import command
 from lightcone.context import here
 from lightcone.locks import Lock
-from lightcone.run.detached import DetachedRun
+from lightcone.run.detached import DetachedRun, list_runs
 from tests.helpers import Sandbox, wait_until
 from tests.run.analyses import Analysis, interrupt, output
 
@@ -154,3 +154,18 @@ def test_one_who_looks_on_is_shown_all_of_a_log_that_is_begun_anew(
     lines = shown.getvalue().splitlines()
     assert lines.pop() == b"the end"
     assert [int(line) for line in lines] == list(range(-1, 17 * 1024))
+
+
+def test_others_that_ask_are_no_run(sandbox: Sandbox) -> None:
+    run = DetachedRun(here(sandbox.project), "1")
+    run.directory.mkdir(parents=True)
+    asking = Lock(run.directory / "lock")
+    assert asking.acquire(shared=True)
+    assert not run.is_running
+    asking.release()
+    out = io.BytesIO()
+    run.follow(out)  # it has said nothing
+    assert out.getvalue() == b""
+    # One that is removed while they are looked at.
+    (run.directory.parent / "2").symlink_to("gone")
+    assert list_runs(run.context) == [run]
