@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
+import select
 from collections.abc import Iterator
 from pathlib import Path
+from select import PIPE_BUF
 
 import click
 import pytest
@@ -151,6 +155,24 @@ def test_reader_that_leaves_early(shared: Sandbox, arguments: tuple[str, ...]) -
     program.stdout = None
     _, errors = program.communicate(timeout=60)
     assert (program.returncode, errors) == (1, b"")
+
+
+def test_reader_that_is_slow_where_nobody_is_to_wait(shared: Sandbox) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    missing = b"\0" * PIPE_BUF
+    with contextlib.suppress(BlockingIOError):
+        while os.write(writer, missing):
+            pass
+    with open(reader, "rb") as followed, open(writer, "wb") as pipe:
+        program = shared.popen("--help", stdout=pipe)
+        pipe.close()
+        assert program.stderr is not None
+        assert not select.select([program.stderr], [], [], 2.0)[0]  # neither done nor at a loss
+        told = followed.read().strip(b"\0")
+        _, errors = program.communicate(timeout=60)
+    assert (program.returncode, errors) == (0, b"")
+    assert told.endswith(b"130 interrupted.\n")
 
 
 _FULL = Path("/dev/full")
