@@ -29,6 +29,7 @@ from lightcone.errors import SessionError, UsageError
 from lightcone.files import make_directory, private_directory
 from lightcone.locks import Lock
 from lightcone.session import control
+from lightcone.session.lease import own
 
 __all__ = ["NAME_VARIABLE", "DetachedRun", "find", "list_runs", "start"]
 
@@ -144,24 +145,34 @@ def start(context: Context, name: str | None, arguments: Sequence[str]) -> Detac
 
     Raises:
         UsageError: where the name is none, or taken by a run that goes on.
+        SessionError: where the session has ended.
     """
-    run, lock = _claim_name(context, name)
     try:
-        (run.directory / "log").touch(mode=0o600)
-        program = [sys.executable, "-P", "-m", "lightcone", "run", *arguments]
-        guarded = command.driver(context.state, run.directory, context.settings.grace, program)
-        subprocess.Popen(
-            guarded,
-            cwd=context.root,
-            env=os.environ | {NAME_VARIABLE: run.name},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            pass_fds=(lock.fd,),
-        )
-    finally:
-        lock.close()  # it is theirs now
+        use = control.use(context, own())
+    except OSError as error:
+        raise SessionError(
+            f"The session {context.name} ended, or stopped answering, as it was about to be used: "
+            "run again."
+        ) from error
+    with use:
+        run, lock = _claim_name(context, name)
+        try:
+            (run.directory / "log").touch(mode=0o600)
+            program = [sys.executable, "-P", "-m", "lightcone", "run", *arguments]
+            guarded = command.driver(context.state, run.directory, context.settings.grace, program)
+            subprocess.Popen(
+                guarded,
+                cwd=context.root,
+                env=os.environ | {NAME_VARIABLE: run.name},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+                # The use too: the session might end before the driver has come to use it.
+                pass_fds=(lock.fd, use.fileno()),
+            )
+        finally:
+            lock.close()  # it is theirs now
     return run
 
 

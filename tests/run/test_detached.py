@@ -156,6 +156,20 @@ def test_one_who_looks_on_is_shown_all_of_a_log_that_is_begun_anew(
     assert [int(line) for line in lines] == list(range(-1, 17 * 1024))
 
 
+_SLOW = "import os, time; time.sleep(4.0 if 'LIGHTCONE_RUN_NAME' in os.environ else 0.0)"
+
+
+def test_the_session_waits_for_a_run_that_has_yet_to_begin(alone: Analysis) -> None:
+    alone.spec(output("a", "echo it > {output}"))
+    (alone.place / "sitecustomize.py").write_text(_SLOW)
+    alone.box.lc("session", "start", "--lease", "agent")
+    slow = {"PYTHONPATH": str(alone.place), "LIGHTCONE_LEASE": "agent"}
+    alone.run("--detach", env=slow)
+    alone.box.lc("session", "release", "agent")
+    assert alone.box.lc("wait").returncode == 0
+    assert alone.text("a") == "it\n"
+
+
 def test_others_that_ask_are_no_run(sandbox: Sandbox) -> None:
     run = DetachedRun(here(sandbox.project), "1")
     run.directory.mkdir(parents=True)
