@@ -297,10 +297,15 @@ class _Guard:
         if self.log >= 0:
             with contextlib.suppress(OSError):
                 if os.fstat(self.log).st_size > _LOG_LIMIT:
-                    os.close(self.log)
-                    os.rename(self.log_path, f"{self.log_path}.old")
-                    self.log = self._open_log()
+                    self._begin_log()
+            with contextlib.suppress(OSError):
                 os.write(self.log, data)
+
+    def _begin_log(self) -> None:
+        with contextlib.suppress(OSError):  # somebody has removed it, say
+            os.rename(self.log_path, f"{self.log_path}.old")
+        before, self.log = self.log, self._open_log()
+        os.close(before)
 
     def _open_log(self) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
