@@ -1,7 +1,8 @@
 """Runs that go on without the terminal they were begun in, found again by their names.
 
 The driver of such a run is a process of its own under a guard. It belongs to the session: it holds
-the session's lock on its members, and ends with it. Each has a directory in the session's state:
+the session's lock on its members, and ends with it; and it is a use of the session from the moment
+that it is begun, before it has come to say so. Each has a directory in the session's state:
 
 - ``lock``: held by the driver and its guard for as long as they live;
 - ``log``: what the run has said; of much, the end, and ``log.old``, what came before that;
