@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
+    "ENOUGH",
     "INTERRUPTED",
     "OUT_OF_TIME",
     "LightconeError",
@@ -24,6 +25,9 @@ INTERRUPTED = 130
 
 OUT_OF_TIME = 4
 """The exit code of a run that an allocation had not enough time for."""
+
+ENOUGH = "end some of what runs here, or have this machine's limits raised, and run again"
+"""What to do where the system lets a user start, or open, nothing more."""
 
 
 class LightconeError(Exception):

@@ -15,6 +15,7 @@ __all__ = [
     "VERSION",
     "allocated_job",
     "allocation_file",
+    "forget",
     "living_job",
     "project_key",
     "shared_scratch",
@@ -62,8 +63,14 @@ def living_job(root: Path, settings: Settings) -> int | None:
 
     if not job_state(job).state.is_over:
         return job
-    allocation_file(root, settings).unlink(missing_ok=True)
+    forget(root, settings, job)
     return None
+
+
+def forget(root: Path, settings: Settings, job: int) -> None:
+    """Forget that allocation, unless the project has got another one meanwhile."""
+    if allocated_job(root, settings) == job:
+        allocation_file(root, settings).unlink(missing_ok=True)
 
 
 def project_key(root: Path) -> str:

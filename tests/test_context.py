@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -11,7 +12,10 @@ import pytest
 
 from lightcone.context import find_root, here
 from lightcone.errors import SessionError, SettingsError, SpecError
+from lightcone.granted import VERSION, allocated_job, allocation_file, living_job
 from lightcone.host import boot_id
+from lightcone.settings import Settings
+from lightcone.slurm import jobs
 from tests.helpers import Sandbox
 
 
@@ -206,3 +210,20 @@ def test_prepare_says_what_a_file_system_without_locks_needs(
     monkeypatch.setattr("fcntl.flock", none)
     with pytest.raises(SessionError, match="no working file locks: set LIGHTCONE_SCRATCH"):
         context.prepare()
+
+
+def test_allocation_that_was_got_meanwhile_is_not_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(scratch=tmp_path)
+    file = allocation_file(tmp_path, settings)
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps({"version": VERSION, "job": 1}))
+
+    def ended(job: int) -> jobs.Verdict:
+        file.write_text(json.dumps({"version": VERSION, "job": 2}))
+        return jobs.Verdict(jobs.JobState.ENDED, "")
+
+    monkeypatch.setattr(jobs, "job_state", ended)
+    assert living_job(tmp_path, settings) is None
+    assert allocated_job(tmp_path, settings) == 2

@@ -21,8 +21,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
 import socket
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,6 +47,9 @@ __all__ = ["JOURNAL", "VERSION", "Journal", "good_log", "holder_of", "is_over", 
 
 JOURNAL = "journal.json"
 VERSION = 1
+# All the outputs that a run makes there ask the same, and each would wait for SLURM's answer.
+_FRESH = 2.0
+_answers: dict[tuple[int, str], tuple[bool, float]] = {}
 _WITHOUT_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
 
 
@@ -237,8 +242,13 @@ def _has_ended(told: Mapping[str, Any]) -> bool:
     job, cluster = told.get("job"), told.get("cluster")
     if not isinstance(job, int) or not isinstance(cluster, str):
         return False
-    # Another cluster may have a job of that number, or never have had one.
-    return controller.cluster_name() == cluster and jobs.job_state(job).state is JobState.ENDED
+    ended, until = _answers.get((job, cluster), (False, -math.inf))
+    if time.monotonic() >= until:
+        # Another cluster may have a job of that number, or never have had one.
+        known = controller.cluster_name() == cluster
+        ended = known and jobs.job_state(job).state is JobState.ENDED
+        _answers[job, cluster] = ended, time.monotonic() + _FRESH
+    return ended
 
 
 def holder_of(told: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import sys
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from click.shell_completion import CompletionItem
 
 from lightcone.cli.say import last_words, printed, say
 from lightcone.cli.verbs import Verbs
-from lightcone.errors import INTERRUPTED, LightconeError, OutputError, SessionError
+from lightcone.errors import ENOUGH, INTERRUPTED, LightconeError, OutputError, SessionError
 
 __all__ = ["cli", "main"]
 
@@ -40,6 +41,8 @@ _GROUPS = {
         "hook": "What an agent's hooks call.",
     },
 }
+# Of processes and memory, or of open files.
+_LIMITS = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 _VERBS = {name: text for verbs in _GROUPS.values() for name, text in verbs.items()}
 
 
@@ -104,7 +107,18 @@ def main() -> None:
         # One that came while a string was executed, as dataclasses do, is remembered until the next
         # is, and 'python -m' would end by the signal, whatever the code.
         exec("")  # noqa: S102
+    except (OSError, RuntimeError) as error:
+        if not _is_limit(error):
+            raise
+        why = getattr(error, "strerror", None) or error
+        tell = partial(say, f"This call cannot go on ({why}): {ENOUGH}.")
+        code = ours or SessionError.exit_code
     last_words(tell)
     # Or everything that was imported would be looked through once more on the way out.
     gc.freeze()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _is_limit(error: OSError | RuntimeError) -> bool:
+    """Whether the system has refused this process, or its user, one more of something."""
+    return getattr(error, "errno", None) in _LIMITS or "start new thread" in str(error)

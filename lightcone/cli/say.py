@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import select
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, cast
 
 import click
 
@@ -28,7 +29,8 @@ def printed(stream: TextIO | None) -> TextIO:
     """A standard stream, on which what cannot be written is an error of its own.
 
     Writing and flushing raise OutputError, but for a reader that leaves, and nothing for what
-    cannot be encoded; where there is no stream, nothing is written.
+    cannot be encoded; they wait, also on a stream that others do not want to wait for. Where there
+    is no stream, nothing is written.
     """
     if stream is None:
         return open(os.devnull, "w", encoding="utf-8")
@@ -58,7 +60,10 @@ def last_words(tell: Callable[[], None] | None) -> None:
 class _Printed(io.FileIO):
     def write(self, data: ReadableBuffer, /) -> int:
         try:
-            return super().write(data)
+            # None where that would have to wait, as a program wants it that has the terminal too.
+            while (written := cast("int | None", super().write(data))) is None:
+                select.select([], [self], [])
+            return written
         except BrokenPipeError:
             raise
         except OSError as error:

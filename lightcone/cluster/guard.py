@@ -37,7 +37,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:  # importing typing would double what the guard takes to start
     from collections.abc import Callable
 
-__all__ = ["GAVE_UP", "children_of_all", "descendants", "end_all"]
+__all__ = ["GAVE_UP", "children_of_all", "descendants", "end_all", "end_with"]
 
 GAVE_UP = "[guard] five bad ends within a minute: giving up"
 
@@ -119,6 +119,14 @@ def _kept(pids: list[int]) -> set[int]:
     return kept
 
 
+def end_with(parent: int) -> None:
+    """Have this process, just forked by ``parent``, sent SIGTERM when that one dies (Linux)."""
+    if _LINUX:
+        _load_prctl()(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            os._exit(1)
+
+
 def _reap() -> dict[int, int]:
     """The ended children, by their raw wait status."""
     ended = {}
@@ -158,8 +166,7 @@ class _Guard:
             fcntl.flock(members, fcntl.LOCK_SH)
             os.set_inheritable(members, True)
         if _LINUX:
-            self.prctl = _load_prctl()
-            self.prctl(_PR_SET_CHILD_SUBREAPER, 1)
+            _load_prctl()(_PR_SET_CHILD_SUBREAPER, 1)
         self.wakeup, wakeup_write = os.pipe()
         for end in (self.wakeup, wakeup_write):
             os.set_blocking(end, False)
@@ -259,10 +266,7 @@ class _Guard:
         try:
             # A session of its own: a hangup reaches the guard alone, which passes it on.
             os.setsid()
-            if _LINUX:
-                self.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-                if os.getppid() != parent:
-                    os._exit(1)
+            end_with(parent)
             null = os.open(os.devnull, os.O_RDONLY)
             os.dup2(null, 0)
             os.dup2(writer, 1)
@@ -293,10 +297,15 @@ class _Guard:
         if self.log >= 0:
             with contextlib.suppress(OSError):
                 if os.fstat(self.log).st_size > _LOG_LIMIT:
-                    os.close(self.log)
-                    os.rename(self.log_path, f"{self.log_path}.old")
-                    self.log = self._open_log()
+                    self._begin_log()
+            with contextlib.suppress(OSError):
                 os.write(self.log, data)
+
+    def _begin_log(self) -> None:
+        with contextlib.suppress(OSError):  # somebody has removed it, say
+            os.rename(self.log_path, f"{self.log_path}.old")
+        before, self.log = self.log, self._open_log()
+        os.close(before)
 
     def _open_log(self) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW

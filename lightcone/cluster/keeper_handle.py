@@ -71,8 +71,6 @@ class KeeperHandle:
     def _start(self, hold: Sequence[int]) -> None:
         program, end = os.pipe()
         try:
-            os.write(end, _PROGRAM)  # less than a pipe holds
-            os.close(end)
             process = subprocess.Popen(
                 [sys.executable, "-I", "-S", f"/dev/fd/{program}", self._told],
                 env=self._environment,
@@ -83,8 +81,14 @@ class KeeperHandle:
                 pass_fds=(program, *hold),
                 start_new_session=True,
             )
+        except BaseException:
+            os.close(end)
+            raise
         finally:
             os.close(program)
+        # Not before somebody reads: who has many pipes gets ones that hold less than this.
+        with contextlib.suppress(BrokenPipeError), open(end, "wb") as pipe:
+            pipe.write(_PROGRAM)
         assert process.stdout is not None
         assert process.stdin is not None
         with process.stdout:

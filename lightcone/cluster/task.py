@@ -125,24 +125,27 @@ class Task:
             OSError: where the program cannot be run.
         """
         begun = time.monotonic()
-        if not self.group.start(
-            argv,
-            environment=environment,
-            directory=directory,
-            umask=umask,
-            hold=hold,
-            merge=merge,
-        ):
-            return Ended(-signal.SIGTERM, self.cause, 0.0, Usage())
-        if self.keeper is not None:
-            self.keeper.started(self.group.pid)
         timer = None
         if time_limit is not None:
+            # First: where no thread can be started any more, no command is left that nobody ends.
             timer = AwakeTimer(time_limit, self.end, Cause.TIME_LIMIT, grace)
             timer.start()
-        code = self.group.wait(sink, grace, meanwhile)
-        if timer is not None:
-            timer.cancel()
+        try:
+            if not self.group.start(
+                argv,
+                environment=environment,
+                directory=directory,
+                umask=umask,
+                hold=hold,
+                merge=merge,
+            ):
+                return Ended(-signal.SIGTERM, self.cause, 0.0, Usage())
+            if self.keeper is not None:
+                self.keeper.started(self.group.pid)
+            code = self.group.wait(sink, grace, meanwhile)
+        finally:
+            if timer is not None:
+                timer.cancel()
         return Ended(code, self.cause, time.monotonic() - begun, self.group.usage)
 
     def end(self, cause: Cause, grace: float) -> None:

@@ -1,7 +1,8 @@
 """Runs that go on without the terminal they were begun in, found again by their names.
 
 The driver of such a run is a process of its own under a guard. It belongs to the session: it holds
-the session's lock on its members, and ends with it. Each has a directory in the session's state:
+the session's lock on its members, and ends with it; and it is a use of the session from the moment
+that it is begun, before it has come to say so. Each has a directory in the session's state:
 
 - ``lock``: held by the driver and its guard for as long as they live;
 - ``log``: what the run has said; of much, the end, and ``log.old``, what came before that;
@@ -26,9 +27,10 @@ from typing import IO
 from lightcone.cluster import command
 from lightcone.context import Context
 from lightcone.errors import SessionError, UsageError
-from lightcone.files import private_directory
+from lightcone.files import make_directory, private_directory
 from lightcone.locks import Lock
 from lightcone.session import control
+from lightcone.session.lease import own
 
 __all__ = ["NAME_VARIABLE", "DetachedRun", "find", "list_runs", "start"]
 
@@ -62,7 +64,8 @@ class DetachedRun:
     @property
     def is_running(self) -> bool:
         """Whether its driver, or that one's guard, lives."""
-        return not Lock.is_free(self.directory / "lock", of_all=True)
+        # Its driver holds it alone; others may be asking at this moment, and hold what they ask by.
+        return not Lock.is_free(self.directory / "lock")
 
     @property
     def exit_code(self) -> int | None:
@@ -82,7 +85,8 @@ class DetachedRun:
 
     def follow(self, out: IO[bytes]) -> None:
         """Copy what it has said and says to ``out`` until it has ended."""
-        log: IO[bytes] | None = (self.directory / "log").open("rb")
+        while (log := self._newer(None)) is None and self.is_running:
+            time.sleep(_TICK)
         while log is not None:
             with log:
                 log = self._copy(log, out)
@@ -98,11 +102,11 @@ class DetachedRun:
                 return newer
             time.sleep(_TICK)
 
-    def _newer(self, log: IO[bytes]) -> IO[bytes] | None:
-        """The log that the guard writes, where that is not ``log`` any more."""
+    def _newer(self, log: IO[bytes] | None) -> IO[bytes] | None:
+        """The log that the guard writes, where that is not ``log``, or not any more."""
         path = self.directory / "log"
-        with contextlib.suppress(FileNotFoundError):  # it is just being renamed
-            if not os.path.samestat(os.stat(path), os.fstat(log.fileno())):
+        with contextlib.suppress(FileNotFoundError):  # it is just being renamed, or made
+            if log is None or not os.path.samestat(os.stat(path), os.fstat(log.fileno())):
                 return open(path, "rb")
         return None
 
@@ -142,24 +146,34 @@ def start(context: Context, name: str | None, arguments: Sequence[str]) -> Detac
 
     Raises:
         UsageError: where the name is none, or taken by a run that goes on.
+        SessionError: where the session has ended.
     """
-    run, lock = _claim_name(context, name)
     try:
-        (run.directory / "log").touch(mode=0o600)
-        program = [sys.executable, "-P", "-m", "lightcone", "run", *arguments]
-        guarded = command.driver(context.state, run.directory, context.settings.grace, program)
-        subprocess.Popen(
-            guarded,
-            cwd=context.root,
-            env=os.environ | {NAME_VARIABLE: run.name},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            pass_fds=(lock.fd,),
-        )
-    finally:
-        lock.close()  # it is theirs now
+        use = control.use(context, own())
+    except OSError as error:
+        raise SessionError(
+            f"The session {context.name} ended, or stopped answering, as it was about to be used: "
+            "run again."
+        ) from error
+    with use:
+        run, lock = _claim_name(context, name)
+        try:
+            (run.directory / "log").touch(mode=0o600)
+            program = [sys.executable, "-P", "-m", "lightcone", "run", *arguments]
+            guarded = command.driver(context.state, run.directory, context.settings.grace, program)
+            subprocess.Popen(
+                guarded,
+                cwd=context.root,
+                env=os.environ | {NAME_VARIABLE: run.name},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+                # The use too: the session might end before the driver has come to use it.
+                pass_fds=(lock.fd, use.fileno()),
+            )
+        finally:
+            lock.close()  # it is theirs now
     return run
 
 
@@ -187,9 +201,12 @@ def find(context: Context, name: str | None) -> DetachedRun:
 
 def list_runs(context: Context) -> list[DetachedRun]:
     """The detached runs of the session, the one begun first at the beginning."""
-    found = [path for path in _directory(context).glob("*") if _NAME.fullmatch(path.name)]
-    found.sort(key=lambda path: path.stat().st_mtime)
-    return [DetachedRun(context, path.name) for path in found]
+    found = []
+    for path in _directory(context).glob("*"):
+        with contextlib.suppress(FileNotFoundError):  # another call has just removed it, as old
+            if _NAME.fullmatch(path.name):
+                found.append((path.stat().st_mtime, path.name))
+    return [DetachedRun(context, name) for _, name in sorted(found)]
 
 
 def _directory(context: Context) -> Path:
@@ -207,11 +224,10 @@ def _claim_name(context: Context, name: str | None) -> tuple[DetachedRun, Lock]:
             shutil.rmtree(old.directory, ignore_errors=True)
     for candidate in [name] if name is not None else map(str, itertools.count(1)):
         run = DetachedRun(context, candidate)
-        if name is None and run.directory.exists():
+        if not make_directory(run.directory, 0o700) and name is None:
             continue
-        run.directory.mkdir(mode=0o700, exist_ok=True)
         lock = Lock(run.directory / "lock")
-        if lock.acquire():
+        if lock.acquire(timeout=_TICK):  # others may be asking whether it runs
             for file in ("log", "status"):
                 (run.directory / file).unlink(missing_ok=True)
             return run, lock

@@ -17,8 +17,9 @@ from lightcone.context import Context
 from lightcone.files import read_object
 from lightcone.session.credentials import key_file
 
-__all__ = ["Conversation", "Hold", "ask", "connected", "hold", "watch"]
+__all__ = ["Conversation", "Hold", "ask", "connected", "hold", "use", "watch"]
 
+_PATIENCE = 5.0
 _TICK = 0.05
 
 
@@ -63,7 +64,7 @@ def hold(where: Context | Path) -> Iterator[Hold]:
     Raises:
         OSError: where nobody answers.
     """
-    with connected(where, 5.0) as conversation:
+    with connected(where, _PATIENCE) as conversation:
         conversation.exchange({"op": "hold"})
         yield Hold(conversation)
 
@@ -77,7 +78,7 @@ def watch(where: Context | Path, every: float = 1.0) -> Iterator[Iterator[dict[s
     Raises:
         OSError: where nobody answers; of the iterator, where the session ends without a word.
     """
-    with connected(where, 5.0) as conversation:
+    with connected(where, _PATIENCE) as conversation:
         conversation.exchange({"op": "watch", "every_s": every})
         conversation.connection.settimeout(None)
         yield iter(conversation.read, None)
@@ -128,18 +129,38 @@ def connected(where: Context | Path, timeout: float | None) -> Iterator[Conversa
     Raises:
         OSError: where nobody answers.
     """
-    path = where if isinstance(where, Path) else where.control_socket
-    try:
-        connection = _on_this_host(path, timeout)
-    except (FileNotFoundError, ConnectionRefusedError):
-        if isinstance(where, Path) or where.job is None:
-            raise
-        connection = _over_network(where, timeout)
-    with connection:
+    with _connection(where, timeout) as connection:
         yield Conversation(connection)
         # Another thread may be blocked reading from it; closing alone would not wake that one.
         with contextlib.suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)
+
+
+def use(context: Context, lease: str | None) -> socket.socket:
+    """A connection that is a use of the session, perhaps under a lease, until it is closed.
+
+    It can be handed to other processes, and lasts until the last of them has closed it.
+
+    Raises:
+        OSError: where nobody answers.
+    """
+    connection = _connection(context, _PATIENCE)
+    try:
+        Conversation(connection).exchange({"op": "call", "lease": lease})
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _connection(where: Context | Path, timeout: float | None) -> socket.socket:
+    path = where if isinstance(where, Path) else where.control_socket
+    try:
+        return _on_this_host(path, timeout)
+    except (FileNotFoundError, ConnectionRefusedError):
+        if isinstance(where, Path) or where.job is None:
+            raise
+        return _over_network(where, timeout)
 
 
 def _on_this_host(path: Path, timeout: float | None) -> socket.socket:

@@ -7,16 +7,20 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from lightcone.cluster.guard import end_with
 from lightcone.context import Context, of
 from lightcone.errors import SessionError, UsageError
 from lightcone.files import private_directory, write_atomically
-from lightcone.granted import VERSION, allocated_job, allocation_file
+from lightcone.granted import VERSION, allocated_job, allocation_file, forget
+from lightcone.locks import Lock
 from lightcone.signals import ASK_TO_END, handled
 from lightcone.slurm import jobs
 from lightcone.slurm.allocation import job_id, step_environment
@@ -30,7 +34,8 @@ _PATIENCE = 5.0
 def allocate(context: Context, options: str, say: Callable[[str], None]) -> Context:
     """The context of an allocation for the project of ``context``, asked for unless it has one.
 
-    Blocks while the request waits in the queue; a signal to end takes it back.
+    Blocks while the request waits in the queue; it is taken back where a signal or an error ends
+    that, and on Linux where this process is killed. Of several calls one asks, and the others wait.
 
     Args:
         context: the project's.
@@ -45,9 +50,6 @@ def allocate(context: Context, options: str, say: Callable[[str], None]) -> Cont
     job = job_id(os.environ)
     if job is not None:
         raise UsageError(f"This shell is in an allocation, SLURM job {job}: leave out --allocate.")
-    if context.job is not None:
-        say(f"using the allocation that this project has, SLURM job {context.job}")
-        return context
     path = allocation_file(context.root, context.settings)
     private_directory(path.parent.parent, "set LIGHTCONE_SCRATCH to a directory that is yours")
     private_directory(path.parent, "set LIGHTCONE_SCRATCH to a directory that is yours")
@@ -55,10 +57,14 @@ def allocate(context: Context, options: str, say: Callable[[str], None]) -> Cont
         chosen = shlex.split(options)
     except ValueError as error:
         raise UsageError(f"The options {options!r} cannot be read ({error}).") from error
-    with handled(dict.fromkeys(ASK_TO_END, _stop)):
-        granted = _salloc([f"--job-name={context.name}", *chosen], say)
+    with handled(dict.fromkeys(ASK_TO_END, _stop)), _turn(path, say):
+        found = of(context.root)  # whoever had the turn before may have got one
+        if found.job is not None:
+            say(f"using the allocation that this project has, SLURM job {found.job}")
+            return found
+        granted = _salloc([f"--job-name={found.name}", *chosen], say)
         try:
-            _keep(path, granted, context)
+            _keep(path, granted, found)
         except BaseException:
             # No later call would find it, and it would be charged until its time is over.
             jobs.cancel(granted)
@@ -79,8 +85,21 @@ def give_back(context: Context) -> bool:
             f"The allocation, SLURM job {context.job}, could not be ended, because {failed.why}: "
             f"end it with 'scancel {context.job}'."
         )
-    allocation_file(context.root, context.settings).unlink(missing_ok=True)
+    forget(context.root, context.settings, context.job)
     return True
+
+
+@contextlib.contextmanager
+def _turn(path: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Context in which no other call asks for the allocation that ``path`` is to name."""
+    lock = Lock(path.with_suffix(".lock"))
+    if not lock.acquire():
+        say("waiting for another call, which asks SLURM for the allocation of this project")
+        lock.acquire(timeout=None)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _keep(path: Path, job: int, context: Context) -> None:
@@ -106,6 +125,8 @@ def _salloc(options: list[str], say: Callable[[str], None]) -> int:
             text=True,
             errors="replace",
             start_new_session=True,
+            # Its request would wait on without this process, be granted some day, and charged.
+            preexec_fn=partial(end_with, os.getpid()),
         )
     except OSError as error:
         raise SessionError(
@@ -121,11 +142,17 @@ def _salloc(options: list[str], say: Callable[[str], None]) -> int:
                 job = job or _job_in(line)
                 if "Pending" in line:
                     say(f"waiting in SLURM's queue, job {job}; Ctrl-C takes the request back")
-        except KeyboardInterrupt:
+            program.wait()
+        except BaseException:
             say(_take_back(program, job))
             raise
     if program.returncode == 0 and job is not None:
         return job
+    became = _cancel(job)
+    if program.returncode < 0:
+        raise SessionError(
+            f"SLURM's salloc was ended by signal {-program.returncode}, and {became}: run again."
+        )
     errors = [line.partition("error: ")[2] for line in said if "error: " in line] or said
     why = "; ".join(errors) or "it said nothing"
     raise UsageError(f"SLURM granted no allocation ({why}): change the options of --allocate.")
@@ -142,16 +169,26 @@ def _take_back(program: subprocess.Popen[str], job: int | None) -> str:
     A further signal ends ``salloc`` at once, and no more than that.
     """
     assert program.stdout is not None
-    with handled(dict.fromkeys(ASK_TO_END, lambda *_: program.kill())):
+
+    def send(signum: int) -> None:
+        # To all of its session: on some clusters it is a script that runs the real one.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(program.pid, signum)
+
+    with handled(dict.fromkeys(ASK_TO_END, lambda *_: send(signal.SIGKILL))):
         if job is None:
-            program.terminate()
+            send(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 program.wait(_PATIENCE)
         # Asked to end when it has a request, one in ten does not hear it, and some hang for ever.
-        program.kill()
+        send(signal.SIGKILL)
         program.wait()
-        job = job or _job_in(program.stdout.read())
-        failed = jobs.cancel(job) if job is not None else None
+        return _cancel(job or _job_in(program.stdout.read()))
+
+
+def _cancel(job: int | None) -> str:
+    """Take a request back; what became of it, in a clause."""
+    failed = jobs.cancel(job) if job is not None else None
     if failed is None:
         return "the request was taken back"
     return (

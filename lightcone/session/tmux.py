@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from lightcone.errors import SessionError
+from lightcone.errors import ENOUGH, SessionError
 
 if TYPE_CHECKING:
     import subprocess
@@ -106,7 +106,7 @@ def start(
         command += ["-n", window, "-c", str(directory), *program]
     command += [";", "new-window", "-d", "-t", f"{name}:0", "-n", "top", "-c", str(directory)]
     command += ["/bin/sh", "-c", _WHILE_WATCHED, "sh", "-S", str(socket), *overview]
-    result = _call(socket, *command, patience=_START_PATIENCE, environment=environment)
+    result = _run(_line(socket, *command), _START_PATIENCE, environment)
     if result is None:
         raise SessionError(
             f"tmux did not start the session within {_START_PATIENCE:.0f} s: end what there is of "
@@ -210,15 +210,15 @@ def _send(pid: int, signum: signal.Signals) -> None:
         os.kill(pid, signum)
 
 
-def _call(
-    socket: Path,
-    *command: str,
-    patience: float = _PATIENCE,
-    environment: Mapping[str, str] | None = None,
-) -> subprocess.CompletedProcess[str] | None:
-    """What the server on ``socket`` answers, or None where it did not within ``patience``."""
-    program = ["tmux", "-S", str(socket), "-f", str(_CONFIGURATION), *command]
-    return _run(program, patience, environment)
+def _call(socket: Path, *command: str) -> subprocess.CompletedProcess[str] | None:
+    """What the server on ``socket`` answers; None where it does not, or cannot be asked."""
+    with contextlib.suppress(SessionError):
+        return _run(_line(socket, *command), _PATIENCE)
+    return None
+
+
+def _line(socket: Path, *command: str) -> list[str]:
+    return ["tmux", "-S", str(socket), "-f", str(_CONFIGURATION), *command]
 
 
 def _run(
@@ -241,3 +241,5 @@ def _run(
         )
     except (subprocess.TimeoutExpired, FileNotFoundError):
         return None
+    except OSError as error:
+        raise SessionError(f"tmux cannot be run ({error.strerror}): {ENOUGH}.") from error

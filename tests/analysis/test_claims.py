@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from lightcone.analysis import journal
 from lightcone.analysis import manifest as manifests
 from lightcone.analysis.claims import Claim, holder, is_interrupted
 from lightcone.analysis.journal import VERSION, good_log
@@ -27,6 +28,8 @@ from lightcone.analysis.partial import discard_partial
 from lightcone.errors import SessionError, UsageError
 from lightcone.host import boot_id
 from lightcone.locks import Lock
+from lightcone.slurm import controller
+from lightcone.slurm.controller import Unknown
 
 _CRASHED = 77
 _CHANGES = ("rename", "link", "mkdir", "rmdir", "unlink", "open", "fsync")
@@ -596,6 +599,26 @@ def test_claim_of_this_host_before_it_was_started_anew_is_over(place: Place) -> 
 def test_claim_of_another_host_is_left_alone(place: Place) -> None:
     _left_by(place, boot_id="0" * 64, host="elsewhere", lock=str(place.root / "gone.lock"))
     assert _is_left_alone(place)
+
+
+def test_slurm_is_asked_once_for_all_outputs_of_a_run(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A controller that is away takes seconds to be given up, for each question."""
+    there = {"host": "elsewhere", "job": 7, "cluster": "c"}
+    _left_by(place, boot_id="0" * 64, lock=str(place.root / "gone.lock"), **there)
+    asked = []
+
+    def ask(timeout: float = 5.0) -> Unknown:
+        asked.append(timeout)
+        return Unknown("scontrol did not answer within 5 s")
+
+    monkeypatch.setattr(controller, "cluster_name", ask)
+    monkeypatch.setattr(journal, "_answers", {})
+    for _ in range(3):
+        found = holder(place.output)
+        assert found is not None and "whose end is only known there" in found.by
+    assert len(asked) == 1
 
 
 def test_claim_whose_lock_was_cleaned_away_is_over(place: Place) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
+import resource
+import select
 from collections.abc import Iterator
 from pathlib import Path
+from select import PIPE_BUF
 
 import click
 import pytest
@@ -153,6 +158,24 @@ def test_reader_that_leaves_early(shared: Sandbox, arguments: tuple[str, ...]) -
     assert (program.returncode, errors) == (1, b"")
 
 
+def test_reader_that_is_slow_where_nobody_is_to_wait(shared: Sandbox) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    missing = b"\0" * PIPE_BUF
+    with contextlib.suppress(BlockingIOError):
+        while os.write(writer, missing):
+            pass
+    with open(reader, "rb") as followed, open(writer, "wb") as pipe:
+        program = shared.popen("--help", stdout=pipe)
+        pipe.close()
+        assert program.stderr is not None
+        assert not select.select([program.stderr], [], [], 2.0)[0]  # neither done nor at a loss
+        told = followed.read().strip(b"\0")
+        _, errors = program.communicate(timeout=60)
+    assert (program.returncode, errors) == (0, b"")
+    assert told.endswith(b"130 interrupted.\n")
+
+
 _FULL = Path("/dev/full")
 _UNWRITTEN = (
     "lc: What lc prints could not be written (No space left on device): make room there, or send "
@@ -204,6 +227,46 @@ def test_disk_behind_the_errors_that_is_full(shared: Sandbox) -> None:
         program = shared.popen("run", "nothing", stderr=full)
         out, _ = program.communicate(timeout=60)
     assert (program.returncode, out) == (2, b"")
+
+
+_NO_MORE = "end some of what runs here, or have this machine's limits raised, and run again.\n"
+# As where a user has as many processes and threads as he may.
+_REFUSED = """\
+import errno, subprocess, sys, threading
+from lightcone.cli.main import main
+def refuse(*_, **__):
+    {does}
+{what} = refuse
+main()
+"""
+_NO_THREAD = _REFUSED.format(
+    what="threading.Thread.start", does='raise RuntimeError("can\'t start new thread")'
+)
+_NO_PROCESS = _REFUSED.format(
+    what="subprocess.Popen", does="raise BlockingIOError(errno.EAGAIN, 'no more')"
+)
+
+
+def test_limits_that_are_reached(sandbox: Sandbox) -> None:
+    def few_files() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (8, 8))
+
+    program = sandbox.popen("session", "start", preexec_fn=few_files)
+    _, errors = program.communicate(timeout=60)
+    assert program.returncode == 3
+    assert errors.decode() == f"lc: tmux cannot be run (Too many open files): {_NO_MORE}"
+    refused = sandbox.python("-c", _NO_PROCESS, "session", "start", check=3)
+    assert refused.stderr.endswith(f"lc: tmux cannot be run (no more): {_NO_MORE}")
+    sandbox.start()
+    for verb, code in (("run", 3), ("exec", 125)):
+        refused = sandbox.python("-c", _NO_THREAD, verb, *["true"][verb == "run" :], check=code)
+        assert refused.stderr == f"lc: This call cannot go on (can't start new thread): {_NO_MORE}"
+    refused = sandbox.python("-c", _NO_PROCESS, "run", "--detach", check=3)
+    assert refused.stderr == f"lc: This call cannot go on (no more): {_NO_MORE}"
+    # Most likely what would be ended is what there is too much of.
+    stopped = sandbox.python("-c", _NO_PROCESS, "session", "stop")
+    assert stopped.stdout.endswith(": ended\n")
+    assert sandbox.status()["state"] == "dead"
 
 
 @pytest.mark.parametrize(

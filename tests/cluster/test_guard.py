@@ -104,6 +104,13 @@ def test_log_that_grows_too_long_is_begun_anew(tmp_path: Path) -> None:
     assert (tmp_path / "log.old").stat().st_size > 16_000_000
 
 
+def test_log_that_was_removed_before_it_is_begun_anew(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    much = f"head -c 16000000 /dev/zero; rm {log}; head -c 2000000 /dev/zero; echo last"
+    _run(f"--log={log}", "--", "sh", "-c", much)
+    assert log.read_text().endswith("last\n[guard] sh ended: exit status 0\n")
+
+
 def test_input_is_empty_and_the_log_whole(tmp_path: Path) -> None:
     log = tmp_path / "log"
     _run(f"--log={log}", "--", "sh", "-c", "cat; head -c 1000000 /dev/zero | tr '\\0' x")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -98,6 +99,19 @@ Begin = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture
+def small_pipes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pipes as small as those of a user who has a thousand of them (pipe(7))."""
+    pipe = os.pipe
+
+    def small() -> tuple[int, int]:
+        reader, writer = pipe()
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+        return reader, writer
+
+    monkeypatch.setattr(os, "pipe", small)
+
+
+@pytest.fixture
 def begin(runtime: Runtime) -> Iterator[Begin]:
     """Starts a worker that holds the lock for its container, with this grace and client."""
     programs = []
@@ -128,6 +142,15 @@ def test_it_leaves_when_the_container_is_gone(runtime: Runtime) -> None:
     with runtime.keeper().holding([]):
         pass
     assert time.monotonic() - begun < 5
+    assert runtime.said() == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pipes have one size elsewhere")
+@pytest.mark.usefixtures("small_pipes")
+@pytest.mark.timeout(30)
+def test_it_starts_where_pipes_are_small(runtime: Runtime) -> None:
+    with runtime.keeper().holding([]):
+        runtime.container.unlink()
     assert runtime.said() == []
 
 

@@ -14,7 +14,7 @@ import pytest
 from lightcone.cluster import command
 from lightcone.context import here
 from lightcone.locks import Lock
-from lightcone.run.detached import DetachedRun
+from lightcone.run.detached import DetachedRun, list_runs
 from tests.helpers import Sandbox, wait_until
 from tests.run.analyses import Analysis, interrupt, output
 
@@ -154,3 +154,32 @@ def test_one_who_looks_on_is_shown_all_of_a_log_that_is_begun_anew(
     lines = shown.getvalue().splitlines()
     assert lines.pop() == b"the end"
     assert [int(line) for line in lines] == list(range(-1, 17 * 1024))
+
+
+_SLOW = "import os, time; time.sleep(4.0 if 'LIGHTCONE_RUN_NAME' in os.environ else 0.0)"
+
+
+def test_the_session_waits_for_a_run_that_has_yet_to_begin(alone: Analysis) -> None:
+    alone.spec(output("a", "echo it > {output}"))
+    (alone.place / "sitecustomize.py").write_text(_SLOW)
+    alone.box.lc("session", "start", "--lease", "agent")
+    slow = {"PYTHONPATH": str(alone.place), "LIGHTCONE_LEASE": "agent"}
+    alone.run("--detach", env=slow)
+    alone.box.lc("session", "release", "agent")
+    assert alone.box.lc("wait").returncode == 0
+    assert alone.text("a") == "it\n"
+
+
+def test_others_that_ask_are_no_run(sandbox: Sandbox) -> None:
+    run = DetachedRun(here(sandbox.project), "1")
+    run.directory.mkdir(parents=True)
+    asking = Lock(run.directory / "lock")
+    assert asking.acquire(shared=True)
+    assert not run.is_running
+    asking.release()
+    out = io.BytesIO()
+    run.follow(out)  # it has said nothing
+    assert out.getvalue() == b""
+    # One that is removed while they are looked at.
+    (run.directory.parent / "2").symlink_to("gone")
+    assert list_runs(run.context) == [run]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 
 import psutil
 
@@ -11,7 +12,8 @@ from lightcone.granted import allocation_file
 from lightcone.settings import Settings
 from tests.helpers import is_alive, wait_until
 from tests.slurm.lab import Lab
-from tests.slurm.user import User
+from tests.slurm.place import find
+from tests.slurm.user import Call, User
 from tests.specs import recipe, spec
 
 
@@ -68,6 +70,78 @@ def test_request_that_waits_is_taken_back(netns_lab: Lab) -> None:
     wait_until(lambda: len(_queue(netns_lab)) == 1, "the request is taken back")
     refused = user.lc("run", "--allocate", "-N1", job=job, check=2)
     assert f"This shell is in an allocation, SLURM job {job.id}" in refused.stderr
+
+
+def test_request_ends_with_its_call(netns_lab: Lab) -> None:
+    user = User(netns_lab, "owner")
+    netns_lab.salloc("-N2", "--exclusive")
+
+    def waiting() -> tuple[Call, psutil.Process]:
+        call = user.start("run", "--allocate", "-N1")
+        call.wait_for("waiting in SLURM's queue, job ")
+        (salloc,) = psutil.Process(call.process.pid).children()
+        return call, salloc
+
+    def is_over(salloc: psutil.Process) -> bool:
+        return not is_alive(salloc.pid) and len(_queue(netns_lab)) == 1
+
+    call, salloc = waiting()
+    call.process.kill()
+    wait_until(lambda: is_over(salloc), "a call that was killed leaves nothing in the queue")
+    call, salloc = waiting()
+    salloc.kill()
+    assert "salloc was ended by signal 9, and the request was taken back" in call.wait(3)
+    wait_until(lambda: is_over(salloc), "nor does a salloc that was killed")
+    # Nobody reads what it says.
+    line = user.line("run", "--allocate", "-N1")
+    with subprocess.Popen(
+        line, env=user.variables(None), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as program:
+        assert program.stdout is not None and program.stderr is not None
+        program.stdout.close()
+        assert (program.wait(30), program.stderr.read()) == (1, b"")
+    wait_until(lambda: len(_queue(netns_lab)) == 1, "nor does a call that nobody reads")
+
+
+def test_salloc_that_is_a_script(netns_lab: Lab) -> None:
+    user = User(netns_lab, "script")
+    netns_lab.salloc("-N2", "--exclusive")
+    script = user.home / "salloc"
+    script.write_text(f'#!/bin/sh\n{find("salloc")} "$@"\nexit $?\n')
+    script.chmod(0o755)
+    # Before it has said its number.
+    os.kill(netns_lab.controller.pid, signal.SIGSTOP)
+    try:
+        path = {"PATH": f"{user.home}:{user.env['PATH']}"}
+        call = user.start("run", "--allocate", "-N1", env=path)
+        below = psutil.Process(call.process.pid)
+        wait_until(lambda: len(below.children(recursive=True)) == 2, "the script runs salloc")
+        (inner,) = (each for each in below.children(recursive=True) if each.ppid() != below.pid)
+        os.kill(call.process.pid, signal.SIGINT)
+        assert "the request was taken back" in call.wait(130)
+        assert not is_alive(inner.pid)
+    finally:
+        os.kill(netns_lab.controller.pid, signal.SIGCONT)
+
+
+def test_two_calls_ask_for_one_allocation(netns_lab: Lab) -> None:
+    user = User(netns_lab, "two")
+    job = netns_lab.salloc("-N2", "--exclusive")
+    first = user.start("run", "--allocate", "-N1")
+    first.wait_for("waiting in SLURM's queue, job ")
+    second = user.start("run", "--allocate", "-N1")
+    second.wait_for("waiting for another call, which asks SLURM for the allocation")
+    assert len(_queue(netns_lab)) == 2
+    third = user.start("run", "--allocate", "-N1")
+    third.wait_for("waiting for another call")
+    os.kill(third.process.pid, signal.SIGINT)
+    third.wait(130)
+    job.cancel()
+    first.wait(0)
+    assert "using the allocation that this project has" in second.wait(0)
+    (line,) = _queue(netns_lab)
+    assert line.split()[2] == "RUNNING"
+    user.lc("session", "stop")
 
 
 def test_allocation_that_cannot_be_kept_is_given_back(netns_lab: Lab) -> None:
