@@ -80,6 +80,8 @@ def test_request_ends_with_its_call(netns_lab: Lab) -> None:
         call = user.start("run", "--allocate", "-N1")
         call.wait_for("waiting in SLURM's queue, job ")
         (salloc,) = psutil.Process(call.process.pid).children()
+        # Until it waits it does not know that it has a request, which it says before.
+        wait_until(lambda: salloc.status() == psutil.STATUS_SLEEPING, "salloc waits")
         return call, salloc
 
     def is_over(salloc: psutil.Process) -> bool:
