@@ -17,11 +17,16 @@ ASK_TO_END = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextlib.contextmanager
 def handled(handlers: Mapping[int, Callable[[int, FrameType | None], object]]) -> Iterator[None]:
-    """Context in which signals, by number, have these handlers; for the main thread."""
+    """Context in which signals, by number, have these handlers; for the main thread.
+
+    One that was ignored when this program began stays so: ``nohup`` asks for that, and so does a
+    shell, of SIGINT, for what a script runs in the background.
+    """
     before: dict[int, object] = {}
     try:
         for signum, handler in handlers.items():
-            before[signum] = signal.signal(signum, handler)
+            if signal.getsignal(signum) is not signal.SIG_IGN:
+                before[signum] = signal.signal(signum, handler)
         yield
     finally:
         for signum, former in before.items():

@@ -102,6 +102,21 @@ def test_terminal_that_goes_away_interrupts(patient: Analysis) -> None:
     assert patient.leftovers() == []
 
 
+@pytest.mark.parametrize("signum", [signal.SIGHUP, signal.SIGINT])
+def test_what_was_ignored_before_does_not_interrupt(analysis: Analysis, signum: int) -> None:
+    analysis.spec(
+        output("x", "touch $PLACE/begun; until [ -e $PLACE/go ]; do sleep 0.02; done; : > {output}")
+    )
+    # As nohup does, and a shell for what it runs in the background of a script.
+    run = analysis.begin(preexec_fn=lambda: signal.signal(signum, signal.SIG_IGN))
+    analysis.began("begun")
+    run.send_signal(signum)
+    analysis.open("go")
+    out, errors = run.communicate(timeout=60)
+    assert (run.returncode, errors) == (0, b""), out
+    assert analysis.states() == {"x": "ok"}
+
+
 def test_interrupted_recipe_that_was_never_made(patient: Analysis) -> None:
     patient.spec(output("x", _ENDLESS))
     program, _ = _begin(patient)
