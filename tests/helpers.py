@@ -26,6 +26,7 @@ __all__ = [
     "Sandbox",
     "clean_environment",
     "end",
+    "end_at_once",
     "is_alive",
     "is_empty",
     "is_full",
@@ -66,7 +67,7 @@ def clean_environment() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN)}
 
 
-def wait_until(condition: Callable[[], object], what: str, deadline: float = 30.0) -> None:
+def wait_until(condition: Callable[[], object], what: str, deadline: float = 60.0) -> None:
     """Return once ``condition()`` is true; fail, naming ``what``, after ``deadline`` seconds."""
     end_at = time.monotonic() + deadline
     while not condition():
@@ -92,6 +93,14 @@ def end(pids: Sequence[int]) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
+
+
+def end_at_once(pids: Sequence[int]) -> None:
+    """Kill processes of a test's own, by id; none of them sees another one die."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGSTOP)
+    end(pids)
 
 
 @contextlib.contextmanager

@@ -80,7 +80,7 @@ def test_gpus_that_differ_between_nodes(make_lab: Callable[..., Lab]) -> None:
     # None has waited for another while a device was free elsewhere.
     assert len(set(user.made().values())) == 3
     user.lc("session", "stop", job=job)
-    assert job.steps() == []
+    job.has_no_steps()
 
 
 def test_recipe_goes_where_there_is_room(netns_lab: Lab) -> None:

@@ -20,7 +20,7 @@ from lightcone.slurm.controller import Unknown
 from lightcone.slurm.jobs import Job, JobState
 from lightcone.slurm.nodelist import expand_nodes
 from lightcone.slurm.steps import Step, cancel_step, step_commands, steps, worker_steps
-from tests.helpers import end, wait_until
+from tests.helpers import end, end_at_once, wait_until
 from tests.slurm import job as lab_job
 from tests.slurm.lab import Lab
 
@@ -335,7 +335,8 @@ def test_worker_that_ends_takes_no_other_with_it(lab: Lab, tmp_path: Path) -> No
 def test_step_whose_srun_was_killed_is_found_and_ended(lab: Lab, tmp_path: Path) -> None:
     job = lab.salloc("-N2")
     workers = _Workers(lab, job, tmp_path)
-    end(lab.named("srun"))
+    # It has a child that ends the step when it dies.
+    end_at_once(lab.named("srun"))
     (orphan,) = _steps(worker_steps(job.id))
     assert orphan.nodes == workers.nodes
     assert workers.running() == lab.nodes
