@@ -14,7 +14,7 @@ _BOB = {"LIGHTCONE_LEASE": "bob"}
 
 
 def _ended(box: Sandbox) -> None:
-    wait_until(lambda: not box.processes(), "the session has ended", 10.0)
+    wait_until(lambda: not box.processes(), "the session has ended")
     assert "its last lease was given up" in box.lc("session", "status").stdout
 
 
