@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import lightcone
@@ -276,7 +276,6 @@ def test_input_that_nobody_closes(sandbox: Sandbox) -> None:
     assert file.read_text() == f"export LIGHTCONE_LEASE={LEASE}\n"
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=2000))
 def test_reading_survives_any_bytes(data: bytes) -> None:
     assert isinstance(_read(data), dict)
@@ -291,7 +290,6 @@ _VALUES = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.text(max_size=20), _VALUES, max_size=6))
 def test_reading_finds_any_object(told: dict[str, object]) -> None:
     data = json.dumps(told).encode()

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightcone.slurm import jobs as slurm
@@ -424,11 +424,7 @@ def _any_configuration(_module_lab: Lab) -> Iterator[Lab]:
     yield _module_lab
 
 
-@settings(
-    max_examples=60,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(max_examples=60)
 @given(text=_LISTS)
 def test_lists_of_nodes_are_what_slurm_takes_them_for(_any_configuration: Lab, text: str) -> None:
     said = _any_configuration.run("scontrol", "show", "hostnames", text).stdout.split()
