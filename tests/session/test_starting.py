@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.helpers import Sandbox, is_alive, wait_until
+from tests.helpers import Sandbox, wait_until
 
 _FAULTS = {
     "leaves": "raise SystemExit('no thank you')",
@@ -90,9 +90,8 @@ def test_disk_that_is_full(small_disk: Sandbox) -> None:
 def test_worker_that_dies_again_and_again_ends_the_session(sandbox: Sandbox) -> None:
     """It is replaced, more slowly each time; then that is given up, and the next call says so."""
     sandbox.start()
-    scheduler = sandbox.programs()["scheduler"]
     for number in range(5):
-        wait_until(lambda: sandbox.status()["workers"] or not is_alive(scheduler), "a worker is up")
+        wait_until(sandbox.workers, "a worker is up")
         with sandbox.without_worker():
             if number == 3:
                 assert "  no worker at the moment: " in sandbox.lc("session", "status").stdout
