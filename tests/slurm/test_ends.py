@@ -111,13 +111,13 @@ def test_silent_controller(netns_lab: Lab) -> None:
     user = User(netns_lab, "silent")
     job = netns_lab.salloc("-N2", "-n8")
     with netns_lab.frozen_controller():
-        refused = user.lc("run", job=job, check=3, timeout=30)
+        refused = user.lc("run", job=job, check=3)
         assert "alive cannot be told, because squeue did not answer within 5 s" in refused.stderr
         assert user.status(job)["state"] == "dead"
     user.lc("session", "start", job=job)
     with netns_lab.frozen_controller():
         # A session that lives is used all the same.
-        assert "1 made" in user.lc("run", job=job, timeout=30).stdout
+        assert "1 made" in user.lc("run", job=job).stdout
         assert user.status(job)["state"] == "alive"
     user.lc("session", "stop", job=job)
     assert not user.programs(job)

@@ -246,7 +246,7 @@ def test_workers_have_their_nodes_whole_share(
     assert isinstance(found, list)
     assert sorted(node for step in found for node in step.nodes) == list(workers.nodes)
     if len(set(shapes)) == 1:  # else SLURM itself refuses a step over all of them
-        job.run("srun", "true", timeout=20.0)
+        job.run("srun", "true")
 
 
 def test_first_component_of_a_heterogeneous_job(lab: Lab, tmp_path: Path) -> None:
@@ -280,13 +280,13 @@ def test_inner_steps_start_at_once_and_side_by_side(netns_lab: Lab, tmp_path: Pa
     for caller in (job.env, lab.env):
         env = command_environment(caller, workers.told(second)["env"])
         ask = ["srun", "-n8", "printenv", "SLURMD_NODENAME"]
-        spread = lab.run(*lab.on(second), *ask, env=env, timeout=20.0)
+        spread = lab.run(*lab.on(second), *ask, env=env)
         assert sorted(spread.stdout.split()) == [first] * 4 + [second] * 4
     # Each waits for the other to begin: one after the other they would never end.
     meet = f"touch {tmp_path}/$0; until [ -e {tmp_path}/$1 ]; do sleep 0.05; done"
     env = command_environment(job.env, workers.told(first)["env"])
     pair = [lab.popen("srun", "-n8", "sh", "-c", meet, *names, env=env) for names in ("ab", "ba")]
-    assert [each.wait(30) for each in pair] == [0, 0]
+    assert [each.wait(60) for each in pair] == [0, 0]
 
 
 def test_nodes_of_a_lab_are_hosts(netns_lab: Lab, tmp_path: Path) -> None:
