@@ -140,7 +140,9 @@ def failure(context: Context) -> str:
     for role in ("scheduler", "worker"):
         with contextlib.suppress(OSError):
             log = (context.state / "logs" / f"{role}.log").read_text(errors="replace")
-            lines += [f"  {role}: {line}" for line in log.splitlines()[-_LAST_LINES:]]
+            last = log.splitlines()[-_LAST_LINES:]
+            # The head of one says nothing, and may be all that there was time for.
+            lines += [f"  {role}: {line}" for line in last if not line.startswith("Traceback ")]
             for line in log.splitlines():
                 if line.startswith("The ") and "set LIGHTCONE_SCRATCH to" in line:
                     return line  # a sentence of a node's

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from lightcone.context import here
+from lightcone.session import spawn
 from tests.helpers import Sandbox, wait_until
 
 _FAULTS = {
@@ -28,6 +30,20 @@ def test_program_that_dies_while_starting(sandbox: Sandbox, part: str, fault: st
     assert f"\n  {part}: " in result.stderr
     assert sandbox.processes() == []
     sandbox.lc("exec", "--", "true")
+
+
+def test_worker_that_had_no_time_to_say_what_is_wrong(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LIGHTCONE_SCRATCH", "LIGHTCONE_RUNTIME_DIR"):
+        monkeypatch.setenv(name, sandbox.env[name])
+    context = here(sandbox.project)
+    context.prepare()
+    log = context.state / "logs" / "worker.log"
+    log.write_text("Traceback (most recent call last):\n[guard] python ended: signal 15\n")
+    told = spawn.failure(context)
+    assert "Traceback" not in told
+    assert told.endswith("\n  worker: [guard] python ended: signal 15")
 
 
 def test_environment_in_which_lc_itself_cannot_run(sandbox: Sandbox) -> None:
