@@ -263,6 +263,8 @@ class Sandbox:
     def processes(self) -> list[psutil.Process]:
         """Every living process of this sandbox: by its mark, its command line or its directory."""
         found = []
+        # What it remembers of an id may be of another process, and such a one is sent nothing.
+        psutil.process_iter.cache_clear()
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 if process.pid != os.getpid() and self._is_ours(process):
