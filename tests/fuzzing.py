@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from lightcone.errors import LightconeError
@@ -71,11 +71,7 @@ odd = st.sampled_from(_ODD) | st.recursive(
 
 def examples(number: int) -> settings:
     """So many examples, or as many times more as the soak asks for; each on files of its own."""
-    return settings(
-        max_examples=max(1, round(number * _TIMES)),
-        deadline=None,
-        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    )
+    return settings(max_examples=max(1, round(number * _TIMES)))
 
 
 def bad(good: bytes) -> st.SearchStrategy[bytes]:

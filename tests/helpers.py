@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -21,11 +22,15 @@ from typing import Any
 
 import psutil
 
+from lightcone.session import control
+
 __all__ = [
     "FOREIGN",
     "Sandbox",
     "clean_environment",
     "end",
+    "end_at_once",
+    "filled_pipe",
     "is_alive",
     "is_empty",
     "is_full",
@@ -36,7 +41,7 @@ __all__ = [
 
 _MARK = "LIGHTCONE_TEST_SANDBOX"
 _TICK = 0.02
-_STARTING = 2.0
+_STARTING = 30.0
 _LC = ("-m", "lightcone")
 # What a shell, a batch system or another session may have put into this process's environment.
 FOREIGN = ("DASK_", "LIGHTCONE_", "SLURM", "SALLOC_", "SBATCH_", "TMUX", "PYTHON", "OMP_", "CUDA_")
@@ -66,7 +71,7 @@ def clean_environment() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN)}
 
 
-def wait_until(condition: Callable[[], object], what: str, deadline: float = 30.0) -> None:
+def wait_until(condition: Callable[[], object], what: str, deadline: float = 60.0) -> None:
     """Return once ``condition()`` is true; fail, naming ``what``, after ``deadline`` seconds."""
     end_at = time.monotonic() + deadline
     while not condition():
@@ -94,6 +99,14 @@ def end(pids: Sequence[int]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
+def end_at_once(pids: Sequence[int]) -> None:
+    """Kill processes of a test's own, by id; none of them sees another one die."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGSTOP)
+    end(pids)
+
+
 @contextlib.contextmanager
 def unread_pipe() -> Iterator[tuple[int, int]]:
     """The reading and the writing end of a pipe, for a program that is not followed."""
@@ -103,6 +116,24 @@ def unread_pipe() -> Iterator[tuple[int, int]]:
     finally:
         for descriptor in ends:
             os.close(descriptor)
+
+
+@contextlib.contextmanager
+def filled_pipe(data: bytes, closed: bool = True) -> Iterator[int]:
+    """The reading end of a pipe with data in it, and with its end, for one who does not wait long.
+
+    Without ``closed`` its writing end stays open.
+    """
+    reader, writer = os.pipe()
+    try:
+        assert os.write(writer, data) == len(data)
+        if closed:
+            os.close(writer)
+        yield reader
+    finally:
+        os.close(reader)
+        if not closed:
+            os.close(writer)
 
 
 def is_empty(reader: int) -> bool:
@@ -232,6 +263,8 @@ class Sandbox:
     def processes(self) -> list[psutil.Process]:
         """Every living process of this sandbox: by its mark, its command line or its directory."""
         found = []
+        # What it remembers of an id may be of another process, and such a one is sent nothing.
+        psutil.process_iter.cache_clear()
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 if process.pid != os.getpid() and self._is_ours(process):
@@ -273,6 +306,10 @@ class Sandbox:
         wait = f"while not os.path.exists({str(gate)!r}): time.sleep(0.05)"
         return self.beginning_with(part, wait), gate
 
+    def workers(self) -> list[dict[str, Any]]:
+        """The workers of the project's living session, sooner than :meth:`status` tells of them."""
+        return list(control.ask(self._control, "describe", 30.0)["workers"])
+
     @contextlib.contextmanager
     def without_worker(self) -> Iterator[None]:
         """Kill the session's worker; it stays away, and everybody knows, within the context."""
@@ -280,7 +317,7 @@ class Sandbox:
         os.kill(programs["inner guard"], signal.SIGSTOP)
         try:
             os.kill(programs["worker"], signal.SIGKILL)
-            wait_until(lambda: not self.status()["workers"], "the worker is known to be gone")
+            wait_until(lambda: not self.workers(), "the worker is known to be gone")
             yield
         finally:
             os.kill(programs["inner guard"], signal.SIGCONT)
@@ -333,13 +370,17 @@ class Sandbox:
                     if result.returncode != 0:
                         failures.append(f"stop in {project}: {result.stdout}{result.stderr}")
             with contextlib.suppress(AssertionError):
-                wait_until(lambda: not self.remains(), "nothing is left", 5.0)
+                wait_until(lambda: not self.remains(), "nothing is left", 30.0)
             failures += self.remains()
         finally:
             while self.processes():
                 end([process.pid for process in self.processes()])
             shutil.rmtree(self.base, ignore_errors=True)
         assert not failures, "left behind by this test:\n" + "\n".join(failures)
+
+    @functools.cached_property
+    def _control(self) -> Path:
+        return self.runtime / str(self.status()["key"]) / "control"
 
     def _is_ours(self, process: psutil.Process) -> bool:
         if process.status() == psutil.STATUS_ZOMBIE:

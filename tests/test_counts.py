@@ -22,12 +22,12 @@ import pytest
 from tests.helpers import Sandbox
 
 _PROBE = """\
-import atexit, os, sys
+import atexit, os, sys, time
 
 _starts = ("subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system")
-_file = os.open(
-    os.path.join(os.environ["COUNTS"], str(os.getpid())), os.O_CREAT | os.O_APPEND | os.O_WRONLY
-)
+# The id alone may have been another's before.
+_name = os.path.join(os.environ["COUNTS"], f"{os.getpid()}-{time.monotonic_ns()}")
+_file = os.open(_name, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
 
 def _note(*words):
     os.write(_file, (" ".join(map(str, words)).replace("\\n", " ") + "\\n").encode())

@@ -6,8 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as hypothesis_settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lightcone.errors import SettingsError
@@ -148,7 +147,6 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         load(tmp_path)
 
 
-@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(st.characters(codec="utf-8")))
 def test_any_file_is_read_or_refused(tmp_path: Path, text: str) -> None:
     try:

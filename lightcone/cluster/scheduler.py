@@ -45,9 +45,9 @@ __all__ = ["dask_setup", "dask_teardown"]
 _OWNER_DEADLINE = 10.0
 _BEGINNING = 5.0
 # Seconds that the other workers are waited for once there is one.
-_LATE = 5.0
+_LATE = 15.0
 # Seconds for asking why, while everything is ending.
-_PATIENCE = 1.0
+_PATIENCE = 3.0
 _CERTIFICATE = "distributed.comm.tls.ca-file"
 # A worker that is closing takes nothing any more; one that has only just come will.
 _CLOSING = (Status.closing, Status.closing_gracefully, Status.closed)

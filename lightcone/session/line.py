@@ -18,7 +18,8 @@ from lightcone.session import control
 __all__ = ["Line", "Take", "session_line"]
 
 _CHUNK = 1 << 16
-_PATIENCE = 5.0
+# Seconds. The session has just answered: it is there, and may have much to do, or have been asleep.
+_PATIENCE = 20.0
 # By name, as the module ssl takes as long to import as ten of ours, and most lines do without it.
 _LATER = ("BlockingIOError", "SSLWantReadError", "SSLWantWriteError")
 Take = Callable[[list[dict[str, Any]]], None]

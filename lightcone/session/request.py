@@ -115,19 +115,22 @@ def _keep(path: Path, job: int, context: Context) -> None:
 
 def _salloc(options: list[str], say: Callable[[str], None]) -> int:
     """The number of the job that was granted."""
+    early: list[int] = []
     try:
-        program = subprocess.Popen(
-            ["salloc", "--no-shell", *options],
-            env=step_environment(os.environ),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-            # Its request would wait on without this process, be granted some day, and charged.
-            preexec_fn=partial(end_with, os.getpid()),
-        )
+        # A signal that comes while it is being started would leave nobody who knows of it.
+        with handled(dict.fromkeys(ASK_TO_END, lambda signum, _: early.append(signum))):
+            program = subprocess.Popen(
+                ["salloc", "--no-shell", *options],
+                env=step_environment(os.environ),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+                # Its request would wait on without this process, be granted some day, and charged.
+                preexec_fn=partial(end_with, os.getpid()),
+            )
     except OSError as error:
         raise SessionError(
             f"SLURM's salloc cannot be run ({error.strerror}): is this a host of a cluster?"
@@ -137,6 +140,8 @@ def _salloc(options: list[str], say: Callable[[str], None]) -> int:
     with program:
         assert program.stdout is not None
         try:
+            if early:
+                raise KeyboardInterrupt
             for line in program.stdout:
                 said.append(line.strip())
                 job = job or _job_in(line)

@@ -158,6 +158,7 @@ def _await(context: Context, say: Say, patience: float) -> dict[str, Any] | None
             # Asking the terminal server starts a process; most often some other is there already.
             if _is_gone(context) and not tmux.is_up(context.tmux_socket):
                 spawn.wait_for_remains(context)
+                tmux.kill(context.tmux_socket)  # it answers no more, and may not have left yet
                 return None
         time.sleep(_TICK)
     if not _is_dead(context):

@@ -63,7 +63,7 @@ def check() -> str:
     remedy = f"install tmux {_MINIMUM} or newer (apt, dnf, brew or conda install tmux)"
     if shutil.which("tmux") is None:
         raise SessionError(f"A session needs tmux, which is not on the PATH: {remedy}.")
-    told = _run(["tmux", "-V"], _PATIENCE)
+    told = _run(["tmux", "-V"], _START_PATIENCE)
     if told is None or told.returncode != 0 or not told.stdout.startswith("tmux "):
         why = "it does not answer" if told is None else told.stderr.strip() or "it does not say"
         raise SessionError(f"The version of tmux cannot be told ({why}): {remedy}.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.cells import cell_len
 from rich.text import Text
@@ -59,7 +59,7 @@ def stack(sections: list[Section], width: int, room: int) -> list[Text]:
             stacked.append(Text(" " * width))
         cut = f" ({count} shown)" if count < len(section.lines) else ""
         title = Cell(f"{section.title}{cut}")
-        head = in_line([title, *section.captions], width)
+        head = in_line(_with_room(title, section.captions, width), width)
         head.stylize(DETAIL)
         head.stylize(_TITLE, 0, cell_len(str(title.text)) + 1)
         stacked.append(head)
@@ -72,11 +72,25 @@ def stack(sections: list[Section], width: int, room: int) -> list[Text]:
     return stacked[:room]
 
 
+def _with_room(title: Cell, captions: Sequence[Cell], width: int) -> list[Cell]:
+    """The cells of a head: a title that is cut gets what the first caption leaves empty."""
+    share = _share([title, *captions], width)
+    if not captions or cell_len(str(title.text)) <= share:
+        return [title, *captions]
+    first, *others = captions
+    more = abs(first.width) - cell_len(str(first.text))
+    return [replace(title, width=share + more), replace(first, width=more + first.width), *others]
+
+
+def _share(cells: Sequence[Cell], width: int) -> int:
+    """The width of each cell that has none of its own."""
+    fixed = sum(abs(cell.width) for cell in cells) + len(cells) + 1
+    return max((width - fixed) // max(sum(not cell.width for cell in cells), 1), 4)
+
+
 def in_line(cells: Sequence[Cell], width: int) -> Text:
     """The cells in one line; those without a width share what the others leave."""
-    fixed = sum(abs(cell.width) for cell in cells) + len(cells) + 1
-    open_ended = sum(not cell.width for cell in cells)
-    share = max((width - fixed) // max(open_ended, 1), 4)
+    share = _share(cells, width)
     line = Text(" ", no_wrap=True)
     for number, cell in enumerate(cells):
         text = cell.text.copy() if isinstance(cell.text, Text) else Text(cell.text)

@@ -186,7 +186,7 @@ def test_a_stamp_within_the_tick_is_not_trusted(
     monkeypatch.setattr(module, "_clock", lambda *given: when)
     started = time.monotonic()
     data = fingerprint(path)
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 10
     assert data.files[""].mtime_ns == UNTRUSTED
     assert unchanged(path, data)
     path.write_text("after!")

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lightcone.analysis import imports
@@ -229,7 +229,6 @@ def test_nothing_is_missed_in_real_modules(module: str) -> None:
     assert asked - imported_by_the_book(path) <= set(sys.stdlib_module_names)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.text(st.sampled_from("import from.\n\t ;:'\"(),#$/-mcd sourcePYTHONPATH=ahelper")))
 def test_any_text(project: Project, text: str) -> None:
     project.write("any.py", text)

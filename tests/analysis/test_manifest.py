@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lightcone.analysis import manifest as manifests
@@ -184,7 +184,6 @@ JSON = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_damage_is_found_or_harmless(tmp_path: Path, data: st.DataObject) -> None:
     content = table()
@@ -202,7 +201,6 @@ def test_any_damage_is_found_or_harmless(tmp_path: Path, data: st.DataObject) ->
         assert isinstance(found.parts.identity, str)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary())
 def test_any_bytes(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "manifest.json").write_bytes(content)

@@ -202,7 +202,7 @@ class Both:
             assert assess(assessment.output, versions) == assessment
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(oracle=projects(), data=st.data())
 def test_against_the_oracle(oracle: Oracle, data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as directory:
@@ -240,7 +240,7 @@ def test_against_the_oracle(oracle: Oracle, data: st.DataObject) -> None:
         assert all(each.state is State.OK for each in both.plan().values())
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(oracle=projects(), data=st.data())
 def test_forced_and_selected(oracle: Oracle, data: st.DataObject) -> None:
     """What is forced is not good, nor is what needs it; a selection holds all that is needed."""

@@ -167,7 +167,7 @@ class Oracle:
         }
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(declared=specs(), chosen=st.lists(st.sampled_from(CHOICES), min_size=1, max_size=4))
 def test_against_the_oracle(declared: list[Declared], chosen: list[dict[str, str]]) -> None:
     with tempfile.TemporaryDirectory() as directory:

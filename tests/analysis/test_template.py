@@ -74,7 +74,7 @@ def test_rendering(command: str, values: Mapping[str, str], expected: str) -> No
 def test_the_shell_reads_back_the_value(template: str, text: str) -> None:
     # No expansions are asked for here, and "$(...)" drops line ends by itself.
     command = compile_template(template, ["a"], [], "x").render({"inputs.a": Value(text)})
-    result = subprocess.run(["/bin/sh", "-c", command], capture_output=True, check=True, timeout=10)
+    result = subprocess.run(["/bin/sh", "-c", command], capture_output=True, check=True, timeout=60)
     expected = text.rstrip("\n") if "$(" in template else text
     assert result.stdout.decode() == expected
 

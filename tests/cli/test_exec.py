@@ -237,7 +237,7 @@ def test_killed_caller_takes_the_command_with_it(sandbox: Sandbox, ignoring: boo
     caller.wait()
     begun = time.monotonic()
     wait_until(lambda: not any(map(is_alive, [pid, *(c.pid for c in children)])), "it has ended")
-    assert time.monotonic() - begun < (10 if ignoring else 3)
+    assert time.monotonic() - begun < 30
     sandbox.lc("session", "wait", "--for", "idle", "--timeout", "30")
     assert sandbox.status()["state"] == "alive"
 
@@ -303,7 +303,7 @@ def test_output_that_has_passed_through_is_not_kept(shared: Sandbox) -> None:
     before = scheduler.memory_info().rss
     prints = ("exec", "--", "head", "-c", "300M", "/dev/zero")
     with shared.popen(*prints, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as call:
-        assert call.wait(60) == 0
+        assert call.wait(100) == 0
     assert scheduler.memory_info().rss - before < 100 << 20
 
 

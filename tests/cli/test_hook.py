@@ -15,12 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import lightcone
 from lightcone import hook
-from tests.helpers import Sandbox, wait_until
+from tests.helpers import Sandbox, filled_pipe, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 EVENTS = ("session-start", "session-end")
@@ -44,15 +44,16 @@ def _call(
     box: Sandbox, event: str, given: bytes, cwd: Path | None = None, **env: str
 ) -> subprocess.CompletedProcess[bytes]:
     """Call a hook, which has to be quiet and succeed."""
-    result = subprocess.run(
-        [sys.executable, "-m", "lightcone", "hook", event],
-        input=given,
-        cwd=cwd or box.project,
-        env={**box.env, **env},
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
+    with filled_pipe(given) as stdin:
+        result = subprocess.run(
+            [sys.executable, "-m", "lightcone", "hook", event],
+            stdin=stdin,
+            cwd=cwd or box.project,
+            env={**box.env, **env},
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
     assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"")
     return result
 
@@ -262,21 +263,13 @@ def test_input_that_nobody_closes(sandbox: Sandbox) -> None:
     file = sandbox.base / "env"
     for told in (b"", _input("SessionStart", sandbox.project, source="startup")):
         assert not file.exists()
-        program = sandbox.popen(
-            "hook",
-            "session-start",
-            stdin=subprocess.PIPE,
-            env={"CLAUDE_ENV_FILE": str(file)},
-        )
-        assert program.stdin is not None
-        program.stdin.write(told)
-        program.stdin.flush()
-        assert program.wait(timeout=60) == 0
-        program.stdin.close()
+        with filled_pipe(told, closed=False) as stdin:
+            env = {"CLAUDE_ENV_FILE": str(file)}
+            program = sandbox.popen("hook", "session-start", stdin=stdin, env=env)
+            assert program.wait(timeout=60) == 0
     assert file.read_text() == f"export LIGHTCONE_LEASE={LEASE}\n"
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=2000))
 def test_reading_survives_any_bytes(data: bytes) -> None:
     assert isinstance(_read(data), dict)
@@ -291,7 +284,6 @@ _VALUES = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.text(max_size=20), _VALUES, max_size=6))
 def test_reading_finds_any_object(told: dict[str, object]) -> None:
     data = json.dumps(told).encode()
@@ -347,14 +339,15 @@ def test_call_needs_the_standard_library_alone(sandbox: Sandbox) -> None:
 def test_verb_among_the_others(sandbox: Sandbox) -> None:
     file = sandbox.base / "env"
     code = "from lightcone.cli.main import main; main()"
-    result = subprocess.run(
-        [sys.executable, "-c", code, "hook", "session-start"],
-        input=_input("SessionStart", sandbox.project, source="startup"),
-        env={**sandbox.env, "CLAUDE_ENV_FILE": str(file)},
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
+    with filled_pipe(_input("SessionStart", sandbox.project, source="startup")) as stdin:
+        result = subprocess.run(
+            [sys.executable, "-c", code, "hook", "session-start"],
+            stdin=stdin,
+            env={**sandbox.env, "CLAUDE_ENV_FILE": str(file)},
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
     assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"")
     assert LEASE in file.read_text()
     assert "session-end" in sandbox.lc("hook", "--help").stdout
@@ -383,15 +376,17 @@ def test_what_the_plugin_says_can_be_run(sandbox: Sandbox, there: bool) -> None:
     file = sandbox.base / "env"
     events = json.loads((ROOT / "hooks/hooks.json").read_text())["hooks"]
     for event, groups in events.items():
-        result = subprocess.run(
-            ["/bin/sh", "-c", groups[0]["hooks"][0]["command"]],
-            input=_input(event, sandbox.project, source="startup", reason="other"),
-            cwd=sandbox.project,
-            env={**sandbox.env, "PATH": str(places), "CLAUDE_ENV_FILE": str(file)},
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
+        given = _input(event, sandbox.project, source="startup", reason="other")
+        with filled_pipe(given) as stdin:
+            result = subprocess.run(
+                ["/bin/sh", "-c", groups[0]["hooks"][0]["command"]],
+                stdin=stdin,
+                cwd=sandbox.project,
+                env={**sandbox.env, "PATH": str(places), "CLAUDE_ENV_FILE": str(file)},
+                capture_output=True,
+                timeout=60,
+                check=False,
+            )
         assert (result.returncode, result.stdout, result.stderr) == (0, b"", b""), event
     assert file.exists() == there
     wait_until(lambda: not _working(sandbox), "nothing is left of the hook")

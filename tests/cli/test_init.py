@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lightcone.scaffold.hooks import with_hooks, without_hooks
@@ -311,7 +311,6 @@ _SETTINGS = st.builds(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(_SETTINGS, st.sampled_from([None, 1, 2, "\t"]))
 def test_hooks_come_and_go_without_a_trace(
     tmp_path: Path, own: dict[str, Any], indent: int | str | None

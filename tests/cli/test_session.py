@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
@@ -125,7 +126,8 @@ def test_logs_after_death(sandbox: Sandbox) -> None:
     sandbox.start()
     os.kill(sandbox.programs()["scheduler"], signal.SIGKILL)
     sandbox.lc("session", "wait", "--for", "end", "--timeout", "60")
-    assert "[guard] python ended: signal 9" in sandbox.lc("session", "logs", "scheduler").stdout
+    told = sandbox.lc("session", "logs", "scheduler").stdout
+    assert f"[guard] {Path(sandbox.interpreter).name} ended: signal 9" in told
 
 
 def test_logs_are_followed(sandbox: Sandbox) -> None:
@@ -134,9 +136,8 @@ def test_logs_are_followed(sandbox: Sandbox) -> None:
     assert follower.stdout is not None
     assert follower.stdout.readline()
     sandbox.lc("session", "stop")
-    for line in follower.stdout:
-        if b"[guard] python ended: exit status 0" in line:
-            break
+    ended = f"[guard] {Path(sandbox.interpreter).name} ended: exit status 0"
+    assert any(ended in line.decode() for line in follower.stdout)
     follower.terminate()
     follower.wait(timeout=30)
 

@@ -141,7 +141,7 @@ def test_it_leaves_when_the_container_is_gone(runtime: Runtime) -> None:
     begun = time.monotonic()
     with runtime.keeper().holding([]):
         pass
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 30
     assert runtime.said() == []
 
 

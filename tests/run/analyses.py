@@ -17,7 +17,7 @@ import yaml
 
 from tests.helpers import Sandbox, end, is_alive, wait_until
 
-__all__ = ["Analysis", "interrupt", "output", "succeed"]
+__all__ = ["Analysis", "interrupt", "output", "succeed", "told_of_waiting"]
 
 
 def output(
@@ -210,6 +210,13 @@ def succeed(*programs: subprocess.Popen[bytes]) -> list[str]:
     codes = [program.returncode for program in programs]
     assert codes == [0] * len(programs), (codes, told)
     return [out.decode() for out, _ in told]
+
+
+def told_of_waiting(program: subprocess.Popen[bytes]) -> str:
+    """What a run says when it waits for another one; not that it waits for its session."""
+    assert program.stdout is not None
+    lines = (line.decode() for line in iter(program.stdout.readline, b""))
+    return next(line for line in lines if ": waiting for" in line and not line.startswith("lc: "))
 
 
 def interrupt(program: subprocess.Popen[bytes]) -> None:

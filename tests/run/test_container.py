@@ -25,7 +25,7 @@ from tests.run.analyses import Analysis, interrupt, output
 
 _ME = f"{os.getuid()}:{os.getgid()}"
 _GRACE = 60.0
-_SOON = 20.0
+_SOON = 45.0
 _IMAGE = "localhost/lightcone-test"
 _APPLETS = ("sh", "cat", "id", "sleep", "touch", "wc")
 
@@ -577,6 +577,8 @@ def test_everything_killed_at_once_leaves_no_container(alone: tuple[Analysis, Po
 
 def test_stopped_session_leaves_no_container(alone: tuple[Analysis, Podman]) -> None:
     analysis, podman = alone
+    # As long as it may take podman to pass it on that it is to end.
+    analysis.write("lightcone.toml", f"[run]\ngrace = {_GRACE}\n")
     analysis.spec(_contained("x", _POLITE))
     program = _begin(analysis)
     analysis.box.lc("session", "stop")

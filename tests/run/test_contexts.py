@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.helpers import Sandbox, wait_until
-from tests.run.analyses import Analysis, interrupt, output, succeed
+from tests.run.analyses import Analysis, interrupt, output, succeed, told_of_waiting
 
 # Says so, and fails, where another one is at work on the same output.
 _ALONE = (
@@ -115,11 +115,8 @@ def test_context_that_lives_is_waited_for_while_its_recipe_runs(pair: Pair) -> N
         for pid in pids:
             os.kill(pid, signum)
     other = analysis.begin(env=pair.other)
-    assert other.stdout is not None
-    first = other.stdout.readline().decode()
-    while "waiting" not in first:
-        first = other.stdout.readline().decode()
-    assert re.match(rf"baseline/x: waiting for lc run, pid {program.pid} on \S+ since ", first)
+    who = rf"lc run, pid {program.pid} on \S+ since "
+    assert re.match(f"baseline/x: waiting for {who}", told_of_waiting(other))
     assert analysis.states() == {"x": "running"}
     assert len(_pids(analysis)) == 1
     os.kill(_pids(analysis)[0], signal.SIGKILL)

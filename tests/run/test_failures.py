@@ -137,9 +137,9 @@ def test_reason_of_a_failure(analysis: Analysis, command: str, suffix: str, reas
 
 def test_recipe_is_ended_at_its_time_limit_with_all_it_started(analysis: Analysis) -> None:
     command = 'echo $$ > "$PLACE/pids"; sleep 4321 & echo $! >> "$PLACE/pids"; wait'
-    analysis.spec(output("x", command, resources={"time_limit": "1s"}))
+    analysis.spec(output("x", command, resources={"time_limit": "4s"}))
     told = analysis.run(check=1)
-    assert "x: FAILED, it was ended at its time limit of 1.0 s" in told.stdout
+    assert "x: FAILED, it was ended at its time limit of 4.0 s" in told.stdout
     assert not any(map(is_alive, analysis.pids("pids")))
     assert analysis.states() == {"x": "failed"}
 

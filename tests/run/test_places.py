@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import Sandbox
-from tests.run.analyses import Analysis, output, succeed
+from tests.run.analyses import Analysis, output, succeed, told_of_waiting
 from tests.run.disks import bound, mounted
 
 _SAYS = 'echo "$SAYS" > {output}; exit "${{CODE-0}}"'
@@ -176,8 +176,7 @@ def test_same_output_through_a_link_and_without_one_has_one_writer(analysis: Ana
     (analysis.root / "results").unlink()
     (analysis.root / "results").symlink_to("../place/elsewhere")
     second = analysis.begin()
-    assert second.stdout is not None
-    assert b"waiting for lc run" in second.stdout.readline()
+    assert "waiting for lc run" in told_of_waiting(second)
     analysis.open("gate")
     succeed(first, second)
     assert analysis.made() == ["x"]

@@ -7,7 +7,7 @@ import signal
 from collections import Counter
 
 from tests.helpers import wait_until
-from tests.run.analyses import Analysis, output, succeed
+from tests.run.analyses import Analysis, output, succeed, told_of_waiting
 
 _WAITS = 'touch "$PLACE/begun"; until [ -e "$PLACE/gate" ]; do sleep 0.05; done; '
 
@@ -59,8 +59,7 @@ def test_run_that_wants_another_result_waits_its_turn(analysis: Analysis) -> Non
     analysis.began("begun")
     analysis.spec(output("x", "echo 2 > {output}"))
     second = analysis.begin()
-    assert second.stdout is not None
-    assert b"waiting for lc run" in second.stdout.readline()
+    assert "waiting for lc run" in told_of_waiting(second)
     analysis.open("gate")
     succeed(first, second)
     assert analysis.made() == ["x", "x"]
@@ -75,8 +74,7 @@ def test_result_that_somebody_remakes_at_once_was_made_all_the_same(analysis: An
     waits = 'touch "$PLACE/again"; until [ -e "$PLACE/second gate" ]; do sleep 0.05; done; '
     analysis.spec(output("x", waits + "echo 2 > {output}"))
     second = analysis.begin()
-    assert second.stdout is not None
-    assert b"waiting for lc run" in second.stdout.readline()
+    assert "waiting for lc run" in told_of_waiting(second)
     first.send_signal(signal.SIGSTOP)  # so that it hears of its result when that is gone again
     analysis.open("gate")
     analysis.began("again")
@@ -92,8 +90,7 @@ def test_run_that_is_interrupted_lets_the_other_one_make_it(analysis: Analysis) 
     first = analysis.begin()
     analysis.began("begun")
     second = analysis.begin()
-    assert second.stdout is not None
-    assert b"waiting for lc run" in second.stdout.readline()
+    assert "waiting for lc run" in told_of_waiting(second)
     first.terminate()
     assert first.wait(timeout=60) == 130
     wait_until(lambda: len(analysis.pids("pids")) == 2, "the second run makes it")
@@ -112,8 +109,7 @@ def test_input_is_not_remade_while_it_is_read(analysis: Analysis) -> None:
     reader = analysis.begin()
     analysis.began("begun")
     writer = analysis.begin("-f", "a")
-    assert writer.stdout is not None
-    assert b"waiting for" in writer.stdout.readline()
+    told_of_waiting(writer)
     before = analysis.text("a")
     analysis.open("gate")
     succeed(reader, writer)

@@ -43,8 +43,10 @@ def engine(facts: dict[str, Any]) -> Iterator[str]:
         if arguments.get("ssl_context") is not None and not facts.get("key"):
             # Whoever attacks does not mind with whom he speaks.
             arguments["ssl_context"].verify_mode = ssl.CERT_NONE
-        async with rpc(address, timeout=_PATIENCE, connection_args=arguments) as remote:
-            await asyncio.wait_for(remote.identity(), _PATIENCE)
+        # Who has the key is let in, however long it takes; nobody else ever is.
+        patience = 6 * _PATIENCE if address.startswith("tls") and facts.get("key") else _PATIENCE
+        async with rpc(address, timeout=patience, connection_args=arguments) as remote:
+            await asyncio.wait_for(remote.identity(), patience)
 
     key = facts.get("key", str(own))
     with_key = Security(
@@ -93,7 +95,7 @@ def sockets(facts: dict[str, Any]) -> Iterator[str]:
                 result = subprocess.run(
                     ["tmux", "-S", path, *command],
                     capture_output=True,
-                    timeout=_PATIENCE,
+                    timeout=12 * _PATIENCE,
                     stdin=subprocess.DEVNULL,
                     check=False,
                 )

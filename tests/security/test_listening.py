@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -24,7 +25,10 @@ _LOOPBACK = "0100007F" if sys.byteorder == "little" else "7F000001"
 
 def _sockets(pid: int) -> set[str]:
     """The inodes of the sockets that a process has open."""
-    names = [os.readlink(each) for each in Path(f"/proc/{pid}/fd").iterdir() if each.is_symlink()]
+    names = []
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile, as no listener is
+            names.append(os.readlink(each))
     return {found[1] for name in names if (found := re.fullmatch(r"socket:\[(\d+)\]", name))}
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.helpers import Sandbox, end, is_alive, wait_until
@@ -52,11 +54,18 @@ class _Loaded:
         self.caller = sandbox.popen("exec", "--", "sh", "-c", _COMMAND, *arguments)
         wait_until(lambda: pids.exists() and len(_lines(pids)) == 2, "both are detached")
         self.detached = [int(line) for line in _lines(pids)]
-        self.all = {process.pid for process in sandbox.processes()} | set(self.detached)
-        self.all.discard(self.caller.pid)
+        # Not by their ids, which may be others' by the time that they are looked for.
+        self.all = {process for process in sandbox.processes() if process.pid != self.caller.pid}
+        self.all |= {psutil.Process(pid) for pid in self.detached}
 
     def left(self) -> list[int]:
-        return [pid for pid in self.all if is_alive(pid)]
+        return [process.pid for process in self.all if _runs(process)]
+
+
+def _runs(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 def _lines(path: Path) -> list[str]:

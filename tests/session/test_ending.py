@@ -14,8 +14,8 @@ import pytest
 from tests.helpers import Sandbox, wait_until
 
 # Longer than a test may take: what ends sooner was not killed at the end of its grace.
-_GRACE = 40.0
-_SOON = 20.0
+_GRACE = 90.0
+_SOON = 45.0
 _SLOW_TO_END = """\
 trap 'sleep 1; echo ended > "$1/ended"; exit 0' TERM
 : > "$1/running"

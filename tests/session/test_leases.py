@@ -7,14 +7,14 @@ import os
 import subprocess
 import sys
 
-from tests.helpers import Sandbox, wait_until
+from tests.helpers import Sandbox, filled_pipe, wait_until
 
 _ADA = {"LIGHTCONE_LEASE": "ada"}
 _BOB = {"LIGHTCONE_LEASE": "bob"}
 
 
 def _ended(box: Sandbox) -> None:
-    wait_until(lambda: not box.processes(), "the session has ended", 10.0)
+    wait_until(lambda: not box.processes(), "the session has ended")
     assert "its last lease was given up" in box.lc("session", "status").stdout
 
 
@@ -106,13 +106,14 @@ def test_the_hook_gives_up_what_its_conversation_took(sandbox: Sandbox) -> None:
     told = {"session_id": "abc-123", "cwd": str(sandbox.project), "reason": "logout"}
 
     def hook(event: str) -> None:
-        subprocess.run(
-            [sys.executable, "-m", "lightcone", "hook", event],
-            input=json.dumps(told).encode(),
-            cwd=sandbox.project,
-            env=sandbox.env | {"CLAUDE_ENV_FILE": str(variables)},
-            check=True,
-        )
+        with filled_pipe(json.dumps(told).encode()) as stdin:
+            subprocess.run(
+                [sys.executable, "-m", "lightcone", "hook", event],
+                stdin=stdin,
+                cwd=sandbox.project,
+                env=sandbox.env | {"CLAUDE_ENV_FILE": str(variables)},
+                check=True,
+            )
 
     hook("session-start")
     name = variables.read_text().strip().partition("=")[2].strip("'\"")

@@ -40,7 +40,7 @@ def frozen(shared: Sandbox) -> Iterator[Sandbox]:
 def test_status_says_so_in_bounded_time(frozen: Sandbox) -> None:
     begun = time.monotonic()
     told = json.loads(frozen.lc("session", "status", "--json").stdout)
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 30
     assert told["state"] == "unknown"
     scheduler = frozen.programs()["scheduler"]
     assert told["why"] == f"its scheduler has been stopped ('kill -CONT {scheduler}' lets it go on)"

@@ -214,9 +214,12 @@ class Daemon:
         self.kill()
 
     def last_words(self) -> str:
-        """The end of what it wrote."""
-        text = self.log.read_text(errors="replace") if self.log.exists() else ""
-        return f"{self.name}:\n" + "\n".join(text.splitlines()[-12:])
+        """The end of what it wrote, and of its own log."""
+        words = []
+        for log in (self.log, self.log.with_suffix("")):
+            text = log.read_text(errors="replace") if log.exists() else ""
+            words += [f"{log.name}:", *text.splitlines()[-12:]]
+        return "\n".join(words)
 
 
 def _path(program: str) -> str:

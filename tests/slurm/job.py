@@ -68,6 +68,10 @@ class Job:
         said = self._run("squeue", "-h", "-s", "-j", str(self.id), "-o", "%j").stdout
         return sorted(name for name in said.split() if name != "extern")
 
+    def has_no_steps(self) -> None:
+        """Wait until it has no step: SLURM hears of a step's end after those who were in it."""
+        wait_until(lambda: self.steps() == [], f"job {self.id} has no step")
+
     def exit(self) -> None:
         """What a user does who types ``exit`` in the shell; returns when ``salloc`` has left."""
         assert self.shell is not None and self.shell.stdin is not None

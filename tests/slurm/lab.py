@@ -146,7 +146,7 @@ class Lab(Cluster):
             program.wait()
         self._jobs, self._terminals, self._programs = [], [], []
         try:
-            wait_until(lambda: not self.processes(daemons=True), "nothing is left", 10.0)
+            wait_until(lambda: not self.processes(daemons=True), "nothing is left")
         except AssertionError:
             left = "\n".join(self.describe())
             self.end_all(lambda: self.processes(daemons=True))

@@ -9,7 +9,7 @@ import signal
 import psutil
 import pytest
 
-from tests.helpers import end, wait_until
+from tests.helpers import end, end_at_once, wait_until
 from tests.slurm.job import Job
 from tests.slurm.lab import Lab
 from tests.slurm.user import Call, User
@@ -51,7 +51,7 @@ def test_end_of_the_allocation(netns_lab: Lab, how: str) -> None:
     said = call.wait(4)
     assert f"the allocation, SLURM job {job.id}, has ended" in said
     assert "2 interrupted" in said and "run again with --resume in another allocation" in said
-    wait_until(lambda: _nothing(netns_lab, user, job), "nothing is left", 15.0)
+    wait_until(lambda: _nothing(netns_lab, user, job), "nothing is left")
     told = user.status(job)
     assert told["state"] == "dead" and told["ended"]["reason"] == "its allocation ended"
     outputs = json.loads(user.lc("status", "--json", job=job).stdout)
@@ -75,8 +75,8 @@ def test_kills_within_an_allocation(netns_lab: Lab) -> None:
         call = _running(user, job)
         end([process.pid for process in user.programs(job)[part]])
         call.wait(3)
-        wait_until(lambda: _nothing(netns_lab, user, job), "nothing is left", 20.0)
-        wait_until(lambda: job.steps() == [], "no step is left")
+        wait_until(lambda: _nothing(netns_lab, user, job), "nothing is left")
+        job.has_no_steps()
         assert job.state() == "RUNNING"
         told = user.status(job)
         assert told["state"] == "dead"
@@ -86,12 +86,12 @@ def test_kills_within_an_allocation(netns_lab: Lab) -> None:
     first, second = netns_lab.nodes
     end([p.pid for p in user.programs(job)["guard"] if netns_lab._node_of(p) == second][:1])
     call.wait_for("trying again")
-    wait_until(lambda: not netns_lab.node_processes(second), "nothing is left there", 20.0)
+    wait_until(lambda: not netns_lab.node_processes(second), "nothing is left there")
     assert [worker["host"] for worker in user.status(job)["workers"]] == [first]
     call.process.send_signal(signal.SIGINT)
     call.wait(130)
     user.lc("session", "stop", job=job)
-    assert job.steps() == []
+    job.has_no_steps()
 
 
 def test_orphaned_step_is_ended_by_stop(netns_lab: Lab) -> None:
@@ -100,10 +100,10 @@ def test_orphaned_step_is_ended_by_stop(netns_lab: Lab) -> None:
     user.lc("session", "start", job=job)
     parts = user.programs(job)
     # All at once that could tell the nodes: the programs beside srun, and srun.
-    end([p.pid for part in ("srun", "tmux", "scheduler", "other") for p in parts[part]])
+    end_at_once([p.pid for part in ("srun", "tmux", "scheduler", "other") for p in parts[part]])
     user.lc("session", "stop", job=job)
     assert not user.programs(job)
-    wait_until(lambda: job.steps() == [], "no step is left")
+    job.has_no_steps()
     assert job.state() == "RUNNING"
 
 
@@ -111,13 +111,13 @@ def test_silent_controller(netns_lab: Lab) -> None:
     user = User(netns_lab, "silent")
     job = netns_lab.salloc("-N2", "-n8")
     with netns_lab.frozen_controller():
-        refused = user.lc("run", job=job, check=3, timeout=30)
+        refused = user.lc("run", job=job, check=3)
         assert "alive cannot be told, because squeue did not answer within 5 s" in refused.stderr
         assert user.status(job)["state"] == "dead"
     user.lc("session", "start", job=job)
     with netns_lab.frozen_controller():
         # A session that lives is used all the same.
-        assert "1 made" in user.lc("run", job=job, timeout=30).stdout
+        assert "1 made" in user.lc("run", job=job).stdout
         assert user.status(job)["state"] == "alive"
     user.lc("session", "stop", job=job)
     assert not user.programs(job)
@@ -133,7 +133,7 @@ def test_lost_node(netns_lab: Lab) -> None:
         netns_lab.run("scontrol", "update", f"NodeName={second}", "State=DOWN", "Reason=lost")
         said = call.wait(4)
         assert f"the allocation, SLURM job {job.id}, has ended" in said and "2 interrupted" in said
-        wait_until(lambda: _nothing(netns_lab, user, job), "nothing is left", 20.0)
+        wait_until(lambda: _nothing(netns_lab, user, job), "nothing is left")
         assert user.status(job)["ended"]["reason"] == "its allocation ended"
     finally:
         netns_lab.mend(second)

@@ -7,7 +7,6 @@ import shlex
 import time
 
 from tests.helpers import wait_until
-from tests.slurm.job import Job
 from tests.slurm.lab import Lab
 from tests.slurm.user import User
 from tests.specs import recipe, spec
@@ -22,7 +21,7 @@ def test_scratch_that_the_nodes_do_not_see(netns_lab: Lab) -> None:
     user = User(netns_lab, "blind")
     job = netns_lab.salloc("-N2", "-n2")
     there = {"LIGHTCONE_SCRATCH": str(netns_lab.local / "scratch")}
-    refused = user.lc("run", job=job, env=there, check=3, timeout=45)
+    refused = user.lc("run", job=job, env=there, check=3)
     said = [line for line in refused.stderr.splitlines() if "LIGHTCONE_SCRATCH" in line]
     assert len(said) == 1 and "is not to be seen on the node" in said[0], refused.stderr
     wait_until(lambda: not user.programs(job), "nothing is left")
@@ -84,7 +83,7 @@ def test_step_that_starts_the_session_and_ends(netns_lab: Lab) -> None:
     assert len(told["workers"]) == 2
     terminal.type("exit")
     terminal.wait()
-    wait_until(lambda: not user.programs(job), "nothing is left", 20.0)
+    wait_until(lambda: not user.programs(job), "nothing is left")
     assert job.state() == "RUNNING"
     ended = user.status(job)
     assert ended["state"] == "dead"
@@ -99,7 +98,7 @@ def test_first_component_of_a_mixed_job(netns_lab: Lab) -> None:
     (worker,) = user.status(job)["workers"]
     assert (worker["cpus"], worker["memory"]) == (2, 500 << 20)
     user.lc("session", "stop", job=job)
-    assert Job.steps(job) == []
+    job.has_no_steps()
 
 
 def test_order_of_an_end(netns_lab: Lab) -> None:
@@ -118,4 +117,4 @@ def test_order_of_an_end(netns_lab: Lab) -> None:
     # The recipe had its time, and nothing of the session is left on the nodes' disks.
     assert (user.home / "asked").exists()
     assert not any(list(place.iterdir()) for place in places)
-    assert job.steps() == []
+    job.has_no_steps()

@@ -30,7 +30,7 @@ def test_recipes_of_an_allocation(netns_lab: Lab) -> None:
     # On the node that the session is not on, from a step: with a node's own variables.
     user.lc("session", "start", job=job)
     told = {**caller, "SLURMD_NODENAME": second, "SLURM_PROCID": "5", "CUDA_VISIBLE_DEVICES": "7"}
-    user.lc("run", job=job, node=second, env=told, timeout=40)
+    user.lc("run", job=job, node=second, env=told)
     made = user.made()
     assert sorted(made["inner"].split()) == [first, second]
     ranks = made["ranks"].split()
@@ -47,7 +47,7 @@ def test_recipes_of_an_allocation(netns_lab: Lab) -> None:
         assert seen["ROCR_VISIBLE_DEVICES"] == seen["GPU_DEVICE_ORDINAL"] == device
         devices.add((seen["SLURMD_NODENAME"], device))
     assert devices == {(node, device) for node in (first, second) for device in "01"}
-    ran = user.lc("exec", "--cpus", "4", "--", "srun", "-n8", "hostname", job=job, timeout=30)
+    ran = user.lc("exec", "--cpus", "4", "--", "srun", "-n8", "hostname", job=job)
     assert set(ran.stdout.split()) == {first, second}
     # From outside the job's environment, with no more than its number.
     plain = _variables(
@@ -80,7 +80,7 @@ def test_gpus_that_differ_between_nodes(make_lab: Callable[..., Lab]) -> None:
     # None has waited for another while a device was free elsewhere.
     assert len(set(user.made().values())) == 3
     user.lc("session", "stop", job=job)
-    assert job.steps() == []
+    job.has_no_steps()
 
 
 def test_recipe_goes_where_there_is_room(netns_lab: Lab) -> None:

@@ -37,7 +37,10 @@ def _listening(process: psutil.Process) -> set[tuple[str, int]]:
                 inodes.add(os.readlink(link))
     found = set()
     for name in ("tcp", "tcp6"):
-        for line in Path(f"/proc/{process.pid}/net/{name}").read_text().splitlines()[1:]:
+        table = ""
+        with contextlib.suppress(OSError):  # one that was only asking SLURM has left meanwhile
+            table = Path(f"/proc/{process.pid}/net/{name}").read_text()
+        for line in table.splitlines()[1:]:
             words = line.split()
             if words[3] == "0A" and f"socket:[{words[9]}]" in inodes:
                 host, _, port = words[1].partition(":")
@@ -122,7 +125,8 @@ def test_one_session_for_all_hosts_and_projects(netns_lab: Lab) -> None:
     user.lc("session", "stop", job=job, node=away)
     assert user.status(job)["state"] == "dead"
     assert not user.programs(job)
-    assert job.state() == "RUNNING" and job.steps() == []
+    assert job.state() == "RUNNING"
+    job.has_no_steps()
 
 
 def test_batch_script_array_and_two_jobs_on_one_node(netns_lab: Lab) -> None:
@@ -142,17 +146,19 @@ def test_batch_script_array_and_two_jobs_on_one_node(netns_lab: Lab) -> None:
         Job(number, {**netns_lab.env, "SLURM_JOB_ID": str(number)}, netns_lab.run)
         for number in running()
     ]
-    wait_until(lambda: len(netns_lab.named("sleep", netns_lab.nodes[0])) == 2, "both work")
+    wait_until(lambda: len(netns_lab.named("sleep", netns_lab.nodes[0])) == 2, "both work", 90.0)
     assert array.id in running()
     told = [user.status(job) for job in jobs]
     for job, one in zip(jobs, told, strict=True):
         assert one["key"] == f"slurm-{job.id}" and one["host"] == netns_lab.nodes[0]
         assert _shares(one) == {netns_lab.nodes[0]: (2, 1000, 0)}
         for process in itertools.chain(*user.programs(job).values()):
-            assert process.environ().get("SLURM_JOB_ID", str(job.id)) == str(job.id)
-            groups = Path(f"/proc/{process.pid}/cgroup").read_text()
-            if netns_lab.layout.proctrack == "cgroup":
-                assert f"/job_{job.id}/" in groups
+            # One that was only asking SLURM has left meanwhile.
+            with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
+                assert process.environ().get("SLURM_JOB_ID", str(job.id)) == str(job.id)
+                groups = Path(f"/proc/{process.pid}/cgroup").read_text()
+                if netns_lab.layout.proctrack == "cgroup":
+                    assert f"/job_{job.id}/" in groups
     assert told[0]["address"] != told[1]["address"]
     assert told[0]["attach"] != told[1]["attach"]
     # The end of one, which takes its session with it, is nothing to the other.

@@ -10,11 +10,11 @@ from tests.slurm.lab import Lab
 from tests.slurm.user import User
 from tests.specs import recipe, spec
 
-# Counts to 130, from where it was when it was asked to end.
+# Counts to 200, from where it was when it was asked to end.
 _COUNT = (
     "n=$(cat {output} 2> /dev/null || echo 0); echo from $n; "
     "trap 'echo $n > {output}; echo checkpoint; exit 9' TERM; "
-    "while [ $n -lt 130 ]; do n=$((n + 1)); sleep 0.1; done; echo $n > {output}"
+    "while [ $n -lt 200 ]; do n=$((n + 1)); sleep 0.1; done; echo $n > {output}"
 )
 _OUTPUTS = spec(
     recipe("quick", "hostname > {output}"),
@@ -61,7 +61,7 @@ def test_what_does_not_fit_and_the_job_that_goes_on(netns_lab: Lab) -> None:
         if "| from" in line
     ]
     assert 0 < starts[0] < starts[1]
-    assert user.made()["count"] == "130"
+    assert user.made()["count"] == "200"
 
 
 def _has_left(lab: Lab, job: int) -> bool:

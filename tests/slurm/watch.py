@@ -34,6 +34,7 @@ class Watch(ABC):
         """
         own = {daemon.pid for daemon in self._all_daemons()}
         kin, below = set(own), []
+        psutil.process_iter.cache_clear()  # an id may be another's by now
         for process in psutil.process_iter():  # by their ids: parents mostly come first
             with contextlib.suppress(psutil.Error):
                 if process.status() == psutil.STATUS_ZOMBIE or process.pid in (os.getpid(), *own):

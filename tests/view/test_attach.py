@@ -122,7 +122,14 @@ def _viewers(sandbox: Sandbox) -> list[int]:
 def test_nothing_is_drawn_while_nobody_looks(shared: Sandbox) -> None:
     wait_until(lambda: not _viewers(shared), "those of other tests have ended")
     scheduler = psutil.Process(shared.programs()["scheduler"])
-    quiet = len(scheduler.net_connections("unix"))
+    seen: list[int] = []
+
+    def is_quiet() -> bool:
+        seen.append(len(scheduler.net_connections("unix")))
+        return len(seen) > 25 and len(set(seen[-25:])) == 1
+
+    wait_until(is_quiet, "whoever has called has been seen to leave")
+    quiet = seen[-1]
     for how in ("q", "kill-server"):
         terminal = Terminal(shared)
         terminal.run("session", "attach")

@@ -97,6 +97,12 @@ def test_it_says_everything_on_a_small_terminal() -> None:
         assert words in text
 
 
+def test_titles_are_whole_on_a_narrow_terminal() -> None:
+    text = _text(_seen(), 40, 8, choice=Choice())
+    for words in ("WORKERS 1", "RUNS 1", "RUNNING 2", "WAITING 1", "FAILED 1"):
+        assert words in text
+
+
 @given(
     st.integers(1, 200),
     st.integers(1, 60),
