@@ -83,9 +83,9 @@ def test_recipe_that_kills_its_worker_does_not_fail_what_waits(alone: Analysis) 
     told = alone.summary(check=1)
     # Of some of those before it, word that they were made was lost with the worker.
     assert told["made"] + told["up_to_date"] + told["failed"] == _MANY
-    # What ran beside it each time, or was on its way to the disk, is given up with it, and
-    # nothing that only waited.
-    assert 1 <= told["failed"] <= 2 * (os.cpu_count() or 1)
+    # Nothing that only waited is given up with it: no more than what a processor has in hand, a
+    # recipe that runs, one that is prepared and sixteen results on their way to the disk.
+    assert 1 <= told["failed"] <= 18 * (os.cpu_count() or 1)
     assert alone.made().count("o1") == 3
     alone.spec(*_others("o1", "echo o1 > {output}"))
     assert alone.summary()["failed"] == 0
