@@ -105,6 +105,10 @@ class Conversation:
         self.connection.sendall(json.dumps(request).encode() + b"\n")
         return self.read()
 
+    def use(self, lease: str | None) -> None:
+        """Have the connection count as a use of the session; errors as :meth:`exchange`."""
+        self.exchange({"op": "call", "lease": lease})
+
     def read(self) -> dict[str, Any]:
         """The next object; errors as :meth:`exchange`."""
         while b"\n" not in self.received:
@@ -146,7 +150,7 @@ def use(context: Context, lease: str | None) -> socket.socket:
     """
     connection = _connection(context, _PATIENCE)
     try:
-        Conversation(connection).exchange({"op": "call", "lease": lease})
+        Conversation(connection).use(lease)
     except BaseException:
         connection.close()
         raise

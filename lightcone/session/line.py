@@ -51,7 +51,7 @@ def session_line(context: Context, lease: str | None) -> Iterator[Line]:
         OSError: where nobody answers.
     """
     with control.connected(context, _PATIENCE) as conversation:
-        conversation.exchange({"op": "call", "lease": lease})
+        conversation.use(lease)
         line = _SessionLine(conversation.connection, conversation.received)
         try:
             yield line

@@ -139,11 +139,12 @@ def failure(context: Context) -> str:
     lines: list[str] = []
     for role in ("scheduler", "worker"):
         with contextlib.suppress(OSError):
-            log = (context.state / "logs" / f"{role}.log").read_text(errors="replace")
+            text = (context.state / "logs" / f"{role}.log").read_text(errors="replace")
+            log = text.splitlines()
             # What was ended while it wrote a traceback has told no more than that one begins.
-            told = [line for line in log.splitlines() if not line.startswith("Traceback (")]
+            told = [line for line in log if not line.startswith("Traceback (")]
             lines += [f"  {role}: {line}" for line in told[-_LAST_LINES:]]
-            for line in log.splitlines():
+            for line in log:
                 if line.startswith("The ") and "set LIGHTCONE_SCRATCH to" in line:
                     return line  # a sentence of a node's
     if is_full(context.state):
