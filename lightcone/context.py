@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import stat
@@ -11,17 +12,17 @@ from pathlib import Path
 from lightcone import sites
 from lightcone.errors import SessionError, SpecError
 from lightcone.files import check_directory, check_own, private_directory
-from lightcone.granted import living_job, project_key, shared_scratch
+from lightcone.granted import live_allocation
 from lightcone.host import SOCKET_PATH_MAX, boot_id, own_scratch, runtime_directory
 from lightcone.locks import check_locks
 from lightcone.settings import Settings, load_settings
 from lightcone.slurm.allocation import job_id
+from lightcone.variables import ADDRESS_VARIABLE, OWN_ADDRESS_VARIABLE
 
 __all__ = [
-    "ADDRESS_VARIABLE",
-    "OWN_ADDRESS_VARIABLE",
     "SPEC_FILE",
     "Context",
+    "allocation_file",
     "external_address",
     "find_root",
     "here",
@@ -29,9 +30,6 @@ __all__ = [
 ]
 
 SPEC_FILE = "astra.yaml"
-ADDRESS_VARIABLE = "DASK_SCHEDULER_ADDRESS"
-OWN_ADDRESS_VARIABLE = "LIGHTCONE_SESSION_ADDRESS"
-"""In an environment that names a session of ours as the cluster: its address."""
 _REMEDY_FOR_SOCKETS = "set LIGHTCONE_RUNTIME_DIR to a short path that is yours"
 _REMEDY_FOR_SCRATCH = "set LIGHTCONE_SCRATCH to a directory that is yours"
 
@@ -230,9 +228,9 @@ def of(root: Path) -> Context:
         SettingsError: where a setting cannot be used.
     """
     settings = load_settings(root)
-    job = job_id(os.environ) or living_job(root, settings)
-    key = project_key(root) if job is None else f"slurm-{job}"
-    shared = shared_scratch(settings)
+    job = job_id(os.environ) or live_allocation(allocation_file(root, settings))
+    key = _project_key(root) if job is None else f"slurm-{job}"
+    shared = _shared_scratch(settings)
     return Context(
         key=key,
         kind="project" if job is None else "allocation",
@@ -242,6 +240,22 @@ def of(root: Path) -> Context:
         runtime=runtime_directory(settings) / key,
         job=job,
     )
+
+
+def allocation_file(root: Path, settings: Settings) -> Path:
+    """The file that names the allocation which ``lc run --allocate`` got for a project."""
+    directory = _shared_scratch(settings) / ".lightcone" / "allocations"
+    return directory / f"{_project_key(root)}.json"
+
+
+def _project_key(root: Path) -> str:
+    """The key of a project outside any allocation."""
+    return hashlib.sha256(os.fsencode(root)).hexdigest()[:8]
+
+
+def _shared_scratch(settings: Settings) -> Path:
+    """A directory that the nodes of an allocation share; home is one nearly everywhere."""
+    return settings.scratch or sites.scratch() or Path.home()
 
 
 def external_address() -> str | None:

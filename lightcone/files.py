@@ -17,6 +17,7 @@ __all__ = [
     "check_directory",
     "check_own",
     "flush_to_disk",
+    "flush_tree",
     "is_full",
     "make_directory",
     "private_directory",
@@ -241,6 +242,29 @@ def flush_to_disk(path: str | Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def flush_tree(path: Path) -> None:
+    """Flush every file and directory of a tree to the disk, its own name included.
+
+    Raises:
+        OSError: where the disk refuses, for instance because it is full.
+    """
+    real = os.fspath(path)
+    mode = os.lstat(real).st_mode
+    if stat.S_ISLNK(mode):
+        real = os.path.realpath(real)
+        mode = os.lstat(real).st_mode
+    if stat.S_ISDIR(mode):
+        for directory, _, names in os.walk(real):
+            for name in names:
+                full = os.path.join(directory, name)
+                if stat.S_ISREG(os.lstat(full).st_mode):
+                    flush_to_disk(full)
+            flush_to_disk(directory)
+    elif stat.S_ISREG(mode):
+        flush_to_disk(real)
+    flush_to_disk(os.path.dirname(real))
 
 
 def is_full(directory: Path) -> bool:

@@ -1,47 +1,35 @@
-"""The allocation that ``lc run --allocate`` got for a project."""
+"""The file that names the allocation which ``lc run --allocate`` got for a project."""
 
 from __future__ import annotations
 
-import hashlib
-import os
+import json
 from pathlib import Path
 
-from lightcone import sites
 from lightcone.errors import SessionError
-from lightcone.files import read_object
-from lightcone.settings import Settings
+from lightcone.files import read_object, write_atomically
 
 __all__ = [
     "VERSION",
-    "allocated_job",
-    "allocation_file",
-    "forget",
-    "living_job",
-    "project_key",
-    "shared_scratch",
+    "forget_allocation",
+    "live_allocation",
+    "read_allocation",
+    "write_allocation",
 ]
 
 VERSION = 1
 
 
-def allocation_file(root: Path, settings: Settings) -> Path:
-    """The file that names the allocation which ``lc run --allocate`` got for a project."""
-    directory = shared_scratch(settings) / ".lightcone" / "allocations"
-    return directory / f"{project_key(root)}.json"
-
-
-def allocated_job(root: Path, settings: Settings) -> int | None:
-    """The allocation that ``lc run --allocate`` got for the project, as far as it is written.
+def read_allocation(path: Path) -> int | None:
+    """The job that the file names; None where it names none that can be understood.
 
     Raises:
         SessionError: where a newer ``lc`` has written it.
     """
-    path = allocation_file(root, settings)
     try:
-        told = read_object(path)
+        record = read_object(path)
     except (OSError, ValueError):
         return None
-    version, job = told.get("version"), told.get("job")
+    version, job = record.get("version"), record.get("job")
     if isinstance(version, int) and version > VERSION:
         raise SessionError(
             f"{path}, which names the allocation of this project, was written by a newer lc: "
@@ -50,34 +38,34 @@ def allocated_job(root: Path, settings: Settings) -> int | None:
     return job if version == VERSION and type(job) is int and job > 0 else None
 
 
-def living_job(root: Path, settings: Settings) -> int | None:
-    """That allocation unless it has ended, which is then forgotten.
+def live_allocation(path: Path) -> int | None:
+    """The job that the file names, unless it has ended, in which case the file is removed.
 
     Raises:
-        SessionError: as :func:`allocated_job`.
+        SessionError: as :func:`read_allocation`.
     """
-    job = allocated_job(root, settings)
+    job = read_allocation(path)
     if job is None:
         return None
     from lightcone.slurm.jobs import job_state
 
     if not job_state(job).state.is_over:
         return job
-    forget(root, settings, job)
+    forget_allocation(path, job)
     return None
 
 
-def forget(root: Path, settings: Settings, job: int) -> None:
-    """Forget that allocation, unless the project has got another one meanwhile."""
-    if allocated_job(root, settings) == job:
-        allocation_file(root, settings).unlink(missing_ok=True)
+def write_allocation(path: Path, job: int, root: Path) -> None:
+    """Record ``job`` as the allocation of the project at ``root``.
+
+    Raises:
+        OSError: where the file cannot be written.
+    """
+    record = {"version": VERSION, "job": job, "root": str(root)}
+    write_atomically(path, json.dumps(record).encode())
 
 
-def project_key(root: Path) -> str:
-    """The key of a project outside any allocation."""
-    return hashlib.sha256(os.fsencode(root)).hexdigest()[:8]
-
-
-def shared_scratch(settings: Settings) -> Path:
-    """A directory that the nodes of an allocation share: home is that nearly everywhere."""
-    return settings.scratch or sites.scratch() or Path.home()
+def forget_allocation(path: Path, job: int) -> None:
+    """Remove the file, unless it names another job by now."""
+    if read_allocation(path) == job:
+        path.unlink(missing_ok=True)

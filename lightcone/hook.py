@@ -16,10 +16,9 @@ import stat
 import time
 from collections.abc import Mapping
 
-__all__ = ["EVENTS", "LEASE_VARIABLE", "lease_name", "read_input", "run"]
+from lightcone.variables import LEASE_VARIABLE
 
-LEASE_VARIABLE = "LIGHTCONE_LEASE"
-"""In a conversation's shells: the name of the lease under which they use a session."""
+__all__ = ["EVENTS", "lease_name", "read_input", "run"]
 
 EVENTS = ("session-start", "session-end")
 # Of the reasons that an agent gives, those after which the conversation does not go on.

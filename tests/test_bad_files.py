@@ -35,10 +35,9 @@ from lightcone.analysis.plan import plan
 from lightcone.analysis.spec import load_outputs
 from lightcone.analysis.verification import verify
 from lightcone.cli.main import cli
-from lightcone.context import Context
+from lightcone.context import Context, allocation_file
 from lightcone.errors import LightconeError
 from lightcone.files import remove
-from lightcone.granted import allocation_file
 from lightcone.scaffold.changes import make
 from lightcone.scaffold.hooks import with_hooks, without_hooks
 from lightcone.session import control, host
@@ -200,7 +199,7 @@ def _read_session(place: Place) -> None:
 
 def _read_allocation(place: Place) -> None:
     settings = replace(Settings(), scratch=place.context.scratch)
-    job = granted.allocated_job(place.root, settings)
+    job = granted.read_allocation(allocation_file(place.root, settings))
     assert job is None or job > 0
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from lightcone.context import find_root, here
+from lightcone.context import allocation_file, find_root, here
 from lightcone.errors import SessionError, SettingsError, SpecError
-from lightcone.granted import VERSION, allocated_job, allocation_file, living_job
+from lightcone.granted import VERSION, live_allocation, read_allocation
 from lightcone.host import boot_id
 from lightcone.settings import Settings
 from lightcone.slurm import jobs
@@ -225,5 +225,5 @@ def test_allocation_that_was_got_meanwhile_is_not_forgotten(
         return jobs.Verdict(jobs.JobState.ENDED, "")
 
     monkeypatch.setattr(jobs, "job_state", ended)
-    assert living_job(tmp_path, settings) is None
-    assert allocated_job(tmp_path, settings) == 2
+    assert live_allocation(file) is None
+    assert read_allocation(file) == 2

@@ -22,16 +22,16 @@ from lightcone.analysis.failure import FAILURE, read_failure, write_failure
 from lightcone.analysis.fingerprint import Stamp
 from lightcone.analysis.hashes import Hashes
 from lightcone.analysis.journal import JOURNAL
-from lightcone.analysis.manifest import MANIFEST, Manifest, Unusable
+from lightcone.analysis.manifest import Manifest, Unusable
 from lightcone.analysis.older import find as find_older
-from lightcone.analysis.output import Output
+from lightcone.analysis.output import MANIFEST, Output
 from lightcone.analysis.output_locks import Busy, lock_path
 from lightcone.analysis.partial import hand_back_partial, keep_partial, take_partial_away
 from lightcone.analysis.verification import Trouble, verify
 from lightcone.cluster import protocol
-from lightcone.context import Context
+from lightcone.context import Context, allocation_file
 from lightcone.errors import SessionError, UsageError
-from lightcone.granted import allocated_job, allocation_file
+from lightcone.granted import read_allocation
 from lightcone.session import request
 from lightcone.session.liveness import record_end, recorded_end
 from lightcone.settings import Settings
@@ -337,7 +337,7 @@ def test_allocation_is_as_it_was(context: Context, monkeypatch: pytest.MonkeyPat
     path = allocation_file(context.root, context.settings)
     assert shape(json.loads(path.read_bytes())) == shape(fixture("allocation-v1"))
     path.write_bytes((FORMATS / "allocation-v1.json").read_bytes())
-    assert allocated_job(context.root, context.settings) == 5
+    assert read_allocation(path) == 5
 
 
 def test_allocation_of_tomorrow_is_refused(context: Context) -> None:
@@ -346,7 +346,7 @@ def test_allocation_of_tomorrow_is_refused(context: Context) -> None:
     path.parent.mkdir(parents=True)
     path.write_bytes((FORMATS / "allocation-future.json").read_bytes())
     with pytest.raises(SessionError, match="was written by a newer lc: upgrade lc, or remove"):
-        allocated_job(context.root, context.settings)
+        read_allocation(path)
     assert path.read_bytes() == (FORMATS / "allocation-future.json").read_bytes()
 
 

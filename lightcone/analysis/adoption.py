@@ -18,6 +18,7 @@ from lightcone.analysis.manifest import OLDER, Manifest
 from lightcone.analysis.output import Key, Output
 from lightcone.analysis.output_locks import Busy
 from lightcone.analysis.plan import Assessment, State, assess
+from lightcone.files import flush_tree
 
 __all__ = ["adopt", "adopt_all"]
 
@@ -85,7 +86,7 @@ def adopt(assessment: Assessment, claims: Path, hashes: Path | None = None) -> A
 
 
 def _record(output: Output, found: Manifest) -> None:
-    manifests.flush(output.path)
+    flush_tree(output.path)
     data = manifests.fingerprint(output.path)
     manifests.write(output.state_dir, replace(found, data=data, version=manifests.VERSION))
 

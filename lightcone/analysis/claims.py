@@ -16,8 +16,8 @@ from pathlib import Path
 
 from lightcone.analysis import manifest as manifests
 from lightcone.analysis.journal import JOURNAL, Journal, holder_of, is_over
-from lightcone.analysis.manifest import MANIFEST, Manifest, Unusable
-from lightcone.analysis.output import Output
+from lightcone.analysis.manifest import Manifest, Unusable
+from lightcone.analysis.output import MANIFEST, Output
 from lightcone.analysis.output_locks import Busy, acquire, lock_path
 from lightcone.analysis.partial import hand_back_partial
 from lightcone.errors import UsageError

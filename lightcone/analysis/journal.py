@@ -31,8 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from lightcone.analysis import manifest as manifests
-from lightcone.analysis.manifest import MANIFEST
-from lightcone.analysis.output import Output
+from lightcone.analysis.output import MANIFEST, Output
 from lightcone.analysis.partial import NEXT, discard_partial, keep_partial, take_partial_away
 from lightcone.errors import SessionError
 from lightcone.files import flush_to_disk, read_object, remove, write_new

@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from lightcone.analysis.manifest import MANIFEST
-from lightcone.analysis.older_data import OLD_MANIFEST
+from lightcone.analysis.output import MANIFEST, OLD_MANIFEST
 from lightcone.analysis.tree import Scope, Tree, describe
 from lightcone.errors import SpecError
 

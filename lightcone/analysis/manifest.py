@@ -22,12 +22,11 @@ from lightcone.analysis.fingerprint import (
     fingerprint,
     unchanged,
 )
-from lightcone.analysis.flush import flush
+from lightcone.analysis.output import MANIFEST
 from lightcone.analysis.parts import Parts, Source
 from lightcone.files import flush_to_disk, make_directory, read_file, write_atomically
 
 __all__ = [
-    "MANIFEST",
     "OLDER",
     "VERSION",
     "Data",
@@ -38,7 +37,6 @@ __all__ = [
     "Unusable",
     "difference",
     "fingerprint",
-    "flush",
     "inspect",
     "read",
     "sight",
@@ -46,7 +44,6 @@ __all__ = [
     "write",
 ]
 
-MANIFEST = "manifest.json"
 VERSION = 1
 OLDER = 0
 

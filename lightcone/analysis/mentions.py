@@ -16,6 +16,7 @@ from itertools import chain
 from pathlib import Path
 
 from lightcone.analysis.imports import Scripts, Surroundings
+from lightcone.context import SPEC_FILE
 
 __all__ = ["Mentions"]
 
@@ -29,7 +30,6 @@ _WRITTEN = re.compile(
     r""">>?[|&]?[ \t]*('[^'\n]*'|"[^"\n]*"|[^\s;|&<>()'"`]+)|(?<![\w.-])tee[ \t]([^\n;|&<>()]+)"""
 )
 _ENVIRONMENT = re.compile(r"/(?:bin|lib|lib64)/")
-_SPEC = "astra.yaml"
 _HERE = Surroundings()
 
 
@@ -105,7 +105,7 @@ class Mentions:
         while (end := name.find("results/", start)) >= 0:
             start = end + 1
             above = name[:end]
-            if not above or (above.endswith("/") and self._holds(above, _SPEC)):
+            if not above or (above.endswith("/") and self._holds(above, SPEC_FILE)):
                 return True
         return False
 

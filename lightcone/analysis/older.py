@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from lightcone.analysis.manifest import OLDER, Data, Manifest, Parts, Unusable
-from lightcone.analysis.older_data import OLD_MANIFEST, is_made_as, is_same
-from lightcone.analysis.output import Output
+from lightcone.analysis.older_data import is_made_as, is_same
+from lightcone.analysis.output import OLD_MANIFEST, Output
 from lightcone.files import read_object
 
 __all__ = ["Older", "as_manifest", "find", "judge"]

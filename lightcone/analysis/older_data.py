@@ -13,14 +13,13 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lightcone.analysis.output import OLD_MANIFEST
 from lightcone.files import read_object
 
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-__all__ = ["OLD_MANIFEST", "is_made_as", "is_same"]
-
-OLD_MANIFEST = ".lightcone-manifest.json"
+__all__ = ["is_made_as", "is_same"]
 
 _NOT_HASHED = frozenset({OLD_MANIFEST, ".snakemake_timestamp"})
 # An output's directory is written to once more after its record, by what called the older tool.

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-__all__ = ["Input", "Key", "Output", "Resources"]
+__all__ = ["MANIFEST", "OLD_MANIFEST", "Input", "Key", "Output", "Resources"]
+
+MANIFEST = "manifest.json"
+"""The record of a good output, in its state directory."""
+
+OLD_MANIFEST = ".lightcone-manifest.json"
+"""The record of lightcone-cli, in the directory that is the output."""
 
 Key = tuple[str, str]
 """What names an output in a project: its universe and its qualified id."""

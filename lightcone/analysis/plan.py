@@ -14,9 +14,9 @@ from lightcone.analysis import older
 from lightcone.analysis.failure import FAILURE, products_of, read_failure
 from lightcone.analysis.hashes import Hashes
 from lightcone.analysis.identity import changes, identify
-from lightcone.analysis.manifest import MANIFEST, Manifest, Parts, Unusable, difference, inspect
+from lightcone.analysis.manifest import Manifest, Parts, Unusable, difference, inspect
 from lightcone.analysis.older import Older
-from lightcone.analysis.output import Input, Key, Output
+from lightcone.analysis.output import MANIFEST, Input, Key, Output
 from lightcone.analysis.sources import Sources
 from lightcone.garbage import no_garbage
 

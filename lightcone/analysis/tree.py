@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lightcone.analysis.document import read_document
 from lightcone.analysis.shape import Node, check_analysis
+from lightcone.context import SPEC_FILE
 from lightcone.errors import SpecError
 
 __all__ = ["Scope", "Tree", "load_tree"]
@@ -15,7 +16,6 @@ __all__ = ["Scope", "Tree", "load_tree"]
 Scope = tuple[str, ...]
 """The sub-analyses descended through; empty at the root."""
 
-SPEC_FILE = "astra.yaml"
 _CONTENT = frozenset({"inputs", "outputs", "decisions", "analyses"})
 
 

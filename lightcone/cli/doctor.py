@@ -12,7 +12,6 @@ import click
 import lightcone
 from lightcone.context import find_root, of
 from lightcone.errors import SpecError
-from lightcone.run import runtimes
 from lightcone.session.checks import check_all, versions
 from lightcone.session.finding import Check, Verdict
 
@@ -34,7 +33,7 @@ def command(as_json: bool) -> int:
     except SpecError:
         root = Path.cwd()  # it is about the machine, whatever the directory
     context = of(root)
-    checks = [*check_all(context), runtimes.check(context)]
+    checks = check_all(context)
     system = (
         f"lightcone {lightcone.__version__}, Python {platform.python_version()}, "
         f"{platform.platform()}"

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import errno
 import gc
+import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from lightcone.cli.say import last_words, printed, say
-from lightcone.cli.verbs import Verbs
 from lightcone.errors import ENOUGH, INTERRUPTED, LightconeError, OutputError, SessionError
 
-__all__ = ["cli", "main"]
+__all__ = ["Verbs", "cli", "main"]
 
 # By what one wants to do.
 _GROUPS = {
@@ -43,7 +44,37 @@ _GROUPS = {
 }
 # Of processes and memory, or of open files.
 _LIMITS = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+# Where it is not the "command" of the module of its name.
+_COMMANDS = {
+    "wait": f"{__package__}.detached:wait",
+    "cancel": f"{__package__}.detached:cancel",
+}
 _VERBS = {name: text for verbs in _GROUPS.values() for name, text in verbs.items()}
+
+
+class Verbs(click.Group):
+    """A group of verbs, each of them imported when it is called.
+
+    Most calls come from agents, many a minute: no verb pays for the imports of another.
+
+    Args:
+        verbs: each verb, in the order in which they are listed, with its command, written
+            ``module:name``.
+    """
+
+    def __init__(self, *, verbs: Mapping[str, str], **more: Any) -> None:
+        super().__init__(**more)
+        self._verbs = dict(verbs)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self._verbs)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self._verbs:
+            return None
+        module, _, name = self._verbs[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
 
 
 class _Verbs(Verbs):
@@ -65,8 +96,7 @@ class _Verbs(Verbs):
 
 @click.command(
     cls=_Verbs,
-    package=__package__,
-    verbs=_VERBS,
+    verbs={name: _COMMANDS.get(name, f"{__package__}.{name}:command") for name in _VERBS},
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 all good; 1 a recipe failed, a check did not hold, or what lc prints "
     "could not be written; 2 a mistake in the call, the spec or the settings; 3 the session could "

@@ -18,10 +18,10 @@ from lightcone.analysis.selection import named, select
 from lightcone.analysis.spec import load_outputs
 from lightcone.cli.completion import complete_outputs, only_universe
 from lightcone.cli.say import say
-from lightcone.context import ADDRESS_VARIABLE, Context, external_address, here
+from lightcone.context import Context, external_address, here
 from lightcone.errors import INTERRUPTED, OUT_OF_TIME, UsageError
-from lightcone.run.environment import RECIPE_VARIABLE
 from lightcone.run.report import JsonReporter, PlainReporter, Reporter, Verbosity
+from lightcone.variables import ADDRESS_VARIABLE, RECIPE_VARIABLE
 
 __all__ = ["command"]
 
@@ -176,7 +176,7 @@ def _detach(context: Context, name: str | None, wish: list[str], reporter: Repor
 
 
 def _attach(context: Context, name: str | None) -> int:
-    from lightcone.cli.wait import ended
+    from lightcone.cli.detached import exit_code_of
     from lightcone.run.detached import find
 
     run = find(context, name)
@@ -185,7 +185,7 @@ def _attach(context: Context, name: str | None) -> int:
     except KeyboardInterrupt:
         say(f"{run.name} runs on; 'lc cancel {run.name}' ends it")
         return INTERRUPTED
-    return ended(run)
+    return exit_code_of(run)
 
 
 def _import_driver() -> None:

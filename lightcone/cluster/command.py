@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lightcone.cluster import guard
-from lightcone.context import ADDRESS_VARIABLE, OWN_ADDRESS_VARIABLE
+from lightcone.variables import ADDRESS_VARIABLE, OWN_ADDRESS_VARIABLE
 
 __all__ = [
     "MEMORY_VARIABLE",

@@ -31,7 +31,6 @@ import contextlib
 import json
 import os
 import socket
-import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -39,8 +38,9 @@ from typing import Any
 from lightcone.cluster.leases import Leases
 from lightcone.cluster.messages import framed, pack
 from lightcone.cluster.peer import keep_watch, peer
+from lightcone.cluster.tls import tls_context
 
-__all__ = ["ControlServer", "tls_context"]
+__all__ = ["ControlServer"]
 
 _LINE_LIMIT = 65536
 _LEASE_LIMIT = 200
@@ -235,21 +235,6 @@ class ControlServer:
         finally:
             gone.cancel()
             self._waiting -= use
-
-
-def tls_context(certificate: Path, *, server: bool) -> ssl.SSLContext:
-    """Mutual TLS between two who have the same key, in the file with its certificate.
-
-    Raises:
-        OSError: where the file cannot be used.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.check_hostname = False  # the key itself says who it is
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.load_verify_locations(certificate)
-    context.load_cert_chain(certificate)
-    return context
 
 
 def _is_own(writer: asyncio.StreamWriter) -> bool:

@@ -31,11 +31,9 @@ from lightcone.files import make_directory, private_directory
 from lightcone.locks import Lock
 from lightcone.session import control
 from lightcone.session.lease import own
+from lightcone.variables import RUN_NAME_VARIABLE
 
-__all__ = ["NAME_VARIABLE", "DetachedRun", "find", "list_runs", "start"]
-
-NAME_VARIABLE = "LIGHTCONE_RUN_NAME"
-"""In the environment of such a run's driver: its name."""
+__all__ = ["DetachedRun", "find", "list_runs", "start"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TICK = 0.1
@@ -164,7 +162,7 @@ def start(context: Context, name: str | None, arguments: Sequence[str]) -> Detac
             subprocess.Popen(
                 guarded,
                 cwd=context.root,
-                env=os.environ | {NAME_VARIABLE: run.name},
+                env=os.environ | {RUN_NAME_VARIABLE: run.name},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from lightcone.context import ADDRESS_VARIABLE, OWN_ADDRESS_VARIABLE
 from lightcone.slurm.allocation import DEVICES, command_environment, job_id
+from lightcone.variables import ADDRESS_VARIABLE, OWN_ADDRESS_VARIABLE, RECIPE_VARIABLE
 
-__all__ = ["RECIPE_VARIABLE", "caller", "for_command", "of_caller", "shell"]
+__all__ = ["caller", "for_command", "of_caller", "shell"]
 
-RECIPE_VARIABLE = "LIGHTCONE_RECIPE"
 # Where nothing is said, numerical libraries take every processor of the machine for each recipe.
 _THREAD_CAPS = (
     "OMP_NUM_THREADS",

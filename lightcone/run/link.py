@@ -16,9 +16,9 @@ from lightcone.cluster.keys import key_of
 from lightcone.cluster.work import wrap
 from lightcone.errors import INTERRUPTED
 from lightcone.run import environment
-from lightcone.run.detached import NAME_VARIABLE
 from lightcone.session.line import Line
 from lightcone.signals import heard
+from lightcone.variables import RUN_NAME_VARIABLE
 
 __all__ = ["Link"]
 
@@ -57,7 +57,7 @@ class Link:
         """
         self.events: SimpleQueue[tuple[str, Any]] = SimpleQueue()
         self.run = secrets.token_hex(6)
-        self.label = os.environ.pop(NAME_VARIABLE, None)  # not for recipes to see
+        self.label = os.environ.pop(RUN_NAME_VARIABLE, None)  # not for recipes to see
         self.name = f"{f'{name} ({self.label})' if self.label else name}, pid {os.getpid()}"
         self._line = line
         self._grace = grace

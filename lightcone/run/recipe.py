@@ -18,7 +18,7 @@ from lightcone.analysis.output_locks import Busy, read_inputs
 from lightcone.analysis.products import Products
 from lightcone.cluster.task import Cause, Ended, Task
 from lightcone.errors import LightconeError
-from lightcone.files import remove
+from lightcone.files import flush_tree, remove
 from lightcone.run.execution import Execution
 from lightcone.run.order import Order, Result
 from lightcone.run.verdict import objection, sentence
@@ -146,7 +146,7 @@ class Making:
                     return _changed(name, meanwhile=True)
             if wrong is None:
                 yield
-                manifests.flush(self.output.path)
+                flush_tree(self.output.path)
                 made = self.products.enter(
                     self._manifest(claim, started, ended, execution.usage(ended))
                 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -14,12 +15,14 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from lightcone.analysis.spec import load_outputs
 from lightcone.answer import answer
-from lightcone.context import Context
+from lightcone.context import SPEC_FILE, Context
 from lightcone.errors import LightconeError
 from lightcone.host import SOCKET_PATH_MAX
 from lightcone.locks import Lock
 from lightcone.mounts import file_system, other_path
+from lightcone.run.image import Runtime
 from lightcone.session import host, tmux
 from lightcone.session.finding import Check, Verdict
 from lightcone.units import format_bytes, format_seconds
@@ -66,7 +69,8 @@ def check_all(context: Context) -> list[Check]:
         _disk,
         _clock,
     ]
-    return [*(check(context) for check in checks), *host.check_all(context)]
+    found = [check(context) for check in checks]
+    return [*found, *host.check_all(context), _containers(context)]
 
 
 def versions(context: Context) -> list[str]:
@@ -201,3 +205,38 @@ def _clock(context: Context) -> Check:
     how = "ahead of" if ahead > 0 else "behind"
     found = f"that of the file system of {place} is {format_seconds(abs(ahead))} {how} this host's"
     return Check("clock", Verdict.WARNING, found, "have both set by the same time server")
+
+
+def _containers(context: Context) -> Check:
+    """Whether what the project at ``context`` declares can be run, and what would run it."""
+    name = "containers"
+    found = [each for each in Runtime if shutil.which(each) is not None]
+    if not found:
+        wanting = _wanting(context)
+        if not wanting:
+            return Check(name, Verdict.OK, "no runtime for them, and no output here that needs one")
+        told = f"no runtime for them, and {wanting} of the outputs here need one"
+        return Check(name, Verdict.WARNING, told, "install apptainer or podman, or load its module")
+    told = f"{_described(found[0])} runs them"
+    if len(found) > 1:
+        told += f"; {', '.join(map(_described, found[1:]))} would, were it the first found"
+    if found[0] is Runtime.DOCKER and answer("docker", "info") is None:
+        told = f"{_described(found[0])} would run them, and its engine does not answer"
+        return Check(name, Verdict.WARNING, told, "start it, or install apptainer or podman")
+    return Check(name, Verdict.OK, told)
+
+
+def _described(runtime: Runtime) -> str:
+    number = re.search(r"\d+(\.\d+)+", answer(runtime, "--version") or "")
+    return f"{runtime} {number[0]}" if number else f"{runtime}, which does not tell its version,"
+
+
+def _wanting(context: Context) -> int:
+    """How many outputs declare a container; 0 outside a project, or in a broken one."""
+    if not (context.root / SPEC_FILE).is_file():
+        return 0
+    try:
+        outputs = load_outputs(context.root, context.settings)
+    except LightconeError:
+        return 0
+    return len({output.id for output in outputs if output.container})

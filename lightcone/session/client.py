@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import html
 import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightcone.context import ADDRESS_VARIABLE, Context, external_address, here
+from lightcone.cluster.tls import key_file
+from lightcone.context import Context, external_address, here
 from lightcone.errors import SessionError
 from lightcone.garbage import no_garbage
-from lightcone.session import control, credentials
+from lightcone.session import control
 from lightcone.session.starting import ensure
+from lightcone.units import format_bytes
+from lightcone.variables import ADDRESS_VARIABLE
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -52,11 +57,11 @@ def open_client(address: str, description: dict[str, Any] | None = None, **optio
     """
     from distributed import Client
 
-    from lightcone.session.notebook import SessionClient
-
-    client = object.__new__(Client if description is None else SessionClient)
-    if isinstance(client, SessionClient):
-        client.description = description or {}
+    client = object.__new__(Client)
+    if description is not None:
+        # IPython shows an object by this method, which an instance may have too.
+        show = functools.partial(_describe_html, client, description)
+        client._repr_html_ = show  # type: ignore[method-assign]
     try:
         Client.__init__(client, address, timeout=_CONNECT_TIMEOUT, set_as_default=False, **options)
     except (OSError, ValueError, TypeError) as error:
@@ -95,13 +100,31 @@ def quieten() -> None:
 
 
 def _import_engine() -> None:
-    import lightcone.session.notebook  # noqa: F401 (the engine with it)
+    import distributed  # noqa: F401
+
+
+def _describe_html(client: Client, description: dict[str, Any]) -> str:
+    """A client and its session, as a notebook shows them."""
+    workers = "".join(
+        f"<li>{html.escape(str(worker['host']))}: {worker['cpus']:g} cpus, "
+        f"{format_bytes(int(worker['memory']))}"
+        f"{', ' + str(worker['gpus']) + ' gpus' if worker['gpus'] else ''}</li>"
+        for worker in description["workers"]
+    )
+    return (
+        '<div style="border:1px solid #888;border-radius:4px;padding:0.5em 1em;'
+        'display:inline-block">'
+        f"<b>{html.escape(str(description['name']))}</b> ({html.escape(client.status)})"
+        f"<br>{html.escape(str(description['root']))}"
+        f'<ul style="margin:0.3em 0">{workers}</ul>'
+        "<code>lc session status</code>, <code>lc session attach</code></div>"
+    )
 
 
 def _client_of(context: Context, description: dict[str, Any]) -> Client:
     from distributed import Security
 
-    pem = str(credentials.key_file(context.state))
+    pem = str(key_file(context.state))
     security = Security(
         tls_ca_file=pem, tls_client_cert=pem, tls_client_key=pem, require_encryption=True
     )

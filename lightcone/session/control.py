@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from lightcone.cluster.peer import keep_watch, peer
+from lightcone.cluster.tls import key_file, tls_context
 from lightcone.context import Context
 from lightcone.files import read_object
-from lightcone.session.credentials import key_file
 
 __all__ = ["Conversation", "Hold", "ask", "connected", "hold", "use", "watch"]
 
@@ -207,8 +207,6 @@ def _over_network(context: Context, timeout: float | None) -> socket.socket:
             raise ConnectionRefusedError(errno.ECONNREFUSED, "it has ended")
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise FileNotFoundError(errno.ENOENT, "it names no address") from error
-    from lightcone.cluster.control import tls_context
-
     key = tls_context(key_file(context.state), server=False)
     connection = socket.create_connection((host, port), timeout)
     keep_watch(connection)

@@ -7,16 +7,11 @@ from pathlib import Path
 
 from lightcone.files import write_atomically
 
-__all__ = ["create", "key_file"]
+__all__ = ["create"]
 
 # Valid whatever the clock says, which may be put right in the lifetime of the session.
 # RFC 5280, 4.1.2.5: this end stands for none.
 _VALID = (datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))
-
-
-def key_file(state: Path) -> Path:
-    """The file with the key and certificate of the session at ``state``."""
-    return state / "tls" / "session.pem"
 
 
 def create(path: Path) -> None:

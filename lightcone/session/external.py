@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from lightcone import __version__
 from lightcone.cluster.messages import unpack
-from lightcone.context import ADDRESS_VARIABLE, Context
+from lightcone.context import Context
 from lightcone.errors import SessionError
 from lightcone.session.client import closing, open_client, quieten
 from lightcone.session.line import Line, Take
+from lightcone.variables import ADDRESS_VARIABLE
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from lightcone.context import here
 from lightcone.errors import LightconeError, UsageError
-from lightcone.hook import LEASE_VARIABLE
 from lightcone.host import runtime_directory
 from lightcone.session import control
 from lightcone.settings import load_settings
+from lightcone.variables import LEASE_VARIABLE
 
 __all__ = ["check", "own", "release"]
 

@@ -15,7 +15,11 @@ from lightcone.files import read_object, write_atomically
 from lightcone.locks import Lock
 from lightcone.session import control
 
-__all__ = ["Life", "Liveness", "probe", "record_end", "recorded_end"]
+__all__ = ["START_DEADLINE", "Life", "Liveness", "probe", "record_end", "recorded_end"]
+
+
+START_DEADLINE = 60.0
+"""Seconds that a call waits for its turn, and for a session that is starting."""
 
 
 class Life(StrEnum):

@@ -9,7 +9,8 @@ from typing import Any
 from lightcone.cluster.protocol import PROTOCOL, PYTHON
 from lightcone.context import Context
 from lightcone.errors import SessionError
-from lightcone.session import control, spawn_lock
+from lightcone.session import control
+from lightcone.session.liveness import START_DEADLINE
 
 __all__ = ["Progress", "Say", "is_outdated", "ready"]
 
@@ -43,7 +44,7 @@ def ready(context: Context, say: Say) -> dict[str, Any] | None:
         return None
     if description.get("key") != context.key or is_outdated(description):
         return None
-    deadline = time.monotonic() + spawn_lock.DEADLINE
+    deadline = time.monotonic() + START_DEADLINE
     progress = Progress(say, "waiting for the session's worker")
     while True:
         left = deadline - time.monotonic()
@@ -58,7 +59,7 @@ def ready(context: Context, say: Say) -> dict[str, Any] | None:
             if left <= _PROGRESS:
                 raise SessionError(
                     f"The session {context.name} has no worker and got none within "
-                    f"{spawn_lock.DEADLINE:.0f} s: look at 'lc session logs worker', or end it "
+                    f"{START_DEADLINE:.0f} s: look at 'lc session logs worker', or end it "
                     "with 'lc session stop'."
                 ) from error
             progress.show()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import shlex
@@ -16,10 +15,10 @@ from types import FrameType
 from typing import NoReturn
 
 from lightcone.cluster.guard import end_with
-from lightcone.context import Context, of
+from lightcone.context import Context, allocation_file, of
 from lightcone.errors import SessionError, UsageError
-from lightcone.files import private_directory, write_atomically
-from lightcone.granted import VERSION, allocated_job, allocation_file, forget
+from lightcone.files import private_directory
+from lightcone.granted import forget_allocation, read_allocation, write_allocation
 from lightcone.locks import Lock
 from lightcone.signals import ASK_TO_END, handled
 from lightcone.slurm import jobs
@@ -77,7 +76,8 @@ def give_back(context: Context) -> bool:
     """End the allocation of ``context`` if it was got by :func:`allocate`; whether it was."""
     if context.job is None or job_id(os.environ) is not None:
         return False
-    if allocated_job(context.root, context.settings) != context.job:
+    path = allocation_file(context.root, context.settings)
+    if read_allocation(path) != context.job:
         return False
     failed = jobs.cancel(context.job)
     if failed is not None:
@@ -85,7 +85,7 @@ def give_back(context: Context) -> bool:
             f"The allocation, SLURM job {context.job}, could not be ended, because {failed.why}: "
             f"end it with 'scancel {context.job}'."
         )
-    forget(context.root, context.settings, context.job)
+    forget_allocation(path, context.job)
     return True
 
 
@@ -103,9 +103,8 @@ def _turn(path: Path, say: Callable[[str], None]) -> Iterator[None]:
 
 
 def _keep(path: Path, job: int, context: Context) -> None:
-    told = {"version": VERSION, "job": job, "root": str(context.root)}
     try:
-        write_atomically(path, json.dumps(told).encode())
+        write_allocation(path, job, context.root)
     except OSError as error:
         raise SessionError(
             f"{path}, which is to name the allocation, cannot be written ({error.strerror}), and "

@@ -15,6 +15,7 @@ from typing import Any
 from lightcone import sites
 from lightcone.cluster import command
 from lightcone.cluster.protocol import PROTOCOL, PYTHON
+from lightcone.cluster.tls import key_file
 from lightcone.context import Context
 from lightcone.errors import SessionError
 from lightcone.files import FULL_DISK, is_full, remove, write_atomically
@@ -46,7 +47,7 @@ def start(context: Context, job: Job | None) -> None:
         tmux.start(context.tmux_socket, context.name, windows, overview, context.state, environment)
         # Both while the programs, which wait for the instructions, import the engine. They give up
         # when the spawn lock, which the caller holds, is free and there are none.
-        credentials.create(credentials.key_file(context.state))
+        credentials.create(key_file(context.state))
         _write(context.state / "spawn.json", instructions)
     except OSError as error:
         if error.errno in FULL_DISK:
@@ -61,7 +62,7 @@ def start(context: Context, job: Job | None) -> None:
 def _prepare(context: Context, job: Job | None) -> tuple[dict[str, list[str]], dict[str, Any]]:
     """The programs' command lines, by their part in the session, and what they are to be told."""
     grace = context.settings.grace
-    pem = credentials.key_file(context.state)
+    pem = key_file(context.state)
     instructions: dict[str, Any] = {
         "protocol": PROTOCOL,
         "python": PYTHON,

@@ -10,14 +10,13 @@ from lightcone.context import Context
 from lightcone.errors import SessionError
 from lightcone.locks import Lock
 from lightcone.session import members
+from lightcone.session.liveness import START_DEADLINE
 
 if TYPE_CHECKING:
     from filelock import FileLock
 
-__all__ = ["DEADLINE", "held", "locked", "take", "wait"]
+__all__ = ["held", "locked", "take", "wait"]
 
-DEADLINE = 60.0
-"""Seconds that a call waits for its turn, and for a session that is starting."""
 _TICK = 0.02
 
 
@@ -52,7 +51,7 @@ def held(context: Context) -> Iterator[None]:
     Raises:
         SessionError: on entry, where another has it for too long.
     """
-    lock = take(context, DEADLINE)
+    lock = take(context, START_DEADLINE)
     if lock is None:
         raise locked(context)
     try:
@@ -65,7 +64,7 @@ def locked(context: Context) -> SessionError:
     """The error of a call whose turn has not come, which names whose it is."""
     who = " and ".join(f"process {pid}" for pid in members.holders(context.spawn_lock))
     return SessionError(
-        f"Somebody has been starting or ending this session for {DEADLINE:.0f} s "
+        f"Somebody has been starting or ending this session for {START_DEADLINE:.0f} s "
         f"({f'{who} holds ' if who else ''}{context.spawn_lock}): look at 'lc session status', "
         "and run again."
     )

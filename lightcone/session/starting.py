@@ -14,7 +14,7 @@ from lightcone.errors import SessionError
 from lightcone.files import FULL_DISK
 from lightcone.session import allocated, control, ending, past, spawn, spawn_lock, tmux
 from lightcone.session.lease import own
-from lightcone.session.liveness import Life, probe, recorded_end
+from lightcone.session.liveness import START_DEADLINE, Life, probe, recorded_end
 from lightcone.session.readiness import Progress, Say, is_outdated, ready
 from lightcone.units import format_seconds
 
@@ -79,7 +79,7 @@ def _ensured(context: Context, say: Say, meanwhile: Callable[[], None]) -> Ensur
 
 def _ensure(context: Context, say: Say, meanwhile: Callable[[], None]) -> Ensured:
     context.prepare()
-    deadline = time.monotonic() + spawn_lock.DEADLINE
+    deadline = time.monotonic() + START_DEADLINE
     progress = Progress(say, "waiting for another call that is starting or ending the session")
     while (lock := spawn_lock.take(context)) is None:
         # Shared with all that wait, so that they go on at once and not one after the other.
@@ -133,7 +133,7 @@ def _ensure_locked(context: Context, say: Say, meanwhile: Callable[[], None]) ->
     meanwhile()
     if job is not None:
         past.prune(context)
-    description = _await(context, say, spawn_lock.DEADLINE)
+    description = _await(context, say, START_DEADLINE)
     if description is None:
         raise SessionError(spawn.failure(context))
     return Ensured(description, spawned=True)

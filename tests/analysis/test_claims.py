@@ -26,6 +26,7 @@ from lightcone.analysis.output import Output
 from lightcone.analysis.output_locks import Busy, lock_path, read_inputs
 from lightcone.analysis.partial import discard_partial
 from lightcone.errors import SessionError, UsageError
+from lightcone.files import flush_tree
 from lightcone.host import boot_id
 from lightcone.locks import Lock
 from lightcone.slurm import controller
@@ -77,7 +78,7 @@ class Place:
             self.log("before")
 
     def record(self, attempt: str) -> Manifest:
-        manifests.flush(self.output.path)
+        flush_tree(self.output.path)
         data = manifests.fingerprint(self.output.path)
         manifest = Manifest("x", "u", _PARTS.identity, _PARTS, data, {"attempt": attempt})
         if attempt == "before":

@@ -20,7 +20,7 @@ from lightcone.analysis.fingerprint import (
     fingerprint_foreign,
     unchanged,
 )
-from lightcone.analysis.flush import flush
+from lightcone.files import flush_tree
 
 
 @pytest.fixture
@@ -259,7 +259,7 @@ def test_special_files_are_not_opened(tree: Path) -> None:
     data = fingerprint(tree)
     assert "pipe" in data.files
     assert unchanged(tree, data)
-    flush(tree)
+    flush_tree(tree)
 
 
 def test_what_desktops_leave_does_not_count(tree: Path) -> None:
@@ -283,7 +283,7 @@ def test_odd_names(tmp_path: Path) -> None:
 def test_nothing_is_left_behind(tree: Path) -> None:
     fingerprint(tree)
     fingerprint(tree / "a.txt")
-    flush(tree)
+    flush_tree(tree)
     assert sorted(os.listdir(tree)) == ["a.txt", "deep"]
     assert os.listdir(tree.parent) == ["tree"]
 
@@ -300,7 +300,7 @@ def test_flush(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip("descriptors have no names here")
     monkeypatch.setattr(os, "fsync", record)
     (tree / "dangling").symlink_to("nowhere")
-    flush(tree)
+    flush_tree(tree)
     assert set(synced) == {
         "tree/a.txt",
         "tree/deep/b.txt",
@@ -311,7 +311,7 @@ def test_flush(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ".",
     }
     synced.clear()
-    flush(tree / "a.txt")
+    flush_tree(tree / "a.txt")
     assert synced == ["tree/a.txt", "tree"]
 
 
@@ -321,7 +321,7 @@ def test_flush_passes_on_what_the_disk_says(tree: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        flush(tree)
+        flush_tree(tree)
 
 
 def test_data_is_a_plain_value() -> None:

@@ -8,7 +8,9 @@ __all__ = ["IMPATIENT"]
 IMPATIENT = """\
 import sys
 from lightcone.cli.main import main
-from lightcone.session import ending, spawn_lock
-spawn_lock.DEADLINE = ending.LEFTOVER_DEADLINE = float(sys.argv.pop(1))
+from lightcone.session import ending, liveness, readiness, spawn_lock, starting
+seconds = ending.LEFTOVER_DEADLINE = float(sys.argv.pop(1))
+for module in (liveness, readiness, spawn_lock, starting):
+    module.START_DEADLINE = seconds
 main()
 """

@@ -16,7 +16,6 @@ import pytest
 from lightcone import mounts
 from lightcone.answer import answer
 from lightcone.context import Context, of
-from lightcone.run import runtimes
 from lightcone.session import checks, host
 from lightcone.session.finding import Check, Verdict
 from tests.helpers import SPEC
@@ -65,7 +64,11 @@ def _hooks(context: Context) -> Check:
     return _one("hooks", context)
 
 
-@pytest.mark.parametrize("check", [_cleaners, _logout, _slurm, _hooks, runtimes.check])
+def _containers(context: Context) -> Check:
+    return checks._containers(context)
+
+
+@pytest.mark.parametrize("check", [_cleaners, _logout, _slurm, _hooks, _containers])
 def test_bare_host_is_fit(context: Context, check: Callable[[Context], Check]) -> None:
     found = check(context)
     assert (found.verdict, found.remedy) == (Verdict.OK, "")
@@ -221,15 +224,15 @@ def test_hooks_that_cannot_be_read(context: Context, text: str) -> None:
 def test_containers(context: Context) -> None:
     spec = SPEC.replace("    recipe:\n", "    recipe:\n      container: python:3.12\n")
     _write(context.root / "astra.yaml", spec)
-    found = runtimes.check(context)
+    found = _containers(context)
     assert found.verdict is Verdict.WARNING
     assert found.found == "no runtime for them, and 1 of the outputs here need one"
     _program("docker", 'test "$1" = --version && echo Docker version 28.1.2, build 1')
-    assert "its engine does not answer" in runtimes.check(context).found
+    assert "its engine does not answer" in _containers(context).found
     _program("docker", "echo Docker version 28.1.2, build 1")
-    assert runtimes.check(context).found == "docker 28.1.2 runs them"
+    assert _containers(context).found == "docker 28.1.2 runs them"
     _program("apptainer", "exit 1")
-    assert runtimes.check(context).found == (
+    assert _containers(context).found == (
         "apptainer, which does not tell its version, runs them; docker 28.1.2 would, were it the "
         "first found"
     )

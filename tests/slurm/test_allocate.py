@@ -8,7 +8,7 @@ import subprocess
 
 import psutil
 
-from lightcone.granted import allocation_file
+from lightcone.context import allocation_file
 from lightcone.settings import Settings
 from tests.helpers import is_alive, wait_until
 from tests.slurm.lab import Lab

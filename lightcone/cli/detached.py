@@ -1,4 +1,4 @@
-"""``lc wait``."""
+"""``lc wait`` and ``lc cancel``: runs that were detached."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from lightcone.errors import SessionError, UsageError
 from lightcone.run.detached import DetachedRun, find
 from lightcone.units import parse_seconds
 
-__all__ = ["command", "ended"]
+__all__ = ["cancel", "exit_code_of", "wait"]
 
 
 @click.command("wait", short_help="Wait for a detached run, with its exit code.")
 @click.argument("name", required=False)
 @click.option("--timeout", help="Give up after this long, with exit code 1; for example 10m.")
-def command(name: str | None, timeout: str | None) -> int:
+def wait(name: str | None, timeout: str | None) -> int:
     """Wait until the detached run NAME has ended, and leave with its exit code.
 
     Without NAME it is the one that goes on, or else the last.
@@ -29,10 +29,10 @@ def command(name: str | None, timeout: str | None) -> int:
     if not run.wait(seconds):
         say(f"{run.name} goes on after {timeout}")
         return 1
-    return ended(run)
+    return exit_code_of(run)
 
 
-def ended(run: DetachedRun) -> int:
+def exit_code_of(run: DetachedRun) -> int:
     """The exit code that a run which has ended left with.
 
     Raises:
@@ -44,3 +44,18 @@ def ended(run: DetachedRun) -> int:
             f"The run {run.name} was killed: what it had made is kept, and 'lc run' goes on."
         )
     return code
+
+
+@click.command("cancel", short_help="End a detached run.")
+@click.argument("name", required=False)
+def cancel(name: str | None) -> None:
+    """Do to the detached run NAME what Ctrl-C does, and wait for its end.
+
+    Its recipes are asked to end; when it is cancelled once more meanwhile, they are ended at once.
+    Without NAME it is the one that goes on.
+    """
+    run = find(here(), name)
+    if run.cancel():
+        click.echo(f"{run.name}: ended")
+    else:
+        click.echo(f"{run.name}: had ended already")
