@@ -46,7 +46,7 @@ soak:
 	@scripts/setup.sh tmux tox
 	@own=$$(.venv/bin/python -c 'import sys; print("py%d%d" % sys.version_info[:2])'); \
 	$(tox) -e "$$own" -- -n 0 -s tests/run/test_random_kills.py \
-		tests/session/test_random_faults.py tests/test_bad_files.py tests/analysis/test_fuzz.py
+		tests/session/test_random_faults.py tests/test_bad_files.py tests/spec/test_fuzz.py
 
 # BENCH=--write puts what was measured into docs/performance.md.
 bench bench-full:

@@ -10,11 +10,11 @@ __all__ = ["main"]
 def main() -> None:
     """Run one call of ``lc``."""
     if sys.argv[1:2] == ["hook"]:
-        from lightcone import hook
+        from lightcone.cli import hook_fast
 
         # An agent waits for this: it goes without the library that reads command lines.
-        if len(sys.argv) == 3 and sys.argv[2] in hook.EVENTS:
-            hook.run(sys.argv[2])
+        if len(sys.argv) == 3 and sys.argv[2] in hook_fast.EVENTS:
+            hook_fast.run(sys.argv[2])
             sys.exit(0)
     try:
         from lightcone.cli import main as command_line

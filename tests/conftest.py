@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.helpers import FOREIGN, Sandbox
+from tests.projects import Project
 
 # How long an example takes is the machine's doing; each makes files of its own.
 settings.register_profile(
@@ -30,6 +32,14 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(FOREIGN):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """An empty directory to write a project into."""
+    root = tmp_path / "project"
+    root.mkdir()
+    return Project(root)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from lightcone.errors import LightconeError
-from lightcone.files import remove
+from lightcone.system.files import remove
 
 __all__ = ["SOAKED", "THINGS", "bad", "bad_json", "examples", "fails_well", "odd"]
 

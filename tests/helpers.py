@@ -22,7 +22,7 @@ from typing import Any
 
 import psutil
 
-from lightcone.session import control
+from lightcone.wire.control_client import ask_session
 
 __all__ = [
     "FOREIGN",
@@ -308,7 +308,7 @@ class Sandbox:
 
     def workers(self) -> list[dict[str, Any]]:
         """The workers of the project's living session, sooner than :meth:`status` tells of them."""
-        return list(control.ask(self._control, "describe", 30.0)["workers"])
+        return list(ask_session(self._control, "describe", 30.0)["workers"])
 
     @contextlib.contextmanager
     def without_worker(self) -> Iterator[None]:

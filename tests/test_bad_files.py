@@ -21,31 +21,30 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 
-from lightcone import context as contexts
-from lightcone import granted
-from lightcone.analysis.adoption import adopt_all
-from lightcone.analysis.claims import Claim, holder, is_interrupted, put_right
-from lightcone.analysis.failure import write_failure
-from lightcone.analysis.fingerprint import Stamp
-from lightcone.analysis.hashes import Hashes
-from lightcone.analysis.journal import good_log
-from lightcone.analysis.output_locks import Busy, lock_path
-from lightcone.analysis.partial import hand_back_partial
-from lightcone.analysis.plan import plan
-from lightcone.analysis.spec import load_outputs
-from lightcone.analysis.verification import verify
 from lightcone.cli.main import cli
-from lightcone.context import Context, allocation_file
 from lightcone.errors import LightconeError
-from lightcone.files import remove
+from lightcone.project import context as contexts
+from lightcone.project.context import Context, allocation_file
+from lightcone.project.settings import Settings, load_settings
 from lightcone.scaffold.changes import make
 from lightcone.scaffold.hooks import with_hooks, without_hooks
-from lightcone.session import control, host
+from lightcone.session import doctor_host
 from lightcone.session.liveness import record_end, recorded_end
-from lightcone.settings import Settings, load_settings
-from tests.analysis.projects import Project
+from lightcone.slurm.allocation_file import read_allocation
+from lightcone.spec.outputs import load_outputs
+from lightcone.state.adopt import adopt_all
+from lightcone.state.claims import Busy, Claim, holder, is_interrupted, lock_path, recover_output
+from lightcone.state.fingerprint import Stamp
+from lightcone.state.hash_cache import HashCache
+from lightcone.state.journal import good_log
+from lightcone.state.partial import restore_partial, write_failure
+from lightcone.state.plan import plan
+from lightcone.state.verify import verify
+from lightcone.system.files import remove
+from lightcone.wire.control_client import _over_network
 from tests.fuzzing import SOAKED, THINGS, bad, bad_json, examples, fails_well
 from tests.helpers import Sandbox
+from tests.projects import Project
 
 pytestmark = pytest.mark.timeout(0 if SOAKED else 60)
 
@@ -72,7 +71,7 @@ oversized = "clamp"
 layout = "auto"
 depend_on = ["data/*.csv"]
 """
-_HOOKS = (Path(host.__file__).parents[1] / "scaffold/hooks.json").read_bytes()
+_HOOKS = (Path(doctor_host.__file__).parents[1] / "scaffold/hooks.json").read_bytes()
 _ENDED = {"ended": {"reason": "idle", "at": "2026-11-22T12:00:00+00:00"}}
 _RECORD = json.dumps({"key": "k", "control": "127.0.0.1:1", "protocol": 1, **_ENDED}).encode()
 _OLDER = {
@@ -172,7 +171,7 @@ def _journal(place: Place) -> bytes:
 
 
 def _entry(place: Place) -> tuple[Path, bytes]:
-    hashes = Hashes(place.context.hashes)
+    hashes = HashCache(place.context.hashes)
     hashes.keep(str(place.root / "large"), Stamp(1 << 30, 5, 6, "ab" * 32))
     (entry,) = place.context.hashes.iterdir()
     return entry, entry.read_bytes()
@@ -180,7 +179,7 @@ def _entry(place: Place) -> tuple[Path, bytes]:
 
 def _find_hash(place: Place) -> None:
     look: Any = SimpleNamespace(st_size=1 << 30, st_mtime_ns=5, st_ino=6)
-    found = Hashes(place.context.hashes).find(str(place.root / "large"), look)
+    found = HashCache(place.context.hashes).find(str(place.root / "large"), look)
     assert found is None or isinstance(found, Stamp)
 
 
@@ -190,7 +189,7 @@ def _read_session(place: Place) -> None:
     before = place.context.record.read_bytes() if place.context.record.is_file() else None
     allocation = replace(place.context, job=1, key="../sessions/" + place.context.state.name)
     with pytest.raises(OSError):
-        control._over_network(allocation, 1.0)
+        _over_network(allocation, 1.0)
     record_end(place.context, "a reason")
     if before is not None:
         assert place.context.record.is_file()
@@ -199,14 +198,14 @@ def _read_session(place: Place) -> None:
 
 def _read_allocation(place: Place) -> None:
     settings = replace(Settings(), scratch=place.context.scratch)
-    job = granted.read_allocation(allocation_file(place.root, settings))
+    job = read_allocation(allocation_file(place.root, settings))
     assert job is None or job > 0
 
 
 def _read_settings(place: Place) -> None:
     found = load_settings(place.root, {})
     assert 0 < found.idle_timeout < 1e10
-    contexts.of(place.root).check()
+    contexts.context_of(place.root).check()
 
 
 def _read_claude_settings(place: Place) -> None:
@@ -219,7 +218,7 @@ def _read_claude_settings(place: Place) -> None:
 
 
 def _check_claude_settings(place: Place) -> None:
-    assert host._hooks(place.context).name == "hooks"
+    assert doctor_host._hooks(place.context).name == "hooks"
 
 
 def _take_over(place: Place) -> None:
@@ -232,7 +231,7 @@ def _take_over(place: Place) -> None:
 def _resume(place: Place) -> None:
     work = place.fit.state_dir / "partial"
     work.write_text("half")
-    assert not hand_back_partial(place.fit, "0" * 64)
+    assert not restore_partial(place.fit, "0" * 64)
     assert work.read_text() == "half"
 
 
@@ -261,7 +260,7 @@ def _recover(place: Place) -> None:
         before = journal.read_bytes() if journal.is_file() else None
         try:
             with contextlib.suppress(LightconeError):
-                put_right(place.fit, place.context.claims)
+                recover_output(place.fit, place.context.claims)
             found = fails_well(lambda: Claim.take(place.fit, place.context.claims))
             if isinstance(found, Claim):
                 found.release()
@@ -432,7 +431,7 @@ def test_every_verb_with_one_file_broken(
         monkeypatch.chdir(place.root)
         monkeypatch.setenv("LIGHTCONE_SCRATCH", str(base / "scratch"))
         monkeypatch.setenv("LIGHTCONE_RUNTIME_DIR", str(base / "run"))
-        context = contexts.of(place.root)
+        context = contexts.context_of(place.root)
         names = {"STATE": context.state, "RUN": context.runtime, "CLAIM": place.lock}
         name = _FILES[file]
         for short, path in names.items():

@@ -54,20 +54,20 @@ if "distributed.cli.dask_worker" in sys.orig_argv and "--restart" not in sys.ori
 """
 _MESSAGES = """\
 import collections, json, sys
-from lightcone.session import line
+from lightcone.wire import transport
 
 counts = {name: collections.Counter() for name in ("sent", "received")}
 
-def _framed(packed, *, call=line.framed, unpack=line.unpack):
+def _framed(packed, *, call=transport.frame, unpack=transport.unpack):
     counts["sent"].update(message["op"] for message in unpack(packed))
     return call(packed)
 
-def _unpack(packed, *, call=line.unpack):
+def _unpack(packed, *, call=transport.unpack):
     messages = call(packed)
     counts["received"][messages[0]["event"]] += 1
     return messages
 
-line.framed, line.unpack = _framed, _unpack
+transport.frame, transport.unpack = _framed, _unpack
 from lightcone.cli.main import main
 try:
     main()
@@ -190,7 +190,9 @@ def test_fast_paths_import_little_and_start_nothing(
     assert call.flushes == 0
 
 
-@pytest.mark.skipif(importlib.util.find_spec("lightcone.hook") is None, reason="no hook yet")
+@pytest.mark.skipif(
+    importlib.util.find_spec("lightcone.cli.hook_fast") is None, reason="no hook yet"
+)
 def test_hook_imports_next_to_nothing(live: _Probed) -> None:
     call = live.lc("hook", "session-end")
     more = call.modules - live.python("import click").modules

@@ -15,28 +15,39 @@ from typing import Any
 
 import pytest
 
-from lightcone import granted
-from lightcone.analysis import failure, hashes, journal, manifest
-from lightcone.analysis.claims import Claim, holder, is_interrupted
-from lightcone.analysis.failure import FAILURE, read_failure, write_failure
-from lightcone.analysis.fingerprint import Stamp
-from lightcone.analysis.hashes import Hashes
-from lightcone.analysis.journal import JOURNAL
-from lightcone.analysis.manifest import Manifest, Unusable
-from lightcone.analysis.older import find as find_older
-from lightcone.analysis.output import MANIFEST, Output
-from lightcone.analysis.output_locks import Busy, lock_path
-from lightcone.analysis.partial import hand_back_partial, keep_partial, take_partial_away
-from lightcone.analysis.verification import Trouble, verify
-from lightcone.cluster import protocol
-from lightcone.context import Context, allocation_file
 from lightcone.errors import SessionError, UsageError
-from lightcone.granted import read_allocation
+from lightcone.project.context import Context, allocation_file
+from lightcone.project.settings import Settings
 from lightcone.session import request
 from lightcone.session.liveness import record_end, recorded_end
-from lightcone.settings import Settings
-from tests.analysis.projects import Project
+from lightcone.slurm.allocation_file import ALLOCATION_VERSION, read_allocation
+from lightcone.spec.output import MANIFEST, Output
+from lightcone.state import hash_cache, journal, partial
+from lightcone.state.claims import Busy, Claim, holder, is_interrupted, lock_path
+from lightcone.state.fingerprint import Stamp
+from lightcone.state.hash_cache import HashCache
+from lightcone.state.journal import JOURNAL
+from lightcone.state.manifest import (
+    MANIFEST_VERSION,
+    Manifest,
+    Unusable,
+    inspect_manifest,
+    read_manifest,
+    write_manifest,
+)
+from lightcone.state.older import find_older as find_older
+from lightcone.state.partial import (
+    FAILURE,
+    keep_partial,
+    read_failure,
+    restore_partial,
+    set_partial_aside,
+    write_failure,
+)
+from lightcone.state.verify import Trouble, verify
+from lightcone.wire.protocol import PROTOCOL
 from tests.helpers import Sandbox
+from tests.projects import Project
 
 FORMATS = Path(__file__).parent / "fixtures/formats"
 IDENTITY = "0" * 64
@@ -95,21 +106,21 @@ def context(project: Project, tmp_path: Path) -> Context:
 
 def test_each_format_has_a_fixture_of_its_version() -> None:
     versions = {
-        "allocation": granted.VERSION,
-        "failure": failure.VERSION,
-        "hash": hashes.VERSION,
-        "journal": journal.VERSION,
-        "manifest": manifest.VERSION,
+        "allocation": ALLOCATION_VERSION,
+        "failure": partial.FAILURE_VERSION,
+        "hash": hash_cache.HASH_VERSION,
+        "journal": journal.JOURNAL_VERSION,
+        "manifest": MANIFEST_VERSION,
     }
     for name, version in versions.items():
         assert fixture(f"{name}-v{version}")["version"] == version
         assert fixture(f"{name}-future")["version"] > version
     for name in ("session", "spawn"):
-        assert fixture(f"{name}-v{protocol.PROTOCOL}")["protocol"] == protocol.PROTOCOL
-    assert fixture("session-future")["protocol"] > protocol.PROTOCOL
+        assert fixture(f"{name}-v{PROTOCOL}")["protocol"] == PROTOCOL
+    assert fixture("session-future")["protocol"] > PROTOCOL
 
 
-# The manifest: written by a run, see also tests/analysis/test_manifest.py.
+# The manifest: written by a run, see also tests/state/test_manifest.py.
 
 
 def test_manifest_is_as_it_was(sandbox: Sandbox) -> None:
@@ -124,21 +135,21 @@ def test_manifest_is_as_it_was(sandbox: Sandbox) -> None:
     for name in ("session", "spawn", "engine"):
         kept = json.loads((sandbox.state() / f"{name}.json").read_bytes())
         assert shape(kept, free=frozenset({"runs", "workers"})) == shape(
-            fixture(f"{name}-v{protocol.PROTOCOL}"), free=frozenset({"runs", "workers"})
+            fixture(f"{name}-v{PROTOCOL}"), free=frozenset({"runs", "workers"})
         ), name
     sandbox.lc("session", "stop")
     ended = json.loads((sandbox.state() / "session.json").read_bytes())["ended"]
-    assert shape(ended) == shape(fixture(f"session-ended-v{protocol.PROTOCOL}")["ended"])
+    assert shape(ended) == shape(fixture(f"session-ended-v{PROTOCOL}")["ended"])
 
 
 def test_manifest_is_read(output: Output) -> None:
     (output.state_dir / MANIFEST).write_bytes((FORMATS / "manifest-v1.json").read_bytes())
-    found = manifest.read(output.state_dir)
+    found = read_manifest(output.state_dir)
     assert isinstance(found, Manifest)
     assert (found.output, found.universe, found.version) == ("x", "baseline", 1)
     assert found.parts.identity == found.identity
     assert found.data.files[""].size == 2
-    manifest.write(output.state_dir, found)
+    write_manifest(output.state_dir, found)
     assert json.loads((output.state_dir / MANIFEST).read_bytes()) == fixture("manifest-v1")
 
 
@@ -161,7 +172,7 @@ _REFUSED = "results/baseline/.lightcone/x/manifest.json was written by a newer l
 
 def test_manifest_of_tomorrow_is_told(project: Project) -> None:
     _of_tomorrow(project)
-    found = manifest.inspect(project.output("x").state_dir)
+    found = inspect_manifest(project.output("x").state_dir)
     assert found == Unusable("was written by a newer lc", is_newer=True)
     states = project.states()
     assert states["baseline/x"] == f"newer ({_REFUSED})"
@@ -214,7 +225,7 @@ def test_run_leaves_what_is_of_tomorrow(sandbox: Sandbox) -> None:
     assert (sandbox.project / "results/baseline/y.csv").read_text() == "1\n"
 
 
-# The older tool's, see tests/analysis/test_older.py for all that it recorded.
+# The older tool's, see tests/state/test_older.py for all that it recorded.
 
 
 def test_older_manifest_is_read(project: Project) -> None:
@@ -302,13 +313,13 @@ def test_partial_work_is_as_it_was(output: Output) -> None:
     journal = output.state_dir / JOURNAL
     journal.write_bytes((FORMATS / "journal-v1.json").read_bytes())
     output.path.write_text("half")
-    take_partial_away(output)
+    set_partial_aside(output)
     assert (output.state_dir / "partial.new").read_text() == "half"
     keep_partial(output, journal)
     journal.unlink()
     assert json.loads((output.state_dir / "partial.json").read_bytes())["identity"] == IDENTITY
-    assert not hand_back_partial(output, "1" * 64)
-    assert hand_back_partial(output, IDENTITY)
+    assert not restore_partial(output, "1" * 64)
+    assert restore_partial(output, IDENTITY)
     assert output.path.read_text() == "half"
 
 
@@ -316,7 +327,7 @@ def test_partial_work_is_as_it_was(output: Output) -> None:
 
 
 def test_hash_is_as_it_was(tmp_path: Path) -> None:
-    kept = Hashes(tmp_path / "hashes")
+    kept = HashCache(tmp_path / "hashes")
     stamp = Stamp(1 << 30, 1_700_000_000_000_000_000, 7, "ab" * 32)
     looks: Any = SimpleNamespace(st_size=stamp.size, st_mtime_ns=stamp.mtime_ns, st_ino=stamp.inode)
     kept.keep("/data/raw.bin", stamp)
@@ -332,7 +343,7 @@ def test_hash_is_as_it_was(tmp_path: Path) -> None:
 
 def test_allocation_is_as_it_was(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(request, "_salloc", lambda options, say: 5)
-    monkeypatch.setattr(request, "of", lambda root: context)
+    monkeypatch.setattr(request, "context_of", lambda root: context)
     request.allocate(context, "-N 1", print)
     path = allocation_file(context.root, context.settings)
     assert shape(json.loads(path.read_bytes())) == shape(fixture("allocation-v1"))

@@ -21,9 +21,9 @@ ENGINE = re.compile(r"\b(dask|distributed|tornado|tmux|libtmux)\b", re.IGNORECAS
 VARIABLE = re.compile(r"\b(DASK|TMUX)(_[A-Z_]+)?\b")
 # Where the name is what is wrong or what is asked about: the program that a session cannot do
 # without is missing or failing, and the doctor looks for it.
-MAY_NAME = {"session/tmux.py", "session/checks.py", "cli/doctor.py"}
+MAY_NAME = {"session/terminal/tmux.py", "session/doctor.py", "cli/doctor.py"}
 # Names of packages in the engine's own configuration, read by nobody else.
-MAY_HAVE_KEYS = {"cluster/command.py"}
+MAY_HAVE_KEYS = {"engine/command_lines.py"}
 
 
 def _modules() -> list[str]:

@@ -10,11 +10,11 @@ import os
 import sys
 from pathlib import Path
 
-from lightcone.analysis import manifest
-from lightcone.analysis.manifest import Manifest
-from lightcone.analysis.plan import assess, plan
-from lightcone.analysis.spec import load_outputs
-from lightcone.settings import load_settings
+from lightcone.project.settings import load_settings
+from lightcone.spec.outputs import load_outputs
+from lightcone.state.fingerprint import fingerprint
+from lightcone.state.manifest import Manifest, write_manifest
+from lightcone.state.plan import assess, plan
 
 _LONG_AGO_NS = 1_000_000_000 * 10**9
 
@@ -36,9 +36,9 @@ def _make(root: Path) -> None:
         output.path.parent.mkdir(parents=True, exist_ok=True)
         output.path.write_text(output.name)
         os.utime(output.path, ns=(_LONG_AGO_NS, _LONG_AGO_NS))
-        data = manifest.fingerprint(output.path)
+        data = fingerprint(output.path)
         versions[output.key] = data.version
-        manifest.write(
+        write_manifest(
             output.state_dir,
             Manifest(output.id, output.universe, parts.identity, parts, data, {"seconds": 0.1}),
         )

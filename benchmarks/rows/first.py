@@ -15,7 +15,7 @@ from benchmarks.bench import Bench, started
 from benchmarks.environments import Absent, Environment
 from benchmarks.ray_cluster import ray_cluster
 from benchmarks.samples import Contender, Failed, Row, interleave
-from lightcone.session import credentials
+from lightcone.session.spawn import create_key
 
 __all__ = ["first_cold", "first_live", "two_programs"]
 
@@ -117,7 +117,7 @@ def two_programs(
     """
     place = bench.place("by-hand")
     key = place / "key.pem"
-    credentials.create(key)
+    create_key(key)
     begun = time.perf_counter()
     program = started(
         [engine.python, str(_PROGRAMS / "two_programs.py"), str(key), str(place)],

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from lightcone.analysis.claims import Claim
-from lightcone.analysis.partial import discard_partial
-from lightcone.analysis.spec import load_outputs
-from lightcone.context import here
-from lightcone.units import format_bytes
+from lightcone.project.context import current_context
+from lightcone.spec.outputs import load_outputs
+from lightcone.state.claims import Claim
+from lightcone.state.partial import discard_partial
+from lightcone.system.units import format_bytes
 
 __all__ = ["command"]
 
@@ -19,7 +19,7 @@ def command() -> None:
 
     Good results are never touched, nor is what a recipe is writing now.
     """
-    context = here()
+    context = current_context()
     freed = 0
     for output in load_outputs(context.root, context.settings):
         if not output.state_dir.is_dir():

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
-from lightcone.context import find_root
+from lightcone.project.context import find_root
 
 __all__ = ["command", "complete_files", "complete_outputs", "complete_universes", "only_universe"]
 
@@ -62,7 +62,7 @@ def complete_files(
 
 
 def _outputs(ctx: click.Context, incomplete: str) -> list[str]:
-    from lightcone.analysis.tree import load_tree
+    from lightcone.spec.tree import load_tree
 
     # Somebody is typing: whatever is wrong is said when the line has been typed.
     with contextlib.suppress(Exception):
@@ -82,7 +82,7 @@ def _outputs(ctx: click.Context, incomplete: str) -> list[str]:
 
 
 def _universes() -> list[str]:
-    from lightcone.analysis.universes import list_universes
+    from lightcone.spec.universes import list_universes
 
     with contextlib.suppress(Exception):
         return list_universes(find_root(Path.cwd()))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from lightcone.cli.say import say
-from lightcone.context import here
+from lightcone.cli.streams import notify
 from lightcone.errors import SessionError, UsageError
+from lightcone.project.context import current_context
 from lightcone.run.detached import DetachedRun, find
-from lightcone.units import parse_seconds
+from lightcone.system.units import parse_seconds
 
 __all__ = ["cancel", "exit_code_of", "wait"]
 
@@ -25,9 +25,9 @@ def wait(name: str | None, timeout: str | None) -> int:
         seconds = None if timeout is None else parse_seconds(timeout)
     except ValueError as error:
         raise UsageError(f"--timeout: {error}.") from error
-    run = find(here(), name)
+    run = find(current_context(), name)
     if not run.wait(seconds):
-        say(f"{run.name} goes on after {timeout}")
+        notify(f"{run.name} goes on after {timeout}")
         return 1
     return exit_code_of(run)
 
@@ -54,7 +54,7 @@ def cancel(name: str | None) -> None:
     Its recipes are asked to end; when it is cancelled once more meanwhile, they are ended at once.
     Without NAME it is the one that goes on.
     """
-    run = find(here(), name)
+    run = find(current_context(), name)
     if run.cancel():
         click.echo(f"{run.name}: ended")
     else:

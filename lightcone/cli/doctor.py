@@ -10,10 +10,10 @@ from pathlib import Path
 import click
 
 import lightcone
-from lightcone.context import find_root, of
 from lightcone.errors import SpecError
-from lightcone.session.checks import check_all, versions
-from lightcone.session.finding import Check, Verdict
+from lightcone.project.context import context_of, find_root
+from lightcone.session.doctor import check_machine, versions
+from lightcone.session.doctor_host import Check, Verdict
 
 __all__ = ["command"]
 
@@ -32,8 +32,8 @@ def command(as_json: bool) -> int:
         root = find_root(Path.cwd())
     except SpecError:
         root = Path.cwd()  # it is about the machine, whatever the directory
-    context = of(root)
-    checks = check_all(context)
+    context = context_of(root)
+    checks = check_machine(context)
     system = (
         f"lightcone {lightcone.__version__}, Python {platform.python_version()}, "
         f"{platform.platform()}"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from lightcone.analysis.output import Resources
 from lightcone.cli.completion import complete_files
-from lightcone.cli.say import say
-from lightcone.context import here
-from lightcone.units import parse_bytes
+from lightcone.cli.streams import notify
+from lightcone.project.context import current_context
+from lightcone.spec.output import Resources
+from lightcone.system.units import parse_bytes
 
 __all__ = ["command"]
 
@@ -43,10 +43,10 @@ def command(cpus: float, memory: int, gpus: int, argv: tuple[str, ...]) -> int:
     It sees this shell's environment, directory and umask; its output comes here as it is printed,
     and its exit code is this command's, 128 + N where signal N ended it, 125 where lc failed.
     """
-    from lightcone.session.connection import join
+    from lightcone.session.connect import join_cluster
 
-    context = here()
-    with join(context, say) as connection:
+    context = current_context()
+    with join_cluster(context, notify) as connection:
         from lightcone.run.exec import run_command
 
         return run_command(context, connection, argv, Resources(cpus, memory, gpus))

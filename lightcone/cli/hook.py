@@ -1,10 +1,10 @@
-"""``lc hook``, as far as it is a verb like the others; ``lightcone.hook`` is what it does."""
+"""``lc hook`` as a verb with help; ``hook_fast`` does the work."""
 
 from __future__ import annotations
 
 import click
 
-from lightcone import hook
+from lightcone.cli import hook_fast
 
 __all__ = ["command"]
 
@@ -17,10 +17,10 @@ def command() -> None:
 @command.command("session-start")
 def session_start() -> None:
     """Name the lease of the conversation that begins or goes on, for its shells."""
-    hook.run("session-start")
+    hook_fast.run("session-start")
 
 
 @command.command("session-end")
 def session_end() -> None:
     """Release the lease of a conversation that has ended."""
-    hook.run("session-end")
+    hook_fast.run("session-end")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from lightcone.context import SPEC_FILE, find_root
 from lightcone.errors import SpecError
+from lightcone.project.context import SPEC_FILE, find_root
 from lightcone.scaffold.changes import Change, Kind, make
 from lightcone.scaffold.hooks import with_hooks, without_hooks
 from lightcone.scaffold.project import agents, ignored, scaffold

@@ -11,14 +11,14 @@ from typing import IO
 
 import click
 
-from lightcone.analysis.claims import holder
-from lightcone.analysis.journal import good_log
-from lightcone.analysis.output import Output
-from lightcone.analysis.selection import named
-from lightcone.analysis.spec import load_outputs
 from lightcone.cli.completion import complete_outputs, complete_universes
-from lightcone.context import here
 from lightcone.errors import UsageError
+from lightcone.project.context import current_context
+from lightcone.spec.output import Output
+from lightcone.spec.outputs import load_outputs
+from lightcone.spec.selection import named
+from lightcone.state.claims import holder
+from lightcone.state.journal import good_log
 
 __all__ = ["command"]
 
@@ -43,7 +43,7 @@ def command(output: str, universe: str | None, follow: bool, good: bool) -> None
     """
     if good and follow:
         raise UsageError("'--good' shows what has ended: leave out '--follow'.")
-    context = here()
+    context = current_context()
     found = _one(load_outputs(context.root, context.settings, universe), output)
     log = good_log(found) if good or not found.log.exists() else found.log
     if log is None:

@@ -13,7 +13,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from lightcone.cli.say import last_words, printed, say
+from lightcone.cli.streams import checked_stream, notify, print_last
 from lightcone.errors import ENOUGH, INTERRUPTED, LightconeError, OutputError, SessionError
 
 __all__ = ["Verbs", "cli", "main"]
@@ -109,7 +109,7 @@ def cli() -> None:
 
 def main() -> None:
     """The program ``lc``: runs a verb, and turns errors into a sentence and an exit code."""
-    sys.stdout, sys.stderr = printed(sys.stdout), printed(sys.stderr)
+    sys.stdout, sys.stderr = checked_stream(sys.stdout), checked_stream(sys.stderr)
     # What 'exec' leaves with is the command's own; as with env(1) and timeout(1), 125 is ours.
     ours = 125 if sys.argv[1:2] == ["exec"] else None
     tell: Callable[[], None] | None = None
@@ -123,7 +123,7 @@ def main() -> None:
     except click.ClickException as error:
         tell, code = error.show, ours or error.exit_code
     except LightconeError as error:
-        tell, code = partial(say, str(error)), ours or error.exit_code
+        tell, code = partial(notify, str(error)), ours or error.exit_code
     except BrokenPipeError:
         code = OutputError.exit_code
     except ImportError as error:
@@ -131,9 +131,9 @@ def main() -> None:
             f"A part of what lc needs cannot be imported by {sys.executable} ({error}): look for "
             "PYTHONPATH in the environment, or install lightcone again."
         )
-        tell, code = partial(say, text), ours or SessionError.exit_code
+        tell, code = partial(notify, text), ours or SessionError.exit_code
     except (KeyboardInterrupt, click.Abort):
-        tell, code = partial(say, "interrupted"), INTERRUPTED
+        tell, code = partial(notify, "interrupted"), INTERRUPTED
         # One that came while a string was executed, as dataclasses do, is remembered until the next
         # is, and 'python -m' would end by the signal, whatever the code.
         exec("")  # noqa: S102
@@ -141,9 +141,9 @@ def main() -> None:
         if not _is_limit(error):
             raise
         why = getattr(error, "strerror", None) or error
-        tell = partial(say, f"This call cannot go on ({why}): {ENOUGH}.")
+        tell = partial(notify, f"This call cannot go on ({why}): {ENOUGH}.")
         code = ours or SessionError.exit_code
-    last_words(tell)
+    print_last(tell)
     # Or everything that was imported would be looked through once more on the way out.
     gc.freeze()
     sys.exit(code if isinstance(code, int) else 0)

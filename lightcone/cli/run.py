@@ -9,19 +9,19 @@ import sys
 
 import click
 
-from lightcone import sites
-from lightcone.analysis.adoption import adopt_all
-from lightcone.analysis.claims import put_right
-from lightcone.analysis.output import Key, Output
-from lightcone.analysis.plan import State, lacking, plan
-from lightcone.analysis.selection import named, select
-from lightcone.analysis.spec import load_outputs
 from lightcone.cli.completion import complete_outputs, only_universe
-from lightcone.cli.say import say
-from lightcone.context import Context, external_address, here
+from lightcone.cli.streams import notify
 from lightcone.errors import INTERRUPTED, OUT_OF_TIME, UsageError
+from lightcone.project.context import Context, current_context, external_address
+from lightcone.project.sites import current_site
+from lightcone.project.variables import ADDRESS_VARIABLE, RECIPE_VARIABLE
 from lightcone.run.report import JsonReporter, PlainReporter, Reporter, Verbosity
-from lightcone.variables import ADDRESS_VARIABLE, RECIPE_VARIABLE
+from lightcone.spec.output import Key, Output
+from lightcone.spec.outputs import load_outputs
+from lightcone.spec.selection import named, select
+from lightcone.state.adopt import adopt_all
+from lightcone.state.claims import recover_output
+from lightcone.state.plan import State, plan, unmakeable
 
 __all__ = ["command"]
 
@@ -81,7 +81,7 @@ def command(
             f"'lc run' was called inside the recipe of {recipe}, which it might wait for: declare "
             "what it needs as inputs in astra.yaml instead."
         )
-    context = here()
+    context = current_context()
     if attach is not None:
         return _attach(context, attach or None)
     if name is not None and not detach:
@@ -96,11 +96,11 @@ def command(
         for output in wanted:
             # What is not writable is told of below, where it is in the way.
             with contextlib.suppress(OSError):
-                put_right(output, claims)
+                recover_output(output, claims)
     assessed = plan(wanted, forced, context.hashes)
     if not dry_run and adopt_all(assessed, context.claims, context.hashes):
         assessed = plan(wanted, forced, context.hashes)
-    out_of_reach = lacking(assessed)
+    out_of_reach = unmakeable(assessed)
     if dry_run or all(
         assessment.state is State.OK or key in out_of_reach for key, assessment in assessed.items()
     ):
@@ -128,8 +128,8 @@ def command(
         wish += ["--resume"] if resume else []
         wish += ["-v"] * verbose + ["-q"] * quiet + ["--json"] * as_json
         return _detach(context, name, wish, reporter)
-    from lightcone.run.order import Outcome, Wishes
-    from lightcone.session.connection import join
+    from lightcone.session.connect import join_cluster
+    from lightcone.wire.requests import Outcome, RunOptions
 
     if allocate is not None:
         from lightcone.session.request import allocate as ask_for_allocation
@@ -140,9 +140,9 @@ def command(
             return INTERRUPTED
     elif external_address() is None:
         _check_login_node(context, unmade)
-    wishes = Wishes(jobs or math.inf, fail_fast, resume)
+    wishes = RunOptions(jobs or math.inf, fail_fast, resume)
     outcome = Outcome.INTERRUPTED
-    with join(context, reporter.note, _import_driver) as connection:
+    with join_cluster(context, reporter.note, _import_driver) as connection:
         from lightcone.run.driver import Driver
 
         reporter.begin(len(wanted), connection.how)
@@ -160,13 +160,13 @@ def command(
 
 def _detach(context: Context, name: str | None, wish: list[str], reporter: Reporter) -> int:
     from lightcone.run.detached import start
-    from lightcone.session.starting import ensure
+    from lightcone.session.start import ensure_session
 
     if external_address() is not None:
         raise UsageError(
             f"--detach needs a session of lc's own: unset {ADDRESS_VARIABLE}, or leave it out."
         )
-    ensure(context, reporter.note)
+    ensure_session(context, reporter.note)
     run = start(context, name, wish)
     reporter.note(
         f"runs on as {run.name}: 'lc run --attach {run.name}' shows it, 'lc wait {run.name}' waits "
@@ -183,7 +183,7 @@ def _attach(context: Context, name: str | None) -> int:
     try:
         run.follow(sys.stdout.buffer)
     except KeyboardInterrupt:
-        say(f"{run.name} runs on; 'lc cancel {run.name}' ends it")
+        notify(f"{run.name} runs on; 'lc cancel {run.name}' ends it")
         return INTERRUPTED
     return exit_code_of(run)
 
@@ -204,7 +204,7 @@ def _reporter(as_json: bool, verbosity: Verbosity) -> Reporter:
 
 def _check_login_node(context: Context, outputs: list[Output]) -> None:
     """Refuse a heavy run on a host that is there for other things."""
-    site = sites.here()
+    site = current_site()
     if site is None or site.login is None or context.job is not None:
         return
     limits = site.login

@@ -12,16 +12,16 @@ from typing import Any
 import click
 
 from lightcone.cli.main import Verbs
-from lightcone.cli.say import say
-from lightcone.context import Context, external_address, here
+from lightcone.cli.streams import notify
 from lightcone.errors import SettingsError, SpecError, UsageError
-from lightcone.host import runtime_directory
-from lightcone.session import control
-from lightcone.session import lease as leases
+from lightcone.project.context import Context, current_context, external_address
+from lightcone.project.host import runtime_directory
+from lightcone.project.settings import load_settings
+from lightcone.project.variables import ADDRESS_VARIABLE, LEASE_VARIABLE
+from lightcone.session.lease import check_lease, own_lease, release_lease
 from lightcone.session.liveness import Life, Liveness, probe, recorded_end
-from lightcone.settings import load_settings
-from lightcone.units import format_bytes, format_moment, format_seconds
-from lightcone.variables import ADDRESS_VARIABLE, LEASE_VARIABLE
+from lightcone.system.units import format_bytes, format_moment, format_seconds
+from lightcone.wire.control_client import ask_session
 
 __all__ = ["command"]
 
@@ -79,7 +79,7 @@ def show_status(as_json: bool) -> None:
             click.echo(f"{told['name']}: {told['state']}, named by {ADDRESS_VARIABLE}")
             _show_workers(told["workers"])
         return
-    context = here()
+    context = current_context()
     found = probe(context)
     if as_json:
         click.echo(json.dumps(_describe(context, found)))
@@ -109,7 +109,7 @@ def _describe(context: Context, found: Liveness) -> dict[str, Any]:
 
 def _describe_alive(description: dict[str, Any]) -> dict[str, Any]:
     """What ``--json`` shows of a session that describes itself so."""
-    from lightcone.session.tmux import attach_command
+    from lightcone.session.terminal.tmux import attach_command
 
     path = Path(description["runtime_dir"]) / "tmux"
     attach_line = shlex.join(attach_command(path, description["name"]))
@@ -155,7 +155,7 @@ def list_sessions(as_json: bool) -> None:
     """List the live sessions of this user on this host, and that of this allocation."""
     places: list[Context | Path] = []
     try:
-        context = here()
+        context = current_context()
         settings = context.settings
         if context.job is not None and not context.control_socket.exists():
             places.append(context)  # on another host of the allocation
@@ -166,7 +166,7 @@ def list_sessions(as_json: bool) -> None:
     found = []
     for place in places:
         try:
-            found.append(control.ask(place, "describe"))
+            found.append(ask_session(place, "describe"))
         except OSError:
             continue
     if as_json:
@@ -183,7 +183,7 @@ def list_sessions(as_json: bool) -> None:
 @click.option("--lease", metavar="NAME", help="Take this lease of it, to be given up by release.")
 def start(lease: str | None) -> None:
     """Start the session unless it is there, and wait until it is ready."""
-    from lightcone.session.starting import ensure
+    from lightcone.session.start import ensure_session
 
     address = external_address()
     if address is not None:
@@ -191,9 +191,9 @@ def start(lease: str | None) -> None:
 
         click.echo(f"{describe(address)['name']}: used as it is, and not started")
         return
-    context = here()
+    context = current_context()
     begun = time.monotonic()
-    ensured = ensure(context, say, lease=None if lease is None else leases.check(lease))
+    ensured = ensure_session(context, notify, lease=None if lease is None else check_lease(lease))
     how = f"started in {format_seconds(time.monotonic() - begun)}"
     click.echo(f"{context.name}: {how if ensured.spawned else 'is up already'}")
 
@@ -202,14 +202,14 @@ def start(lease: str | None) -> None:
 @click.option("--force", is_flag=True, help="Also where whether it is alive cannot be told.")
 def stop(force: bool) -> None:
     """End the session and everything it runs; does nothing where there is none."""
-    from lightcone.session.ending import stop as stop_session
     from lightcone.session.request import give_back
+    from lightcone.session.stop import stop_session as stop_session
 
     address = external_address()
     if address is not None:
-        say(f"the cluster at {address}, which {ADDRESS_VARIABLE} names, is not lc's to stop")
+        notify(f"the cluster at {address}, which {ADDRESS_VARIABLE} names, is not lc's to stop")
         return
-    context = here()
+    context = current_context()
     reason = f"stopped by 'lc session stop{' --force' if force else ''}'"
     if stop_session(context, reason, force=force):
         click.echo(f"{context.name}: ended")
@@ -224,12 +224,12 @@ def release(lease: str | None) -> None:
 
     A session whose last lease is given up ends, unless somebody still uses it.
     """
-    name = leases.own() if lease is None else leases.check(lease)
+    name = own_lease() if lease is None else check_lease(lease)
     if name is None:
         raise UsageError(
             f"No lease is named: write 'lc session release NAME', or set {LEASE_VARIABLE}."
         )
-    leases.release(name, os.getcwd())
+    release_lease(name, os.getcwd())
 
 
 @click.command("env")
@@ -238,15 +238,15 @@ def print_environment() -> None:
 
     The session is started if need be. What lc does in such a shell stays the same.
     """
-    from lightcone.cluster.command import client_variables
-    from lightcone.cluster.tls import key_file
-    from lightcone.session.starting import ensure
+    from lightcone.engine.command_lines import client_variables
+    from lightcone.session.start import ensure_session
+    from lightcone.wire.tls import key_file
 
     address = external_address()
     if address is not None:
         click.echo(f"export {ADDRESS_VARIABLE}={shlex.quote(address)}")
         return
-    context = here()
-    told = ensure(context, say).description
+    context = current_context()
+    told = ensure_session(context, notify).description
     for name, value in client_variables(told["address"], key_file(context.state)).items():
         click.echo(f"export {name}={shlex.quote(value)}")

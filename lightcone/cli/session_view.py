@@ -11,12 +11,12 @@ from collections.abc import Callable
 
 import click
 
-from lightcone.cli.say import say
-from lightcone.context import Context, here
+from lightcone.cli.streams import notify
 from lightcone.errors import SessionError, UsageError
-from lightcone.session import control
+from lightcone.project.context import Context, current_context
 from lightcone.session.liveness import Life, Liveness, probe
-from lightcone.units import parse_seconds
+from lightcone.system.units import parse_seconds
+from lightcone.wire.control_client import ask_session, hold_session
 
 __all__ = ["attach", "show_logs", "top", "wait"]
 
@@ -44,9 +44,9 @@ def _require_alive(context: Context, purpose: str) -> Liveness:
 @click.command("attach")
 def attach() -> None:
     """Watch the session's programs: read-only; q or Ctrl-C leaves, and harms nothing."""
-    from lightcone.session import tmux
+    from lightcone.session.terminal import tmux
 
-    context = here()
+    context = current_context()
     found = _require_alive(context, "attach to")
     if not (os.isatty(0) and os.isatty(1)):
         raise UsageError("Attaching needs a terminal: use 'lc session logs' to read instead.")
@@ -73,7 +73,7 @@ def top(once: bool, as_json: bool) -> None:
     choose an output, Enter shows its log, / filters by name, s sorts, c cancels the run it belongs
     to (after a question), and q or Ctrl-C leaves.
     """
-    context = here()
+    context = current_context()
     _require_alive(context, "look at")
     from lightcone.view.screen import show, snapshot
 
@@ -112,7 +112,7 @@ _ROLES = ("scheduler", "worker")
 )
 def show_logs(program: str | None, follow: bool, lines: int) -> None:
     """Show what the session's programs have logged, also after their end."""
-    context = here()
+    context = current_context()
     roles = _ROLES if program is None else (program,)
     files = [context.state / "logs" / f"{role}.log" for role in roles]
     files = [file for file in files if file.exists()]
@@ -138,7 +138,7 @@ def wait(what: str, timeout: str | None) -> int:
         seconds = None if timeout is None else parse_seconds(timeout)
     except ValueError as error:
         raise UsageError(f"--timeout: {error}.") from error
-    context = here()
+    context = current_context()
     waits: dict[str, Callable[[Context, float | None], bool]] = {
         "ready": _wait_ready,
         "idle": _wait_idle,
@@ -146,7 +146,7 @@ def wait(what: str, timeout: str | None) -> int:
     }
     if waits[what](context, seconds):
         return 0
-    say(f"{context.name}: not {'ended' if what == 'end' else what} within {timeout}")
+    notify(f"{context.name}: not {'ended' if what == 'end' else what} within {timeout}")
     return 1
 
 
@@ -155,7 +155,7 @@ def _wait_ready(context: Context, seconds: float | None) -> bool:
     while True:
         left = None if deadline is None else deadline - time.monotonic()
         try:
-            control.ask(context, "ready", None if left is None else max(left, 0.1))
+            ask_session(context, "ready", None if left is None else max(left, 0.1))
         except OSError:
             # Nobody can be told to say when a session that does not exist yet begins.
             if left is not None and left <= 0:
@@ -168,7 +168,7 @@ def _wait_ready(context: Context, seconds: float | None) -> bool:
 def _wait_idle(context: Context, seconds: float | None) -> bool:
     try:
         limit = None if seconds is None else max(seconds, 0.1)
-        control.ask(context, "idle", limit)
+        ask_session(context, "idle", limit)
     except TimeoutError:
         return False
     except OSError:
@@ -188,7 +188,7 @@ def _wait_end(context: Context, seconds: float | None) -> bool:
         if found.life is Life.ALIVE:
             with (
                 contextlib.suppress(OSError),
-                control.hold(context) as hold,
+                hold_session(context) as hold,
             ):
                 hold.wait_for_end(left)
         else:

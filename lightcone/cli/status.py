@@ -8,11 +8,11 @@ import sys
 
 import click
 
-from lightcone.analysis.claims import holder, is_interrupted
-from lightcone.analysis.plan import Assessment, State, plan
-from lightcone.analysis.spec import load_outputs
 from lightcone.cli.completion import only_universe
-from lightcone.context import here
+from lightcone.project.context import current_context
+from lightcone.spec.outputs import load_outputs
+from lightcone.state.claims import holder, is_interrupted
+from lightcone.state.plan import Assessment, State, plan
 
 __all__ = ["command"]
 
@@ -37,7 +37,7 @@ def command(universe: str | None, as_json: bool, check: bool) -> int:
 
     Changes nothing and needs no session.
     """
-    context = here()
+    context = current_context()
     outputs = load_outputs(context.root, context.settings, universe)
     assessed = plan(outputs, hashes=context.hashes)
     rows = []

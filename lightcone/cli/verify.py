@@ -6,10 +6,10 @@ import json
 
 import click
 
-from lightcone.analysis.spec import load_outputs
-from lightcone.analysis.verification import Trouble, verify
 from lightcone.cli.completion import only_universe
-from lightcone.context import here
+from lightcone.project.context import current_context
+from lightcone.spec.outputs import load_outputs
+from lightcone.state.verify import Trouble, verify
 
 __all__ = ["command"]
 
@@ -23,7 +23,7 @@ def command(universe: str | None, as_json: bool) -> int:
     Says tampered (other bytes than were made), missing (a record without its result), broken
     chain (made from another input than is there now), damaged record, or newer record (upgrade lc).
     """
-    context = here()
+    context = current_context()
     looked_at, findings = verify(load_outputs(context.root, context.settings, universe))
     if as_json:
         rows = [

@@ -24,14 +24,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from lightcone.cluster import command
-from lightcone.context import Context
+from lightcone.engine.command_lines import driver_command
 from lightcone.errors import SessionError, UsageError
-from lightcone.files import make_directory, private_directory
-from lightcone.locks import Lock
-from lightcone.session import control
-from lightcone.session.lease import own
-from lightcone.variables import RUN_NAME_VARIABLE
+from lightcone.project.context import Context
+from lightcone.project.variables import RUN_NAME_VARIABLE
+from lightcone.session.lease import own_lease
+from lightcone.system.files import make_directory, private_directory
+from lightcone.system.locks import Lock
+from lightcone.wire.control_client import ask_session, use_session
 
 __all__ = ["DetachedRun", "find", "list_runs", "start"]
 
@@ -129,7 +129,7 @@ class DetachedRun:
 
     def _ask(self) -> bool:
         try:
-            return bool(control.ask(self.context, "cancel", run=self.name)["cancelled"])
+            return bool(ask_session(self.context, "cancel", run=self.name)["cancelled"])
         except (OSError, KeyError):
             return False
 
@@ -147,7 +147,7 @@ def start(context: Context, name: str | None, arguments: Sequence[str]) -> Detac
         SessionError: where the session has ended.
     """
     try:
-        use = control.use(context, own())
+        use = use_session(context, own_lease())
     except OSError as error:
         raise SessionError(
             f"The session {context.name} ended, or stopped answering, as it was about to be used: "
@@ -158,7 +158,7 @@ def start(context: Context, name: str | None, arguments: Sequence[str]) -> Detac
         try:
             (run.directory / "log").touch(mode=0o600)
             program = [sys.executable, "-P", "-m", "lightcone", "run", *arguments]
-            guarded = command.driver(context.state, run.directory, context.settings.grace, program)
+            guarded = driver_command(context.state, run.directory, context.settings.grace, program)
             subprocess.Popen(
                 guarded,
                 cwd=context.root,

@@ -2,19 +2,127 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
 
-from lightcone.analysis.output import Key
-from lightcone.run.link import Link
-from lightcone.run.order import Order
+from lightcone.run.client import RunClient
+from lightcone.spec.output import Key, Output
+from lightcone.state.manifest import read_manifest
+from lightcone.wire.requests import MakeRequest
 
-__all__ = ["Dispatch", "Lost"]
+__all__ = ["Dispatch", "Graph", "Lost", "describe_waiting"]
 
-_MAKE = "lightcone.run.batch:make"
+
+class Graph:
+    """The outputs of a run and what needs what.
+
+    Attributes:
+        outputs: every output, in dependency order.
+        open: those of which it is not known yet what becomes of them.
+        ready: those of which all inputs are good, in the order in which they became so.
+        versions: the data version of each that is good.
+    """
+
+    def __init__(self, outputs: Sequence[Output]) -> None:
+        self.outputs = {output.key: output for output in outputs}
+        self.open: set[Key] = set(self.outputs)
+        self.versions: dict[Key, str] = {}
+        self._producers = {
+            output.key: {
+                given.id: (output.universe, given.producer)
+                for given in output.inputs
+                if given.producer is not None
+            }
+            for output in outputs
+        }
+        self._consumers: dict[Key, list[Key]] = {}
+        for key, needed in self._producers.items():
+            for producer in dict.fromkeys(needed.values()):
+                self._consumers.setdefault(producer, []).append(key)
+        self.ready = deque(key for key in self.outputs if not self._producers[key])
+
+    def producers(self, output: Output) -> Iterable[tuple[str, Output]]:
+        """The inputs of ``output`` that outputs make: the id, and the output that makes it."""
+        for name, key in self._producers[output.key].items():
+            yield name, self.outputs[key]
+
+    def good(self, output: Output, version: str) -> None:
+        """The output is good: those are ready that waited for it alone."""
+        self.versions[output.key] = version
+        self.open.discard(output.key)
+        for consumer in self._consumers.get(output.key, ()):
+            if self.versions.keys() >= set(self._producers[consumer].values()):
+                self.ready.append(consumer)
+
+    def bad(self, output: Output) -> list[Output]:
+        """The output cannot be made; returns those that need it and so cannot be made either."""
+        self.open.discard(output.key)
+        blocked = []
+        waiting = deque(self._consumers.get(output.key, ()))
+        while waiting:
+            key = waiting.popleft()
+            if key in self.open:
+                self.open.discard(key)
+                blocked.append(self.outputs[key])
+                waiting.extend(self._consumers.get(key, ()))
+        return blocked
+
+    def again(self, output: Output) -> None:
+        """The output is ready once more, with its inputs as they are recorded now."""
+        for _, producer in self.producers(output):
+            found = read_manifest(producer.state_dir)
+            if found is not None:
+                self.versions[producer.key] = found.data.version
+        self.ready.append(output.key)
+
+
+_LISTED = 100
+
+_NAMED = 3
+
+
+def describe_waiting(
+    graph: Graph, given: Collection[Key], claimed: Mapping[Key, str], jobs: float
+) -> dict[str, Any]:
+    """The outputs that wait with the driver, the first hundred by name, each with why.
+
+    Args:
+        graph: the run's.
+        given: those that the cluster has.
+        claimed: who makes those that somebody else was making when they were last looked at.
+        jobs: how many the cluster may have at once.
+    """
+    ready = set(graph.ready)
+    left = [key for key in graph.outputs if key in graph.open and key not in given]
+    listed = [
+        (graph.outputs[key].name, _why(graph, graph.outputs[key], key in ready, claimed, jobs))
+        for key in islice(left, _LISTED)
+    ]
+    return {"waiting": listed, "waiting_count": len(left)}
+
+
+def _why(
+    graph: Graph, output: Output, is_ready: bool, claimed: Mapping[Key, str], jobs: float
+) -> str:
+    if is_ready:
+        return f"for its turn: {jobs:g} at once, as -j says"
+    needed = {producer.key: producer.name for _, producer in graph.producers(output)}
+    missing = [name for key, name in needed.items() if key not in graph.versions]
+    if missing:
+        more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+        return f"for {', '.join(missing[:_NAMED])}{more}"
+    return f"for {claimed[output.key]}" if output.key in claimed else "about to begin"
+
+
+_MAKE = "lightcone.worker.batch:make"
+
 # How many outputs a batch has at most, and how many batches there are at least for each place where
 # one can be made, so that all places are busy to the end.
 _LONGEST = 50
+
 _FOR_EACH_PLACE = 4
 
 
@@ -46,11 +154,11 @@ class Dispatch:
         running: the orders whose recipes run.
     """
 
-    link: Link
+    link: RunClient
     running: set[str] = field(default_factory=set)
     _orders: dict[str, tuple[Key, str]] = field(default_factory=dict)
     _tasks: dict[str, _Task] = field(default_factory=dict)
-    _unsent: dict[tuple[tuple[str, float], ...], list[Order]] = field(default_factory=dict)
+    _unsent: dict[tuple[tuple[str, float], ...], list[MakeRequest]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -77,7 +185,7 @@ class Dispatch:
         places = sum(max(1, int(worker["CPU"])) for worker in workers)
         return min(_LONGEST, max(1, ready // (_FOR_EACH_PLACE * places))) if places else 1
 
-    def add(self, order: Order, resources: dict[str, float] | None, size: int) -> None:
+    def add(self, order: MakeRequest, resources: dict[str, float] | None, size: int) -> None:
         """Give an order to the cluster, or keep it until ``size`` of them ask for the same."""
         if size == 1:
             self._send([order], resources)
@@ -93,7 +201,7 @@ class Dispatch:
             self._send(orders, dict(needs) or None)
         self._unsent.clear()
 
-    def _send(self, orders: list[Order], resources: dict[str, float] | None) -> None:
+    def _send(self, orders: list[MakeRequest], resources: dict[str, float] | None) -> None:
         task = orders[0].key
         for order in orders:
             self._orders[order.key] = (order.output.key, task)

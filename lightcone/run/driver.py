@@ -11,22 +11,19 @@ import math
 from collections.abc import Mapping, Sequence
 from queue import Empty
 
-from lightcone.analysis.adoption import adopt
-from lightcone.analysis.output import Key, Output
-from lightcone.analysis.plan import Assessment, State, assess
-from lightcone.context import Context
 from lightcone.errors import SessionError
-from lightcone.run.dispatch import Dispatch
-from lightcone.run.graph import Graph
-from lightcone.run.link import Link
-from lightcone.run.order import Order, Outcome, Wishes
-from lightcone.run.progress import waiting
+from lightcone.project.context import Context
+from lightcone.run.client import RunClient
+from lightcone.run.dispatch import Dispatch, Graph, describe_waiting
 from lightcone.run.report import Reporter
-from lightcone.run.results import Results
-from lightcone.run.share import Refused, share
-from lightcone.run.stop import Stop
-from lightcone.run.walltime import Walltime
-from lightcone.session.connection import Connection
+from lightcone.run.results import Results, Stop
+from lightcone.run.sharing import Refused, share_for_output
+from lightcone.session.connect import Connection
+from lightcone.spec.output import Key, Output
+from lightcone.state.adopt import adopt
+from lightcone.state.plan import Assessment, State, assess
+from lightcone.state.walltime import Walltime
+from lightcone.wire.requests import MakeRequest, Outcome, RunOptions
 
 __all__ = ["Driver"]
 
@@ -52,7 +49,7 @@ class Driver:
         force: frozenset[Key],
         connection: Connection,
         reporter: Reporter,
-        wishes: Wishes,
+        wishes: RunOptions,
     ) -> None:
         self.context = context
         self.claims, self.hashes = context.claims, context.hashes
@@ -61,7 +58,7 @@ class Driver:
         self.connection = connection
         self.reporter = reporter
         self.wishes = wishes
-        self.link = Link(connection.line, "lc run", context.settings.grace, tells=True)
+        self.link = RunClient(connection.line, "lc run", context.settings.grace, tells=True)
         self.dispatch = Dispatch(self.link)
         self.serial = itertools.count(1)
         self.walltime = Walltime(connection.ends_at, context.settings.grace)
@@ -180,7 +177,7 @@ class Driver:
         if known.parts is None:
             self.results.failed(output, {"reason": known.why})
             return
-        given = share(output, self.connection.resources, self.context.settings.oversized)
+        given = share_for_output(output, self.connection.resources, self.context.settings.oversized)
         if isinstance(given, Refused):
             self.results.failed(output, {"reason": given.why})
             return
@@ -189,7 +186,7 @@ class Driver:
             self.results.left(output, late)
             return
         self.results.attempts[key] = self.results.attempts.get(key, 0) + 1
-        order = Order(
+        order = MakeRequest(
             # A key that is used again would be given the old task's end.
             key=self.link.key(f"{output.name}-{next(self.serial)}"),
             output=output,
@@ -210,7 +207,9 @@ class Driver:
 
     def _answer(self) -> None:
         """Say how far the run is, to somebody who looks."""
-        told = waiting(self.graph, self.dispatch.named, self.results.waiting_for, self.wishes.jobs)
+        told = describe_waiting(
+            self.graph, self.dispatch.named, self.results.waiting_for, self.wishes.jobs
+        )
         counts = {name: count for name, count in self.reporter.counts.items() if count}
         self.link.tell({"total": len(self.graph.outputs), "counts": counts, **told})
 

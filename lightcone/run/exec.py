@@ -5,17 +5,17 @@ from __future__ import annotations
 import sys
 from queue import Empty
 
-from lightcone.analysis.output import Resources
-from lightcone.context import Context
 from lightcone.errors import INTERRUPTED, SessionError, UsageError
-from lightcone.run.link import Link
-from lightcone.run.order import WINDOW, ExecOrder
-from lightcone.run.share import Refused, fit
-from lightcone.session.connection import Connection
+from lightcone.project.context import Context
+from lightcone.run.client import RunClient
+from lightcone.run.sharing import Refused, share_for
+from lightcone.session.connect import Connection
+from lightcone.spec.output import Resources
+from lightcone.wire.requests import WINDOW, ExecRequest
 
 __all__ = ["run_command"]
 
-_EXECUTE = "lightcone.run.command:execute"
+_EXECUTE = "lightcone.worker.exec_task:execute"
 _AHEAD_OF_RECIPES = 100
 
 
@@ -30,14 +30,14 @@ def run_command(
         UsageError: where no worker has what is asked for.
         SessionError: where the cluster is lost on the way.
     """
-    given = fit(asked, connection.resources, clamp=False)
+    given = share_for(asked, connection.resources, clamp=False)
     if isinstance(given, Refused):
         raise UsageError(f"The command cannot run: {given.why}.")
-    link = Link(connection.line, "lc exec", context.settings.grace)
+    link = RunClient(connection.line, "lc exec", context.settings.grace)
     interrupts, started = 0, False
     received = confirmed = 0
     with link.open():
-        order = ExecOrder(link.name, argv, given.cpus, asked.gpus, context.settings.grace)
+        order = ExecRequest(link.name, argv, given.cpus, asked.gpus, context.settings.grace)
         key = link.key("exec")
         link.submit(_EXECUTE, order, key, given.resources, priority=_AHEAD_OF_RECIPES)
         while True:

@@ -13,9 +13,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from lightcone.analysis.output import Key, Output
 from lightcone.run.report import PlainReporter, Verbosity
-from lightcone.units import format_seconds
+from lightcone.spec.output import Key, Output
+from lightcone.system.units import format_seconds
 
 __all__ = ["LiveReporter"]
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import Any, TextIO
 
-from lightcone.analysis.output import Output
-from lightcone.units import format_seconds
+from lightcone.spec.output import Output
+from lightcone.system.units import format_seconds
 
 __all__ = ["JsonReporter", "PlainReporter", "Reporter", "Verbosity"]
 

@@ -10,18 +10,49 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from lightcone.analysis.journal import JOURNAL
-from lightcone.analysis.output import Key, Output
-from lightcone.analysis.output_locks import wait_for
-from lightcone.cluster.messages import LOST
 from lightcone.errors import SessionError
-from lightcone.run.dispatch import Dispatch, Lost
-from lightcone.run.graph import Graph
-from lightcone.run.order import Result
+from lightcone.run.dispatch import Dispatch, Graph, Lost
 from lightcone.run.report import Reporter
-from lightcone.run.stop import Stop
+from lightcone.slurm import jobs
+from lightcone.spec.output import Key, Output
+from lightcone.state.claims import wait_for
+from lightcone.state.journal import JOURNAL
+from lightcone.wire.protocol import LOST
+from lightcone.wire.requests import Result
 
-__all__ = ["Results"]
+__all__ = ["Results", "Stop"]
+
+
+class Stop:
+    """Why a run stops: it is interrupted, or the allocation that it is in ends.
+
+    Args:
+        job: the allocation, if there is one.
+        reporter: is told, and knows, that its time is over.
+
+    Attributes:
+        interrupts: how often the recipes have been asked to end.
+    """
+
+    def __init__(self, job: int | None, reporter: Reporter) -> None:
+        self.interrupts = 0
+        self._job = job
+        self._reporter = reporter
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether nothing more is to be begun."""
+        return bool(self.interrupts) or self._reporter.out_of_time
+
+    def is_over(self) -> bool:
+        """Whether the allocation that the session belongs to has ended, which is then told."""
+        if self._job is None or self._reporter.out_of_time:
+            return self._reporter.out_of_time
+        if jobs.job_state(self._job).state.is_over:
+            self._reporter.out_of_time = True
+            self._reporter.note(f"the allocation, SLURM job {self._job}, has ended")
+        return self._reporter.out_of_time
+
 
 _ATTEMPTS = 3
 

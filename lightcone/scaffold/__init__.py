@@ -1,1 +1,1 @@
-"""What ``lc init`` puts into a project, as changes to its files."""
+"""What ``lc init`` writes into a project, as changes to files; nothing here asks or prints."""

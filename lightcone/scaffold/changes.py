@@ -11,7 +11,7 @@ from enum import Enum
 from pathlib import Path
 
 from lightcone.errors import UsageError
-from lightcone.files import read_file, write_atomically
+from lightcone.system.files import read_file, write_atomically
 
 __all__ = ["Change", "Kind", "make", "read"]
 

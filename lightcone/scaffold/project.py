@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lightcone.context import SPEC_FILE
 from lightcone.errors import UsageError
+from lightcone.project.context import SPEC_FILE
 from lightcone.scaffold.changes import Change, read
 
 __all__ = ["agents", "ignored", "scaffold"]

@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightcone.cluster.tls import key_file
-from lightcone.context import Context, external_address, here
 from lightcone.errors import SessionError
-from lightcone.garbage import no_garbage
-from lightcone.session import control
-from lightcone.session.starting import ensure
-from lightcone.units import format_bytes
-from lightcone.variables import ADDRESS_VARIABLE
+from lightcone.project.context import Context, current_context, external_address
+from lightcone.project.variables import ADDRESS_VARIABLE
+from lightcone.session.start import ensure_session
+from lightcone.system.interpreter import gc_paused
+from lightcone.system.units import format_bytes
+from lightcone.wire.control_client import ask_session
+from lightcone.wire.tls import key_file
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -40,8 +40,8 @@ def connect(directory: str | os.PathLike[str] | None = None) -> Client:
     address = external_address()
     if address is not None:
         return open_client(address)
-    context = here(None if directory is None else Path(directory))
-    return _client_of(context, ensure(context, meanwhile=_import_engine).description)
+    context = current_context(None if directory is None else Path(directory))
+    return _client_of(context, ensure_session(context, meanwhile=_import_engine).description)
 
 
 def open_client(address: str, description: dict[str, Any] | None = None, **options: Any) -> Client:
@@ -92,7 +92,7 @@ def closing(client: Client) -> Iterator[Client]:
 
 def quieten() -> None:
     """Keep the engine from saying what the caller says better, of a lost connection above all."""
-    with no_garbage():
+    with gc_paused():
         import distributed  # noqa: F401
 
     for name in ("distributed", "distributed.client", "distributed.core", "tornado.application"):
@@ -133,7 +133,7 @@ def _client_of(context: Context, description: dict[str, Any]) -> Client:
         return open_client(address, description, security=security)
     except SessionError as error:
         try:
-            control.ask(context, "describe")
+            ask_session(context, "describe")
         except OSError:
             raise SessionError(
                 f"The session {name} ended, or stopped answering, as it was about to be used: run "

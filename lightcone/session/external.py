@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lightcone import __version__
-from lightcone.cluster.messages import unpack
-from lightcone.context import Context
 from lightcone.errors import SessionError
+from lightcone.project.context import Context
+from lightcone.project.variables import ADDRESS_VARIABLE
 from lightcone.session.client import closing, open_client, quieten
-from lightcone.session.line import Line, Take
-from lightcone.variables import ADDRESS_VARIABLE
+from lightcone.wire.protocol import unpack
+from lightcone.wire.transport import Receive, Transport
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -53,7 +53,7 @@ def describe(address: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def joined(address: str, context: Context) -> Iterator[tuple[Line, list[dict[str, float]]]]:
+def joined(address: str, context: Context) -> Iterator[tuple[Transport, list[dict[str, float]]]]:
     """A line to the cluster at ``address``, and what its workers declare, each or none.
 
     Raises:
@@ -73,8 +73,8 @@ class _ClientLine:
         self._loop: Any = client.loop
         self._unsent: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
 
-    def open(self, run: str, description: Mapping[str, Any], take: Take) -> None:
-        from lightcone.cluster.caller import Caller
+    def open(self, run: str, description: Mapping[str, Any], take: Receive) -> None:
+        from lightcone.scheduler.caller import Caller
 
         caller = Caller(self._client, lambda packed: take(unpack(packed)))
         try:
@@ -101,8 +101,8 @@ class _ClientLine:
 
 def _prepare(client: Client, context: Context) -> list[dict[str, float]]:
     """Look whether the cluster can serve ``context``, and teach it what that takes."""
-    from lightcone.cluster.commands import Commands
-    from lightcone.cluster.runs import Runs
+    from lightcone.scheduler.runs import Runs
+    from lightcone.worker.tasks import Commands
 
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     if not workers:
@@ -120,12 +120,12 @@ def _prepare(client: Client, context: Context) -> list[dict[str, float]]:
 
 def _looked(client: Client, root: str) -> dict[str, dict[str, Any]]:
     """What the scheduler and each worker see, by who they are."""
-    from lightcone.cluster.sight import look
+    from lightcone.wire.node import probe_process
 
     try:
-        scheduler = client.run_on_scheduler(look, root)
+        scheduler = client.run_on_scheduler(probe_process, root)
         # It keeps no files of the project.
-        return {"its scheduler": {**scheduler, "root": True}, **client.run(look, root)}
+        return {"its scheduler": {**scheduler, "root": True}, **client.run(probe_process, root)}
     except Exception as error:
         raise _unusable(error) from error
 

@@ -6,25 +6,25 @@ import contextlib
 import os
 from pathlib import Path
 
-from lightcone.context import here
 from lightcone.errors import LightconeError, UsageError
-from lightcone.host import runtime_directory
-from lightcone.session import control
-from lightcone.settings import load_settings
-from lightcone.variables import LEASE_VARIABLE
+from lightcone.project.context import current_context
+from lightcone.project.host import runtime_directory
+from lightcone.project.settings import load_settings
+from lightcone.project.variables import LEASE_VARIABLE
+from lightcone.wire.control_client import ask_session
 
-__all__ = ["check", "own", "release"]
+__all__ = ["check_lease", "own_lease", "release_lease"]
 
 _LONGEST = 200
 
 
-def own() -> str | None:
+def own_lease() -> str | None:
     """The lease that this process's calls are made under, if any."""
     name = os.environ.get(LEASE_VARIABLE)
-    return None if not name else check(name)
+    return None if not name else check_lease(name)
 
 
-def check(name: str) -> str:
+def check_lease(name: str) -> str:
     """``name``, which can be a lease's.
 
     Raises:
@@ -37,7 +37,7 @@ def check(name: str) -> str:
     return name
 
 
-def release(lease: str, directory: str) -> None:
+def release_lease(lease: str, directory: str) -> None:
     """Give ``lease`` up in every session of this user on this host.
 
     The session of the project at ``directory`` is one of them; but a conversation may have gone
@@ -45,9 +45,9 @@ def release(lease: str, directory: str) -> None:
     or does not answer, is left as it is.
     """
     try:
-        settings = here(Path(directory)).settings
+        settings = current_context(Path(directory)).settings
     except (LightconeError, OSError, ValueError):
         settings = load_settings(Path("/"))
     for socket in sorted(runtime_directory(settings).glob("*/control")):
         with contextlib.suppress(OSError):
-            control.ask(socket, "release", lease=lease)
+            ask_session(socket, "release", lease=lease)

@@ -4,21 +4,36 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from lightcone.context import Context
-from lightcone.files import read_object, write_atomically
-from lightcone.locks import Lock
-from lightcone.session import control
+from lightcone.errors import SessionError
+from lightcone.project.context import Context
+from lightcone.system.files import read_object, write_atomically
+from lightcone.system.locks import Lock
+from lightcone.wire.control_client import ask_session
+from lightcone.wire.protocol import PROTOCOL, PYTHON
 
-__all__ = ["START_DEADLINE", "Life", "Liveness", "probe", "record_end", "recorded_end"]
-
+__all__ = [
+    "START_DEADLINE",
+    "Life",
+    "Liveness",
+    "Notify",
+    "Progress",
+    "is_outdated",
+    "probe",
+    "record_end",
+    "recorded_end",
+    "wait_until_ready",
+]
 
 START_DEADLINE = 60.0
+
 """Seconds that a call waits for its turn, and for a session that is starting."""
 
 
@@ -56,7 +71,7 @@ def probe(context: Context, timeout: float = 2.0) -> Liveness:
     """
     silence = "does not answer"
     try:
-        description = control.ask(context, "describe", timeout)
+        description = ask_session(context, "describe", timeout)
     except FileNotFoundError:
         silence = f"cannot be asked, as its socket {context.control_socket} is gone"
     except OSError:
@@ -106,3 +121,76 @@ def record_end(context: Context, reason: str) -> None:
         if record.get("ended") is None:
             ended = {"reason": reason, "at": datetime.now(UTC).isoformat()}
             write_atomically(context.record, json.dumps(record | {"ended": ended}).encode())
+
+
+_PROGRESS = 5.0
+
+_TICK = 0.02
+
+Notify = Callable[[str], None]
+
+
+class Progress:
+    """Says now and then how long something has taken."""
+
+    def __init__(self, say: Notify, what: str) -> None:
+        self._say = say
+        self._what = what
+        self._begun = time.monotonic()
+        self._next = _PROGRESS
+
+    def show(self) -> None:
+        """Say so, if it is time to."""
+        passed = time.monotonic() - self._begun
+        if passed >= self._next:
+            self._next += _PROGRESS
+            self._say(f"{self._what} ({passed:.0f} s)")
+
+
+def wait_until_ready(context: Context, say: Notify) -> dict[str, Any] | None:
+    """What the session says of itself once it has a worker, or None where nobody answers."""
+    try:
+        description = ask_session(context, "describe")
+    except OSError:
+        return None
+    if description.get("key") != context.key or is_outdated(description):
+        return None
+    deadline = time.monotonic() + START_DEADLINE
+    progress = Progress(say, "waiting for the session's worker")
+    while True:
+        left = deadline - time.monotonic()
+        try:
+            if not description["ready"]:
+                description = ask_session(context, "ready", max(min(left, _PROGRESS), _TICK))
+            workers, nodes = len(description["workers"]), description.get("nodes", 1)
+            if workers < nodes:
+                say(f"{workers} of {nodes} nodes have a worker: see 'lc session logs worker'")
+            return description
+        except TimeoutError as error:
+            if left <= _PROGRESS:
+                raise SessionError(
+                    f"The session {context.name} has no worker and got none within "
+                    f"{START_DEADLINE:.0f} s: look at 'lc session logs worker', or end it "
+                    "with 'lc session stop'."
+                ) from error
+            progress.show()
+        except OSError:
+            return None
+
+
+def is_outdated(description: dict[str, Any]) -> bool:
+    """Whether this version cannot talk to the session, which is then to be replaced.
+
+    Raises:
+        SessionError: where it can neither be used nor, being in use, be replaced.
+    """
+    if (description["protocol"], description["python"]) == (PROTOCOL, PYTHON):
+        return False
+    if description["idle"]:
+        return True
+    users = ", ".join(run["name"] for run in description["runs"]) or "a program that holds results"
+    raise SessionError(
+        f"The session {description['name']} was started by lightcone {description['version']} with "
+        f"Python {description['python']}, which this one cannot use, and replacing it would end "
+        f"{users}: wait for that, or run 'lc session stop'."
+    )

@@ -13,9 +13,9 @@ import signal
 import time
 from pathlib import Path
 
-from lightcone.cluster import guard
-from lightcone.context import Context
-from lightcone.session import tmux
+from lightcone.project.context import Context
+from lightcone.session.terminal import tmux
+from lightcone.system import guard
 
 __all__ = ["ask", "holders", "kill", "resume"]
 

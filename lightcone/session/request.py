@@ -14,15 +14,15 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from lightcone.cluster.guard import end_with
-from lightcone.context import Context, allocation_file, of
 from lightcone.errors import SessionError, UsageError
-from lightcone.files import private_directory
-from lightcone.granted import forget_allocation, read_allocation, write_allocation
-from lightcone.locks import Lock
-from lightcone.signals import ASK_TO_END, handled
+from lightcone.project.context import Context, allocation_file, context_of
 from lightcone.slurm import jobs
 from lightcone.slurm.allocation import job_id, step_environment
+from lightcone.slurm.allocation_file import forget_allocation, read_allocation, write_allocation
+from lightcone.system.files import private_directory
+from lightcone.system.guard import end_with
+from lightcone.system.locks import Lock
+from lightcone.system.signals import TERMINATION_SIGNALS, signal_handlers
 
 __all__ = ["allocate", "give_back"]
 
@@ -56,8 +56,8 @@ def allocate(context: Context, options: str, say: Callable[[str], None]) -> Cont
         chosen = shlex.split(options)
     except ValueError as error:
         raise UsageError(f"The options {options!r} cannot be read ({error}).") from error
-    with handled(dict.fromkeys(ASK_TO_END, _stop)), _turn(path, say):
-        found = of(context.root)  # whoever had the turn before may have got one
+    with signal_handlers(dict.fromkeys(TERMINATION_SIGNALS, _stop)), _turn(path, say):
+        found = context_of(context.root)  # whoever had the turn before may have got one
         if found.job is not None:
             say(f"using the allocation that this project has, SLURM job {found.job}")
             return found
@@ -66,10 +66,10 @@ def allocate(context: Context, options: str, say: Callable[[str], None]) -> Cont
             _keep(path, granted, found)
         except BaseException:
             # No later call would find it, and it would be charged until its time is over.
-            jobs.cancel(granted)
+            jobs.cancel_job(granted)
             raise
         say(f"SLURM granted the allocation, job {granted}")
-    return of(context.root)
+    return context_of(context.root)
 
 
 def give_back(context: Context) -> bool:
@@ -79,7 +79,7 @@ def give_back(context: Context) -> bool:
     path = allocation_file(context.root, context.settings)
     if read_allocation(path) != context.job:
         return False
-    failed = jobs.cancel(context.job)
+    failed = jobs.cancel_job(context.job)
     if failed is not None:
         raise SessionError(
             f"The allocation, SLURM job {context.job}, could not be ended, because {failed.why}: "
@@ -117,7 +117,9 @@ def _salloc(options: list[str], say: Callable[[str], None]) -> int:
     early: list[int] = []
     try:
         # A signal that comes while it is being started would leave nobody who knows of it.
-        with handled(dict.fromkeys(ASK_TO_END, lambda signum, _: early.append(signum))):
+        with signal_handlers(
+            dict.fromkeys(TERMINATION_SIGNALS, lambda signum, _: early.append(signum))
+        ):
             program = subprocess.Popen(
                 ["salloc", "--no-shell", *options],
                 env=step_environment(os.environ),
@@ -179,7 +181,7 @@ def _take_back(program: subprocess.Popen[str], job: int | None) -> str:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(program.pid, signum)
 
-    with handled(dict.fromkeys(ASK_TO_END, lambda *_: send(signal.SIGKILL))):
+    with signal_handlers(dict.fromkeys(TERMINATION_SIGNALS, lambda *_: send(signal.SIGKILL))):
         if job is None:
             send(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -192,7 +194,7 @@ def _take_back(program: subprocess.Popen[str], job: int | None) -> str:
 
 def _cancel(job: int | None) -> str:
     """Take a request back; what became of it, in a clause."""
-    failed = jobs.cancel(job) if job is not None else None
+    failed = jobs.cancel_job(job) if job is not None else None
     if failed is None:
         return "the request was taken back"
     return (

@@ -12,24 +12,69 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lightcone import sites
-from lightcone.cluster import command
-from lightcone.cluster.protocol import PROTOCOL, PYTHON
-from lightcone.cluster.tls import key_file
-from lightcone.context import Context
+from lightcone.engine.command_lines import (
+    engine_settings,
+    overview_command,
+    scheduler_command,
+    worker_command,
+)
 from lightcone.errors import SessionError
-from lightcone.files import FULL_DISK, is_full, remove, write_atomically
-from lightcone.locks import Lock
-from lightcone.session import allocated, credentials, tmux
+from lightcone.project.context import Context
+from lightcone.project.sites import current_site
+from lightcone.session.allocation import address_for_nodes, allocation_windows, program_environment
+from lightcone.session.terminal import tmux
 from lightcone.slurm.jobs import Job
+from lightcone.system.files import FULL_DISK, is_full, remove, write_atomically
+from lightcone.system.locks import Lock
+from lightcone.wire.protocol import PROTOCOL, PYTHON
+from lightcone.wire.tls import key_file
 
-__all__ = ["failure", "start", "tidy", "wait_for_remains"]
+__all__ = ["create_key", "describe_failed_start", "start_programs", "tidy", "wait_for_remains"]
+
+# Valid whatever the clock says, which may be put right in the lifetime of the session.
+# RFC 5280, 4.1.2.5: this end stands for none.
+_VALID = (datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))
+
+
+def create_key(path: Path) -> None:
+    """Write a new private key and its self-signed certificate to ``path``, in one PEM (0600).
+
+    The certificate is its own authority: whoever has the file is of the session, and nobody else.
+    EC P-256 (FIPS 186-5), X.509 v3 (RFC 5280).
+    """
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "lightcone session")])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(_VALID[0])
+        .not_valid_after(_VALID[1])
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    pem += certificate.public_bytes(serialization.Encoding.PEM)
+    write_atomically(path, pem, durable=False)
+
 
 _LAST_LINES = 8
+
 _MARGIN = 15.0
 
 
-def start(context: Context, job: Job | None) -> None:
+def start_programs(context: Context, job: Job | None) -> None:
     """Start the session's programs; the caller holds the spawn lock and has tidied.
 
     Args:
@@ -40,14 +85,14 @@ def start(context: Context, job: Job | None) -> None:
         SessionError: where they cannot be started; some may have been.
         OSError: where that is for want of room on the disk.
     """
-    environment = os.environ if job is None else allocated.environment()
+    environment = os.environ if job is None else program_environment()
     try:
         windows, instructions = _prepare(context, job)
-        overview = command.overview(context.runtime)
+        overview = overview_command(context.runtime)
         tmux.start(context.tmux_socket, context.name, windows, overview, context.state, environment)
         # Both while the programs, which wait for the instructions, import the engine. They give up
         # when the spawn lock, which the caller holds, is free and there are none.
-        credentials.create(key_file(context.state))
+        create_key(key_file(context.state))
         _write(context.state / "spawn.json", instructions)
     except OSError as error:
         if error.errno in FULL_DISK:
@@ -81,15 +126,15 @@ def _prepare(context: Context, job: Job | None) -> tuple[dict[str, list[str]], d
     }
     if job is None:
         windows = {
-            "scheduler": command.scheduler(context.state, pem, grace),
-            "worker": command.worker(context.state, grace, socket.gethostname(), *_limits()),
+            "scheduler": scheduler_command(context.state, pem, grace),
+            "worker": worker_command(context.state, grace, socket.gethostname(), *_limits()),
         }
     else:
-        host = allocated.address(job)
-        windows = allocated.windows(context, job, pem, host)
+        host = address_for_nodes(job)
+        windows = allocation_windows(context, job, pem, host)
         instructions |= {"job": job.id, "listen": host, "nodes": len(job.nodes)}
         instructions["ends_at"] = job.end_time
-    settings = command.engine_settings(context.state, pem, nodes=job is not None)
+    settings = engine_settings(context.state, pem, nodes=job is not None)
     _write(context.state / "engine.json", settings)
     for role in windows:
         log = context.state / "logs" / f"{role}.log"
@@ -101,7 +146,7 @@ def _prepare(context: Context, job: Job | None) -> tuple[dict[str, list[str]], d
 
 def _limits() -> tuple[int | None, int | None]:
     """The processors and bytes that a session here may have at most: on login nodes, few."""
-    site = sites.here()
+    site = current_site()
     if site is None or site.login is None:
         return None, None
     return min(int(site.login.cpus), os.cpu_count() or 1), site.login.memory
@@ -135,7 +180,7 @@ def tidy(context: Context) -> None:
         (context.state / name).mkdir(mode=0o700, exist_ok=True)
 
 
-def failure(context: Context) -> str:
+def describe_failed_start(context: Context) -> str:
     """One sentence on why the session that was just started is gone, with its last lines."""
     lines: list[str] = []
     for role in ("scheduler", "worker"):

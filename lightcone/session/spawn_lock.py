@@ -6,21 +6,21 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from lightcone.context import Context
 from lightcone.errors import SessionError
-from lightcone.locks import Lock
+from lightcone.project.context import Context
 from lightcone.session import members
 from lightcone.session.liveness import START_DEADLINE
+from lightcone.system.locks import Lock
 
 if TYPE_CHECKING:
     from filelock import FileLock
 
-__all__ = ["held", "locked", "take", "wait"]
+__all__ = ["spawn_lock_held", "spawn_lock_timeout", "take_spawn_lock", "wait_for_spawn_lock"]
 
 _TICK = 0.02
 
 
-def take(context: Context, timeout: float = 0.0) -> FileLock | None:
+def take_spawn_lock(context: Context, timeout: float = 0.0) -> FileLock | None:
     """The lock, taken; None where another has had it for ``timeout`` seconds.
 
     A file system that has no working locks is refused.
@@ -37,7 +37,7 @@ def take(context: Context, timeout: float = 0.0) -> FileLock | None:
     return lock
 
 
-def wait(context: Context, seconds: float) -> None:
+def wait_for_spawn_lock(context: Context, seconds: float) -> None:
     """Wait, at most so long, until nobody has the lock."""
     shared = Lock(context.spawn_lock)
     if shared.acquire(shared=True, timeout=seconds):
@@ -45,22 +45,22 @@ def wait(context: Context, seconds: float) -> None:
 
 
 @contextlib.contextmanager
-def held(context: Context) -> Iterator[None]:
+def spawn_lock_held(context: Context) -> Iterator[None]:
     """Context in which this call has the lock.
 
     Raises:
         SessionError: on entry, where another has it for too long.
     """
-    lock = take(context, START_DEADLINE)
+    lock = take_spawn_lock(context, START_DEADLINE)
     if lock is None:
-        raise locked(context)
+        raise spawn_lock_timeout(context)
     try:
         yield
     finally:
         lock.release()
 
 
-def locked(context: Context) -> SessionError:
+def spawn_lock_timeout(context: Context) -> SessionError:
     """The error of a call whose turn has not come, which names whose it is."""
     who = " and ".join(f"process {pid}" for pid in members.holders(context.spawn_lock))
     return SessionError(

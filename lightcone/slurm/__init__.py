@@ -1,0 +1,4 @@
+"""SLURM's variables and commands: an allocation, its steps, the queue.
+
+Nothing here knows of sessions.
+"""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from lightcone.slurm.allocation import step_environment
 
-__all__ = ["TIMEOUT", "UNKNOWN_JOB", "Unknown", "ask", "cluster_name", "node_address"]
+__all__ = ["TIMEOUT", "UNKNOWN_JOB", "Unknown", "cluster_name", "node_address", "run_slurm"]
 
 TIMEOUT = 5.0
 """Seconds. A controller that is away is given up by SLURM's own commands after 18 to 20."""
@@ -35,7 +35,7 @@ class Unknown:
 
 def node_address(node: str, timeout: float = TIMEOUT) -> str | Unknown:
     """Where a node is reached: an address, or a name that stands for one."""
-    said = ask(["scontrol", "show", "node", "-o", node], timeout)
+    said = run_slurm(["scontrol", "show", "node", "-o", node], timeout)
     if isinstance(said, Unknown):
         return said
     found = re.search(r"\bNodeAddr=(\S+)", said)
@@ -44,14 +44,14 @@ def node_address(node: str, timeout: float = TIMEOUT) -> str | Unknown:
 
 def cluster_name(timeout: float = TIMEOUT) -> str | Unknown:
     """The name of the cluster that SLURM's commands ask here."""
-    said = ask(["scontrol", "show", "config"], timeout)
+    said = run_slurm(["scontrol", "show", "config"], timeout)
     if isinstance(said, Unknown):
         return said
     found = re.search(r"^ClusterName\s*=\s*(\S+)", said, re.MULTILINE)
     return Unknown("scontrol names no cluster") if found is None else found[1]
 
 
-def ask(argv: Sequence[str], timeout: float, strict: bool = False) -> str | Unknown:
+def run_slurm(argv: Sequence[str], timeout: float, strict: bool = False) -> str | Unknown:
     """What one of SLURM's commands prints.
 
     ``strict``: it has failed, too, where it leaves with 0 and an error was printed.

@@ -13,17 +13,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from lightcone.slurm.controller import TIMEOUT, UNKNOWN_JOB, Unknown, ask
+from lightcone.slurm.controller import TIMEOUT, UNKNOWN_JOB, Unknown, run_slurm
 from lightcone.slurm.nodelist import expand_nodes
 
 __all__ = [
     "Job",
     "JobState",
+    "JobVerdict",
     "Share",
-    "Verdict",
-    "cancel",
     "cancel_by_name",
-    "describe",
+    "cancel_job",
+    "describe_job",
     "job_state",
     "time_left",
 ]
@@ -49,7 +49,7 @@ class JobState(StrEnum):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class JobVerdict:
     """What is known of a job.
 
     Attributes:
@@ -110,21 +110,21 @@ class Job:
         return self.uid == os.getuid()
 
 
-def job_state(job: int, timeout: float = TIMEOUT) -> Verdict:
+def job_state(job: int, timeout: float = TIMEOUT) -> JobVerdict:
     """Whether a job has its nodes."""
     row = _row(job, timeout)
     if isinstance(row, Unknown):
         if UNKNOWN_JOB in row.why:
-            return Verdict(JobState.ENDED, f"SLURM knows no job {job}")
-        return Verdict(JobState.UNKNOWN, row.why)
+            return JobVerdict(JobState.ENDED, f"SLURM knows no job {job}")
+        return JobVerdict(JobState.UNKNOWN, row.why)
     if row is None:
-        return Verdict(JobState.ENDED, f"job {job} is in SLURM's queue no longer")
-    return Verdict(_state(row[1]), f"SLURM says {row[1]}")
+        return JobVerdict(JobState.ENDED, f"job {job} is in SLURM's queue no longer")
+    return JobVerdict(_state(row[1]), f"SLURM says {row[1]}")
 
 
 def _row(job: int, timeout: float) -> tuple[str, str] | Unknown | None:
     """How SLURM writes a job's id, such as ``7_2``, and its state; None where it has ended."""
-    said = ask(["squeue", "-h", "-j", str(job), "-o", "%A|%i|%T"], timeout)
+    said = run_slurm(["squeue", "-h", "-j", str(job), "-o", "%A|%i|%T"], timeout)
     if isinstance(said, Unknown):
         return said
     for line in said.split():
@@ -143,9 +143,9 @@ def _state(word: str) -> JobState:
     return JobState.WAITING if word in _WAITING else JobState.ENDED
 
 
-def describe(job: int, timeout: float = TIMEOUT) -> Job | Unknown:
+def describe_job(job: int, timeout: float = TIMEOUT) -> Job | Unknown:
     """Everything about a job that SLURM knows, as long as it remembers it."""
-    said = ask(["scontrol", "show", "job", "-d", str(job)], timeout)
+    said = run_slurm(["scontrol", "show", "job", "-d", str(job)], timeout)
     if isinstance(said, Unknown):
         return Unknown(f"SLURM knows no job {job}") if UNKNOWN_JOB in said.why else said
     for record in re.split(r"\n\s*\n", said):
@@ -197,7 +197,7 @@ def _shares(pairs: Mapping[str, str]) -> list[Share]:
 
 def time_left(job: int, timeout: float = TIMEOUT) -> float | Unknown:
     """Seconds until a job's time is over: ``math.inf`` where it is unlimited, never below 0."""
-    described = describe(job, timeout)
+    described = describe_job(job, timeout)
     if isinstance(described, Unknown):
         return described
     if described.end_time is None:
@@ -205,7 +205,7 @@ def time_left(job: int, timeout: float = TIMEOUT) -> float | Unknown:
     return max(0.0, described.end_time - time.time())
 
 
-def cancel(job: int, timeout: float = TIMEOUT) -> Unknown | None:
+def cancel_job(job: int, timeout: float = TIMEOUT) -> Unknown | None:
     """End a job, or take its request back. One that is over is fine.
 
     Of an array no more than that element.
@@ -222,6 +222,6 @@ def cancel(job: int, timeout: float = TIMEOUT) -> Unknown | None:
 def cancel_by_name(what: str, timeout: float) -> Unknown | None:
     """End what SLURM writes so, a job or a step. One that is over is fine."""
     # It leaves with 0 though it could not do what it was to do.
-    said = ask(["scancel", what], timeout, strict=True)
+    said = run_slurm(["scancel", what], timeout, strict=True)
     over = isinstance(said, Unknown) and any(words in said.why for words in _OVER)
     return said if isinstance(said, Unknown) and not over else None

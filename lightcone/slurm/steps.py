@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lightcone.slurm.controller import TIMEOUT, UNKNOWN_JOB, Unknown, ask
+from lightcone.slurm.controller import TIMEOUT, UNKNOWN_JOB, Unknown, run_slurm
 from lightcone.slurm.jobs import Job, cancel_by_name
 from lightcone.slurm.nodelist import expand_nodes
 
@@ -67,7 +67,7 @@ def step_commands(job: Job, program: Sequence[str], directory: Path) -> list[lis
 
 def steps(job: int, timeout: float = TIMEOUT) -> list[Step] | Unknown:
     """The running steps of a job."""
-    said = ask(["squeue", "-h", "-s", "-j", str(job), "-o", "%i|%N|%j"], timeout)
+    said = run_slurm(["squeue", "-h", "-s", "-j", str(job), "-o", "%i|%N|%j"], timeout)
     if isinstance(said, Unknown):
         return [] if UNKNOWN_JOB in said.why else said
     found = []

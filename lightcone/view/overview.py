@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from lightcone.session import tmux
+from lightcone.session.terminal import tmux
 from lightcone.view.screen import show
 
 __all__ = ["main"]

@@ -10,7 +10,7 @@ from typing import Any
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from lightcone.units import format_bytes, format_moment, format_seconds
+from lightcone.system.units import format_bytes, format_moment, format_seconds
 from lightcone.view.choice import Choice, Mode, Rows, Sort, rows
 from lightcone.view.columns import DETAIL, Cell, Section, draw_bar, in_line, stack
 

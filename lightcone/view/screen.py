@@ -18,13 +18,13 @@ from rich.console import Console, ConsoleDimensions
 from rich.live import Live
 from rich.text import Text
 
-from lightcone.context import Context
 from lightcone.errors import SessionError
-from lightcone.session import control
-from lightcone.signals import handled
+from lightcone.project.context import Context
+from lightcone.system.signals import signal_handlers
 from lightcone.view.choice import Action, Choice, Mode, press, rows
 from lightcone.view.keys import Keyboard
 from lightcone.view.picture import draw, draw_log
+from lightcone.wire.control_client import ask_session, watch_session
 
 __all__ = ["show", "snapshot"]
 
@@ -50,7 +50,7 @@ def show(
         OSError: where nobody answers.
         SessionError: where the session is one that cannot be looked at.
     """
-    with control.watch(where) as snapshots, _bell() as (bell, ring):
+    with watch_session(where) as snapshots, _bell() as (bell, ring):
         screen = _Screen(where, Choice() if choosing else None)
         threading.Thread(target=screen.listen, args=(snapshots, ring), daemon=True).start()
         while screen.snapshot is None and screen.ended is None:
@@ -86,7 +86,7 @@ def _bell() -> Iterator[tuple[int, Callable[[], None]]]:
         sys.exit(128 + signum)
 
     try:
-        with handled({signal.SIGWINCH: lambda *_: ring(), signal.SIGTERM: leave}):
+        with signal_handlers({signal.SIGWINCH: lambda *_: ring(), signal.SIGTERM: leave}):
             yield reader, ring
     finally:
         os.close(reader)
@@ -159,7 +159,7 @@ class _Screen:
 
     def _cancel(self, entry: dict[str, Any]) -> str:
         try:
-            done = control.ask(self._where, "cancel", run=entry["run_id"]).get("cancelled")
+            done = ask_session(self._where, "cancel", run=entry["run_id"]).get("cancelled")
         except OSError:
             return "the session does not answer: try again"
         return f"{entry['run']} is asked to end" if done else f"{entry['run']} has ended already"
@@ -183,7 +183,7 @@ def snapshot(where: Context | Path) -> dict[str, Any]:
         SessionError: where it ends meanwhile, or is one that cannot be looked at.
     """
     try:
-        with control.watch(where) as snapshots:
+        with watch_session(where) as snapshots:
             for found in snapshots:
                 if "ended" not in found:
                     return found

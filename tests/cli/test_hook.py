@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lightcone
-from lightcone import hook
+from lightcone.cli import hook_fast
 from tests.helpers import Sandbox, filled_pipe, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -288,7 +288,7 @@ _VALUES = st.recursive(
 def test_reading_finds_any_object(told: dict[str, object]) -> None:
     data = json.dumps(told).encode()
     assert _read(data) == told
-    assert _read(data + b" " * (hook._INPUT_BYTES + 1)) == {}
+    assert _read(data + b" " * (hook_fast._INPUT_BYTES + 1)) == {}
 
 
 def _read(data: bytes) -> object:
@@ -296,7 +296,7 @@ def _read(data: bytes) -> object:
     try:
         writer = threading.Thread(target=_write, args=(write, data))
         writer.start()
-        found = hook.read_input(read, 30.0)
+        found = hook_fast.read_input(read, 30.0)
     finally:
         os.close(read)
     writer.join()
@@ -310,8 +310,8 @@ def _write(descriptor: int, data: bytes) -> None:
 
 @given(st.text(), st.text())
 def test_name_of_a_lease_is_plain_and_its_own(one: str, other: str) -> None:
-    names = [hook.lease_name(each) for each in (one, other)]
-    assert names[0] == hook.lease_name(one)
+    names = [hook_fast.lease_name(each) for each in (one, other)]
+    assert names[0] == hook_fast.lease_name(one)
     for each, name in zip((one, other), names, strict=True):
         assert (name is None) == (each == "")
         assert name is None or re.fullmatch(r"claude-[A-Za-z0-9_-]{1,64}", name)
@@ -331,9 +331,8 @@ def test_call_needs_the_standard_library_alone(sandbox: Sandbox) -> None:
         "print(sorted(ours), [each.__name__ for each in foreign if '_' not in each.__name__])\n"
     )
     shown = sandbox.python("-c", code).stdout
-    assert (
-        shown == f"{['lightcone', 'lightcone.__main__', 'lightcone.errors', 'lightcone.hook']} []\n"
-    )
+    ours = ["", ".__main__", ".cli", ".cli.hook_fast", ".errors", ".project", ".project.variables"]
+    assert shown == f"{[f'lightcone{name}' for name in ours]} []\n"
 
 
 def test_verb_among_the_others(sandbox: Sandbox) -> None:

@@ -11,10 +11,10 @@ import threading
 import psutil
 import pytest
 
-from lightcone.cluster import command
-from lightcone.context import here
-from lightcone.locks import Lock
+from lightcone.engine.command_lines import driver_command
+from lightcone.project.context import current_context
 from lightcone.run.detached import DetachedRun, list_runs
+from lightcone.system.locks import Lock
 from tests.helpers import Sandbox, wait_until
 from tests.run.analyses import Analysis, interrupt, output
 
@@ -137,7 +137,7 @@ def test_one_who_looks_on_is_shown_all_of_a_log_that_is_begun_anew(
 ) -> None:
     for name in ("LIGHTCONE_SCRATCH", "LIGHTCONE_RUNTIME_DIR"):
         monkeypatch.setenv(name, sandbox.env[name])
-    run = DetachedRun(here(sandbox.project), "1")
+    run = DetachedRun(current_context(sandbox.project), "1")
     run.directory.mkdir(parents=True)
     (run.directory / "log").write_bytes(b"-1\n")
     shown = io.BytesIO()
@@ -147,7 +147,7 @@ def test_one_who_looks_on_is_shown_all_of_a_log_that_is_begun_anew(
         looking.start()
         wait_until(shown.getvalue, "it is shown the beginning")
         program = [sys.executable, "-c", _MUCH]
-        guarded = command.driver(run.context.state, run.directory, 1.0, program)
+        guarded = driver_command(run.context.state, run.directory, 1.0, program)
         subprocess.run(guarded, stdout=subprocess.DEVNULL, timeout=60, check=True)
     looking.join(60)
     assert (run.directory / "log.old").exists()
@@ -171,7 +171,7 @@ def test_the_session_waits_for_a_run_that_has_yet_to_begin(alone: Analysis) -> N
 
 
 def test_others_that_ask_are_no_run(sandbox: Sandbox) -> None:
-    run = DetachedRun(here(sandbox.project), "1")
+    run = DetachedRun(current_context(sandbox.project), "1")
     run.directory.mkdir(parents=True)
     asking = Lock(run.directory / "lock")
     assert asking.acquire(shared=True)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from lightcone.analysis.output import Output
 from lightcone.run.live import LiveReporter
+from lightcone.spec.output import Output
 from tests.helpers import wait_until
 from tests.run.analyses import Analysis, output
 

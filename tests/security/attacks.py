@@ -32,11 +32,11 @@ def engine(facts: dict[str, Any]) -> Iterator[str]:
     from distributed import Security
     from distributed.core import rpc
 
-    from lightcone.session import credentials
+    from lightcone.session.spawn import create_key
 
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     own = Path(tempfile.mkdtemp()) / "own.pem"
-    credentials.create(own)
+    create_key(own)
 
     async def ask(address: str, security: Security) -> None:
         arguments = security.get_connection_args("client")

@@ -8,8 +8,8 @@ import pytest
 
 from tests.helpers import Sandbox
 from tests.run.analyses import Analysis, output
-from tests.run.test_container import _IMAGE, Podman
 from tests.security.users import Stranger
+from tests.worker.test_container import _IMAGE, Podman
 
 _CANARY = "canary-of-a-run-b81f"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lightcone.errors import SessionError
-from lightcone.files import check_own, private_directory, write_atomically
+from lightcone.system.files import check_own, private_directory, write_atomically
 from tests.helpers import Sandbox
 
 _WORDS = "precious\n"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lightcone.context import here
+from lightcone.project.context import current_context
 from tests.security.users import Owned, Stranger, User, default_places
 
 _CANARY = "canary-of-the-caller-77ab01"
@@ -119,7 +119,7 @@ def trap(victim: Owned, stranger: Stranger) -> Iterator[None]:
     place, scratch = default_places(victim.uid)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "getuid", lambda: victim.uid)
-        context = here(victim.project)
+        context = current_context(victim.project)
     assert context.runtime.parent == place
     context.runtime.mkdir(parents=True)
     context.state.mkdir(parents=True)
@@ -170,7 +170,7 @@ def test_no_way_through_links_in_a_planted_directory(
     _give(default_places(victim.uid)[1], victim.uid)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "getuid", lambda: victim.uid)
-        context = here(victim.project)
+        context = current_context(victim.project)
     context.state.mkdir(parents=True)
     _give(default_places(victim.uid)[1], victim.uid)
     context.runtime.parent.mkdir()

@@ -8,9 +8,9 @@ __all__ = ["IMPATIENT"]
 IMPATIENT = """\
 import sys
 from lightcone.cli.main import main
-from lightcone.session import ending, liveness, readiness, spawn_lock, starting
-seconds = ending.LEFTOVER_DEADLINE = float(sys.argv.pop(1))
-for module in (liveness, readiness, spawn_lock, starting):
+from lightcone.session import liveness, spawn_lock, start, stop
+seconds = stop.LEFTOVER_DEADLINE = float(sys.argv.pop(1))
+for module in (liveness, spawn_lock, start):
     module.START_DEADLINE = seconds
 main()
 """

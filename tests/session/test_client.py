@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lightcone.session import credentials
+from lightcone.session.spawn import create_key
 from tests.helpers import Sandbox, wait_until
 from tests.run.analyses import Analysis, output
 
@@ -156,7 +156,7 @@ def test_programs_that_somebody_started_make_what_is_wanted(
     analysis = Analysis(sandbox)
     analysis.spec(output("x", "echo it > {output}"), output("y", "cp {inputs.x} {output}", ("x",)))
     key = sandbox.base / "key.pem"
-    credentials.create(key)
+    create_key(key)
     options = [f"--tls-{name}={key}" for name in ("ca-file", "cert", "key")] if encrypted else []
     with _by_hand(sandbox, *options) as address:
         env = {"DASK_SCHEDULER_ADDRESS": address}
@@ -220,9 +220,9 @@ def _workers(sandbox: Sandbox, env: dict[str, str], key: Path | None) -> object:
             "cannot be used (",
         ),
         (
-            "import lightcone.cluster.sight as sight, lightcone\n"
-            "def look(root): return {'root': False, 'version': lightcone.__version__}\n"
-            "sight.look = look",
+            "import lightcone.wire.node as node, lightcone\n"
+            "def probe(root): return {'root': False, 'version': lightcone.__version__}\n"
+            "node.probe_process = probe",
             "does not see the project's directory ",
         ),
     ],

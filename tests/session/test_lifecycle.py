@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lightcone.session import control
+from lightcone.wire.control_client import connect_session
 from tests.helpers import Sandbox, end, told, wait_until
 
 
@@ -177,7 +177,7 @@ def test_end_while_starting_is_told_with_the_last_lines(sandbox: Sandbox) -> Non
 
 # Makes every Python of an environment one of another version, session included.
 _ANOTHER_VERSION = """\
-from lightcone.cluster import protocol
+from lightcone.wire import protocol
 protocol.PYTHON = "2.7"
 """
 
@@ -204,7 +204,7 @@ def test_session_of_another_version_is_refused_when_in_use(
     sandbox: Sandbox, of_another_version: dict[str, int]
 ) -> None:
     socket = sandbox.runtime / sandbox.status()["key"] / "control"
-    with control.connected(socket, 10.0) as caller:
+    with connect_session(socket, 10.0) as caller:
         caller.exchange({"op": "call"})
         result = sandbox.lc("session", "start", check=3)
     assert "with Python 2.7, which this one cannot use" in result.stderr

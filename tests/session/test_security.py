@@ -111,9 +111,9 @@ def test_callers_without_the_key_are_refused(shared: Sandbox, part: str, tmp_pat
     stranger = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     stranger.check_hostname = False
     stranger.verify_mode = ssl.CERT_NONE
-    from lightcone.session import credentials
+    from lightcone.session.spawn import create_key
 
-    credentials.create(tmp_path / "own.pem")
+    create_key(tmp_path / "own.pem")
     stranger.load_cert_chain(tmp_path / "own.pem")
     _refused(address, stranger)
 

@@ -17,9 +17,9 @@ from tests.session.impatient import IMPATIENT
 # Runs lc as if the session had been silent when it was first asked, and then was not.
 _SILENT_AT_FIRST = """\
 from lightcone.cli.main import main
-from lightcone.session import starting
-ready, silent = starting.ready, [None, None]
-starting.ready = lambda *given: silent.pop() if silent else ready(*given)
+from lightcone.session import start
+ready, silent = start.wait_until_ready, [None, None]
+start.wait_until_ready = lambda *given: silent.pop() if silent else ready(*given)
 main()
 """
 

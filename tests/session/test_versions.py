@@ -47,7 +47,7 @@ def copy(sandbox: Sandbox) -> _Copy:
 @pytest.fixture
 def of_tomorrow(sandbox: Sandbox, copy: _Copy) -> _Copy:
     """A lightcone of the future, whose session is there."""
-    copy.change("cluster/protocol.py", "PROTOCOL = 3\n", "PROTOCOL = 4\n")
+    copy.change("wire/protocol.py", "PROTOCOL = 3\n", "PROTOCOL = 4\n")
     copy.change("__init__.py", lightcone.__version__, "9.0")
     sandbox.lc("session", "start", env=copy.env)
     assert json.loads((sandbox.state() / "session.json").read_bytes())["protocol"] == 4

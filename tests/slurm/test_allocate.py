@@ -8,8 +8,8 @@ import subprocess
 
 import psutil
 
-from lightcone.context import allocation_file
-from lightcone.settings import Settings
+from lightcone.project.context import allocation_file
+from lightcone.project.settings import Settings
 from tests.helpers import is_alive, wait_until
 from tests.slurm.lab import Lab
 from tests.slurm.place import find

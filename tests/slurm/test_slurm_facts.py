@@ -50,7 +50,7 @@ def _configured(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
 
 def _described(job: lab_job.Job) -> Job:
-    described = slurm.describe(job.id)
+    described = slurm.describe_job(job.id)
     assert isinstance(described, Job), described
     return described
 
@@ -99,23 +99,23 @@ class _Workers:
 
 def test_job_from_its_beginning_to_its_end(lab: Lab) -> None:
     job = lab.salloc("-N2")
-    assert slurm.job_state(job.id) == slurm.Verdict(JobState.ALIVE, "SLURM says RUNNING")
+    assert slurm.job_state(job.id) == slurm.JobVerdict(JobState.ALIVE, "SLURM says RUNNING")
     waiting = lab.sbatch("true", "-N2", "--exclusive")
     assert slurm.job_state(waiting.id).state is JobState.WAITING
-    assert slurm.cancel(waiting.id) is None
+    assert slurm.cancel_job(waiting.id) is None
     assert slurm.job_state(waiting.id).state is JobState.ENDED
     job.cancel()
     wait_until(lambda: slurm.job_state(job.id).state is JobState.ENDED, "it has ended")
-    assert slurm.cancel(job.id) is None
+    assert slurm.cancel_job(job.id) is None
 
 
 def test_job_that_never_was(lab: Lab) -> None:
-    assert slurm.job_state(67_000_000) == slurm.Verdict(
+    assert slurm.job_state(67_000_000) == slurm.JobVerdict(
         JobState.ENDED, "SLURM knows no job 67000000"
     )
-    assert slurm.describe(67_000_000) == Unknown("SLURM knows no job 67000000")
+    assert slurm.describe_job(67_000_000) == Unknown("SLURM knows no job 67000000")
     assert steps(67_000_000) == []
-    assert slurm.cancel(67_000_000) is None
+    assert slurm.cancel_job(67_000_000) is None
 
 
 def test_job_whose_shell_is_left(lab: Lab) -> None:
@@ -127,7 +127,7 @@ def test_job_whose_shell_is_left(lab: Lab) -> None:
 def test_job_that_is_suspended_is_alive(lab: Lab) -> None:
     job = lab.salloc_no_shell("-N1")
     lab.run("scontrol", "suspend", str(job.id))
-    assert slurm.job_state(job.id) == slurm.Verdict(JobState.ALIVE, "SLURM says SUSPENDED")
+    assert slurm.job_state(job.id) == slurm.JobVerdict(JobState.ALIVE, "SLURM says SUSPENDED")
     lab.run("scontrol", "resume", str(job.id))
 
 
@@ -149,7 +149,7 @@ def test_elements_of_an_array_are_told_apart(lab: Lab, tmp_path: Path) -> None:
     last, one, other = array.id, *sorted(elements() - {array.id})
     for number in (last, one, other):
         assert slurm.job_state(number).state is JobState.ALIVE
-        described = slurm.describe(number)
+        described = slurm.describe_job(number)
         assert isinstance(described, Job) and described.id == number
         workers = _Workers(lab, lab_job.Job(number, lab.env, lab.run), tmp_path)
         assert workers.shapes() == [(1, 100, 0)]
@@ -159,7 +159,7 @@ def test_elements_of_an_array_are_told_apart(lab: Lab, tmp_path: Path) -> None:
         (tmp_path / f"{workers.nodes[0]}.json").unlink()
     # The last one has the array's own number, which also stands for the others.
     for number, left in ((last, {one, other}), (other, {one}), (one, set[int]())):
-        assert slurm.cancel(number) is None
+        assert slurm.cancel_job(number) is None
         wait_until(partial(_has_ended, number), "it has ended")
         assert elements() == left
 
@@ -186,7 +186,7 @@ def test_absent_controller_is_unknown_and_then_back(lab: Lab) -> None:
     job = lab.salloc("-N1")
     with lab.no_controller():
         assert slurm.job_state(job.id, timeout=1.0).state is JobState.UNKNOWN
-        assert isinstance(slurm.cancel(job.id, timeout=1.0), Unknown)
+        assert isinstance(slurm.cancel_job(job.id, timeout=1.0), Unknown)
     assert slurm.job_state(job.id).state is JobState.ALIVE
 
 

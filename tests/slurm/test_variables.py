@@ -17,7 +17,15 @@ from lightcone.slurm.allocation import (
     step_shape,
 )
 from lightcone.slurm.controller import Unknown
-from lightcone.slurm.jobs import Job, JobState, Share, cancel, describe, job_state, time_left
+from lightcone.slurm.jobs import (
+    Job,
+    JobState,
+    Share,
+    cancel_job,
+    describe_job,
+    job_state,
+    time_left,
+)
 from lightcone.slurm.nodelist import expand_counts, expand_nodes
 from lightcone.slurm.steps import step_commands, steps
 
@@ -250,10 +258,10 @@ def test_no_slurm_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert verdict.state is JobState.UNKNOWN
     assert verdict.why == "squeue cannot be run (No such file or directory)"
     why = "scontrol cannot be run (No such file or directory)"
-    assert describe(1) == Unknown(why)
+    assert describe_job(1) == Unknown(why)
     assert time_left(1) == Unknown(why)
     assert steps(1) == Unknown("squeue cannot be run (No such file or directory)")
-    assert cancel(1) == Unknown("squeue cannot be run (No such file or directory)")
+    assert cancel_job(1) == Unknown("squeue cannot be run (No such file or directory)")
 
 
 def _program(place: Path, name: str, script: str) -> None:
@@ -318,7 +326,7 @@ def test_description(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _program(tmp_path, "scontrol", f"cat <<'END'\n{DESCRIBED}\nEND")
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     mib = 1024 * 1024
-    assert describe(7) == Job(
+    assert describe_job(7) == Job(
         id=7,
         word="RUNNING",
         uid=1000,
@@ -333,4 +341,4 @@ def test_description(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         end_time=1700003600.0,
     )
     assert time_left(7) == 0.0
-    assert describe(8) == Unknown("scontrol did not describe job 8")
+    assert describe_job(8) == Unknown("scontrol did not describe job 8")

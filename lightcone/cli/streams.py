@@ -1,0 +1,73 @@
+"""What ``lc`` prints: a verb's answer, what is said beside it, and that it cannot be written."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import select
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TextIO, cast
+
+import click
+
+from lightcone.errors import OutputError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+__all__ = ["checked_stream", "notify", "print_last"]
+
+
+def notify(text: str) -> None:
+    """Say a line on standard error, so that the answer alone is on standard output."""
+    click.echo(f"lc: {text}", err=True)
+
+
+def checked_stream(stream: TextIO | None) -> TextIO:
+    """A standard stream, on which what cannot be written is an error of its own.
+
+    Writing and flushing raise OutputError, but for a reader that leaves, and nothing for what
+    cannot be encoded; they wait, also on a stream that others do not want to wait for. Where there
+    is no stream, nothing is written.
+    """
+    if stream is None:
+        return open(os.devnull, "w", encoding="utf-8")
+    if not isinstance(stream, io.TextIOWrapper):
+        return stream
+    return io.TextIOWrapper(
+        io.BufferedWriter(_Printed(stream.fileno(), "w", closefd=False)),
+        encoding=stream.encoding,
+        errors="replace",  # names and messages may have what not every terminal can write
+        line_buffering=stream.line_buffering,
+    )
+
+
+def print_last(tell: Callable[[], None] | None) -> None:
+    """Say something, if it can be said, and forget what cannot be written any more."""
+    with contextlib.suppress(OutputError, OSError):
+        if tell is not None:
+            tell()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OutputError, OSError, KeyboardInterrupt):
+            # Or it would be tried again as the interpreter ends, who then has an exit code of his.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+class _Printed(io.FileIO):
+    def write(self, data: ReadableBuffer, /) -> int:
+        try:
+            # None where that would have to wait, as a program wants it that has the terminal too.
+            while (written := cast("int | None", super().write(data))) is None:
+                select.select([], [self], [])
+            return written
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError(
+                f"What lc prints could not be written ({error.strerror}): make room there, or send "
+                "it elsewhere."
+            ) from error

@@ -1,0 +1,1 @@
+"""What hosts a session, behind one small interface; no other room talks to a terminal server."""

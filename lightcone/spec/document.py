@@ -1,0 +1,152 @@
+"""YAML files as the spec means them: every scalar is the text that stands there.
+
+Options are named ``on``, ``30``, ``0.10`` or ``1e-3`` in real specs, quoted in one file and not
+in the other, and commands are to get what was written. So nothing becomes a number, a date or a
+truth value here; only an empty or ``null`` value is None.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from lightcone.errors import SpecError
+from lightcone.system.files import read_file
+
+__all__ = ["read_document"]
+
+_KEYED = frozenset({"analyses", "decisions", "options"})
+_NESTED = _KEYED | {"outputs", "recipe"}
+_PARTS = _NESTED | frozenset(
+    {
+        "command",
+        "container",
+        "default",
+        "format",
+        "from",
+        "id",
+        "inputs",
+        "path",
+        "source",
+        "universe",
+        "when",
+    }
+)
+_DEEPEST = 200
+_DEEP_BLOCK = re.compile(rb"^ {200}|(?:[-?:] +){100}", re.MULTILINE)
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
+
+def read_document(path: Path, name: str) -> Any:
+    """The content of a YAML file; ``name`` is what messages call it.
+
+    Raises:
+        SpecError: where it cannot be read or is not YAML.
+    """
+    import yaml
+
+    try:
+        content = read_file(path)
+        if _looks_deep(content) and _is_deep(content):
+            raise RecursionError
+        loader = _loader()(content)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            _refuse_twice(node)
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except OSError as error:
+        raise SpecError(
+            f"{name} cannot be read ({error.strerror}): check that it is a readable file."
+        ) from error
+    except _Twice as error:
+        key, line = error.args
+        raise SpecError(
+            f"{name} has '{key}' twice in one place, again on line {line}: merge the two."
+        ) from error
+    except yaml.YAMLError as error:
+        raise SpecError(f"{name} is not valid YAML: {_place(error)}.") from error
+    except RecursionError as error:
+        raise SpecError(f"{name} is nested too deeply: check its brackets.") from error
+
+
+class _Twice(Exception):
+    """A name stands twice in one mapping: the name, the line of the second."""
+
+
+def _refuse_twice(node: Any, *, ids: bool = False) -> None:
+    """Raise _Twice where an analysis or a universe has a part twice, of which YAML keeps one.
+
+    Only where that changes the work: prose and insights may have what they like.
+    """
+    if node.id == "sequence":
+        for item in node.value:
+            _refuse_twice(item)
+        return
+    if node.id != "mapping":
+        return
+    seen = set()
+    for key, value in node.value:
+        name = key.value if key.id == "scalar" else None
+        if name in seen and (ids or name in _PARTS):
+            raise _Twice(name, key.start_mark.line + 1)
+        seen.add(name)
+        if ids or name in _NESTED:
+            _refuse_twice(value, ids=name in _KEYED and not ids)
+
+
+def _looks_deep(content: bytes) -> bool:
+    """Whether ``_is_deep``, which reads everything, is worth asking."""
+    if _DEEP_BLOCK.search(content):
+        return True
+    depth = 0
+    for bracket in content.translate(None, delete=_NOT_BRACKETS):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > _DEEPEST:
+            return True
+    return False
+
+
+def _is_deep(content: bytes) -> bool:
+    """Whether composing it would need a deeper stack than the C loader has: it ends the process."""
+    import yaml
+
+    depth = 0
+    for event in yaml.parse(content, Loader=_loader()):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            return True
+    return False
+
+
+def _place(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "unreadable"
+    problem = str(problem).rstrip(".")
+    if mark is None:
+        return problem
+    return f"{problem} on line {mark.line + 1}, column {mark.column + 1}"
+
+
+@cache
+def _loader() -> type[Any]:
+    import yaml
+
+    base: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+    class Loader(base):  # type: ignore[misc]
+        """The safe loader, which resolves nothing but nulls and merges."""
+
+    keep = ("tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")
+    Loader.yaml_implicit_resolvers = {
+        first: kept
+        for first, resolvers in base.yaml_implicit_resolvers.items()
+        if (kept := [(tag, pattern) for tag, pattern in resolvers if tag in keep])
+    }
+    return Loader

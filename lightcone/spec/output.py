@@ -1,0 +1,202 @@
+"""What a recipe says it needs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from lightcone.errors import SpecError
+from lightcone.system.units import parse_bytes, parse_seconds
+
+__all__ = ["MANIFEST", "OLD_MANIFEST", "Input", "Key", "Output", "Resources", "read_resources"]
+
+MANIFEST = "manifest.json"
+
+"""The record of a good output, in its state directory."""
+
+OLD_MANIFEST = ".lightcone-manifest.json"
+
+"""The record of lightcone-cli, in the directory that is the output."""
+
+Key = tuple[str, str]
+
+"""What names an output in a project: its universe and its qualified id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One input of an output.
+
+    Attributes:
+        id: as the output declares it, ``"raw"`` or ``"sub.raw"``.
+        text: what ``{inputs.id}`` is replaced by, before any quoting.
+        place: where it lies, absolute; None where the source is no path in the file system.
+        producer: the qualified id of the output of the same universe that makes it; None for
+            what comes from outside.
+        certain: whether what comes from outside lies at ``place`` beyond doubt, so that no recipe
+            can do without something there.
+    """
+
+    id: str
+    text: str
+    place: str | None
+    producer: str | None
+    certain: bool = False
+
+    @property
+    def path(self) -> Path | None:
+        """``place``, as a path."""
+        return None if self.place is None else Path(self.place)
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a recipe asks for: processors, bytes (0: not said), devices, seconds."""
+
+    cpus: float = 1.0
+    memory: int = 0
+    gpus: int = 0
+    time_limit: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """An output that a recipe makes, with everything needed to make it.
+
+    Where it lies is kept as text: a plan looks at tens of thousands, and paths would cost it more
+    than looking.
+
+    Attributes:
+        universe: the universe's name.
+        id: the qualified id, ``"fit"`` or ``"sub.fit"``.
+        root: the project's directory, a real path; the recipe runs there.
+        place: what ``{output}`` names, absolute.
+        state: the directory where the output's manifest, log and the like are kept, absolute.
+        is_directory: whether ``place`` is a directory that is made before the recipe runs.
+        command: the rendered shell command, never empty.
+        template: the command as the spec declares it.
+        inputs: the declared inputs, in the order declared.
+        decisions: the declared decisions that are settled in this universe, and their options.
+        container: the image to run the recipe in, if any.
+        resources: what the recipe asks for.
+        aliases: the qualified ids of the re-exports that stand for it in this universe.
+        depend_on: patterns of the project's files that it depends on whatever its command names.
+    """
+
+    universe: str
+    id: str
+    root: Path
+    place: str
+    state: str
+    is_directory: bool
+    command: str
+    template: str
+    inputs: tuple[Input, ...] = ()
+    decisions: tuple[tuple[str, str], ...] = ()
+    container: str | None = None
+    resources: Resources = Resources()
+    aliases: tuple[str, ...] = ()
+    depend_on: tuple[str, ...] = ()
+
+    @property
+    def path(self) -> Path:
+        """``place``, as a path."""
+        return _path(self.place)
+
+    @property
+    def state_dir(self) -> Path:
+        """``state``, as a path."""
+        return _path(self.state)
+
+    @property
+    def name(self) -> str:
+        """What messages and arguments call it: ``universe/id``."""
+        return f"{self.universe}/{self.id}"
+
+    @property
+    def log(self) -> Path:
+        """What its recipe printed when it last ran."""
+        return _path(f"{self.state}/log.txt")
+
+    @property
+    def good_log(self) -> Path:
+        """What the good result's recipe printed, where it has run again since and made nothing."""
+        return _path(f"{self.state}/good-log.txt")
+
+    @property
+    def key(self) -> Key:
+        """What it is found by in the mappings of a plan."""
+        return (self.universe, self.id)
+
+    @property
+    def shown(self) -> str:
+        """Its path as one would type it in the project's directory."""
+        return self.place.removeprefix(f"{self.root}/")
+
+
+# Whoever makes an output asks for its paths again and again.
+_path = lru_cache(maxsize=1 << 10)(Path)
+
+
+_NONE = Resources()
+
+
+def read_resources(declared: Mapping[str, object] | None, what: str) -> Resources:
+    """The resources of a recipe; ``what`` is what messages call it.
+
+    What is not given, or not known here, is left out.
+
+    Raises:
+        SpecError: where a value cannot be read.
+    """
+    if not declared:
+        return _NONE
+    read: dict[str, int | float] = {}
+    for name, parse in _PARSERS.items():
+        text = declared.get(name)
+        if text is None:
+            continue
+        try:
+            read[name] = parse(str(text))
+        except ValueError as error:
+            raise SpecError(f"{what}: '{name}' under 'resources': {error}.") from error
+    return Resources(
+        cpus=read.get("cpus", _NONE.cpus),
+        memory=int(read.get("memory", _NONE.memory)),
+        gpus=int(read.get("gpus", _NONE.gpus)),
+        time_limit=read.get("time_limit"),
+    )
+
+
+def _cpus(text: str) -> float:
+    try:
+        cpus = float(text)
+    except ValueError:
+        cpus = 0.0
+    if not 0 < cpus < math.inf:
+        raise ValueError(f"{text!r} is not a number of processors (write 1, 4 or 0.5)")
+    return cpus
+
+
+def _gpus(text: str) -> int:
+    if not text.strip().isdecimal():
+        raise ValueError(f"{text!r} is not a number of devices (write 1 or 2)")
+    return int(text)
+
+
+def _time_limit(text: str) -> float:
+    seconds = parse_seconds(text)
+    if seconds <= 0:
+        raise ValueError(f"{text!r} leaves no time (write 90, 30m or 1h30m)")
+    return seconds
+
+
+_PARSERS: dict[str, Callable[[str], int | float]] = {
+    "cpus": _cpus,
+    "memory": parse_bytes,
+    "gpus": _gpus,
+    "time_limit": _time_limit,
+}

@@ -1,0 +1,80 @@
+"""Which outputs the words of a command line mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lightcone.errors import UsageError
+from lightcone.spec.output import Key, Output
+
+__all__ = ["named", "select"]
+
+
+def named(outputs: Sequence[Output], names: Sequence[str]) -> set[Key]:
+    """The outputs that ``names`` mean: each an id, in every universe, or ``universe/id``.
+
+    A re-export means the output that it stands for.
+
+    Raises:
+        UsageError: where a name means nothing.
+    """
+    found: set[Key] = set()
+    by_id: dict[str, list[Output]] = {}
+    for output in outputs:
+        for name in (output.id, *output.aliases):
+            by_id.setdefault(name, []).append(output)
+    for name in names:
+        universe, slash, identifier = name.rpartition("/")
+        keys = {
+            output.key
+            for output in by_id.get(identifier, ())
+            if not slash or output.universe == universe
+        }
+        if not keys:
+            raise UsageError(_unknown(name, outputs, by_id))
+        found |= keys
+    return found
+
+
+def select(outputs: Sequence[Output], names: Sequence[str]) -> list[Output]:
+    """The outputs that ``names`` mean and everything they need, in the order of ``outputs``.
+
+    Raises:
+        UsageError: where a name means nothing.
+    """
+    by_key = {output.key: output for output in outputs}
+    wanted: set[Key] = set()
+    waiting = list(named(outputs, names))
+    while waiting:
+        key = waiting.pop()
+        if key in wanted or key not in by_key:
+            continue
+        wanted.add(key)
+        output = by_key[key]
+        waiting += [
+            (output.universe, given.producer)
+            for given in output.inputs
+            if given.producer is not None
+        ]
+    return [output for output in outputs if output.key in wanted]
+
+
+def _unknown(name: str, outputs: Sequence[Output], by_id: dict[str, list[Output]]) -> str:
+    from difflib import get_close_matches
+
+    universe, slash, identifier = name.rpartition("/")
+    universes = list(dict.fromkeys(output.universe for output in outputs))
+    if slash and universe not in universes:
+        there = ", ".join(universes) or "none"
+        return f"There is no output '{name}': no universe '{universe}', there are {there}."
+    if slash and identifier in by_id:
+        there = ", ".join(output.universe for output in by_id[identifier])
+        return f"There is no output '{name}': universe '{universe}' has none, but {there} has it."
+    known = list(by_id)
+    guesses = get_close_matches(identifier, known, 3)
+    guesses += [other for other in known if other.endswith(f".{identifier}")]
+    if guesses:
+        meant = " or ".join(f"'{guess}'" for guess in dict.fromkeys(guesses))
+        return f"There is no output '{name}' with a recipe: did you mean {meant}?"
+    shown = ", ".join(known[:10]) + (", …" if len(known) > 10 else "")
+    return f"There is no output '{name}' with a recipe: there are {shown or 'none'}."

@@ -1,0 +1,108 @@
+"""The whole analysis: ``astra.yaml`` with the sub-analyses that lie in directories of their own."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lightcone.errors import SpecError
+from lightcone.project.context import SPEC_FILE
+from lightcone.spec.document import read_document
+from lightcone.spec.schema import Node, check_analysis
+
+__all__ = ["Scope", "Tree", "load_tree"]
+
+Scope = tuple[str, ...]
+"""The sub-analyses descended through; empty at the root."""
+
+_CONTENT = frozenset({"inputs", "outputs", "decisions", "analyses"})
+
+
+@dataclass(frozen=True)
+class Tree:
+    """An analysis and its sub-analyses, nested to any depth.
+
+    Attributes:
+        root: the project's directory.
+        data: the analysis, in the form that ``astra`` resolves, all sub-analyses inline.
+        nodes: each analysis by its scope, parents before children.
+        directories: those analyses that have a directory of their own, the root among them.
+        files: what :meth:`file` said already.
+    """
+
+    root: Path
+    data: Node
+    nodes: dict[Scope, Node] = field(default_factory=dict)
+    directories: dict[Scope, Path] = field(default_factory=dict)
+    files: dict[Scope, str] = field(default_factory=dict)
+
+    def home(self, scope: Scope) -> Scope:
+        """The scope of the nearest analysis, at or above ``scope``, with its own directory."""
+        while scope not in self.directories:
+            scope = scope[:-1]
+        return scope
+
+    def file(self, scope: Scope) -> str:
+        """What messages call the file in which an analysis is declared."""
+        home = self.home(scope)
+        if home not in self.files:
+            self.files[home] = describe(self.directories[home] / SPEC_FILE, self.root)
+        return self.files[home]
+
+
+def describe(path: Path, root: Path) -> str:
+    """A path as a person in the project's directory would write it."""
+    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+
+
+def load_tree(root: Path) -> Tree:
+    """Read the analysis at ``root`` and every sub-analysis.
+
+    Raises:
+        SpecError: where a file cannot be used.
+    """
+    tree = Tree(root, _read(root, root))
+    tree.directories[()] = root
+    _enter(tree, (), tree.data, (root,))
+    return tree
+
+
+def _read(directory: Path, root: Path) -> Node:
+    path = directory / SPEC_FILE
+    name = describe(path, root)
+    return check_analysis(read_document(path, name), name)
+
+
+def _enter(tree: Tree, scope: Scope, node: Node, lineage: tuple[Path, ...]) -> None:
+    """Note an analysis and all below it; ``lineage`` are the directories that led to it."""
+    tree.nodes[scope] = node
+    subs: dict[str, Node] = node["analyses"]
+    for name, sub in subs.items():
+        below = (*scope, name)
+        if not sub.get("path"):
+            _enter(tree, below, sub, lineage)
+            continue
+        directory = _directory(tree, scope, name, lineage)
+        subs[name] = _read(directory, tree.root)
+        tree.directories[below] = directory
+        _enter(tree, below, subs[name], (*lineage, directory))
+
+
+def _directory(tree: Tree, scope: Scope, name: str, lineage: tuple[Path, ...]) -> Path:
+    """The directory that the sub-analysis ``name`` names, after checking that it can be used."""
+    stub = tree.nodes[scope]["analyses"][name]
+    what = f"Sub-analysis '{name}' in {tree.file(scope)}"
+    content = sorted(part for part in _CONTENT if stub[part])
+    if content:
+        raise SpecError(
+            f"{what} has both 'path' and '{content[0]}': move its content to the file in that path."
+        )
+    directory = Path(os.path.normpath(lineage[-1] / stub["path"]))
+    if not (directory / SPEC_FILE).is_file():
+        raise SpecError(
+            f"{what} lies in '{stub['path']}', where there is no {SPEC_FILE}: correct the path."
+        )
+    if any(os.path.samefile(directory, above) for above in lineage):
+        raise SpecError(f"{what} contains itself by its path '{stub['path']}': correct the path.")
+    return directory

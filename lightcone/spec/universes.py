@@ -1,0 +1,182 @@
+"""The universes of a project: which there are, and what each of them chooses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lightcone.errors import SpecError, UsageError
+from lightcone.spec.document import read_document
+from lightcone.spec.layout import RESULTS
+from lightcone.spec.schema import Node, check_universe
+from lightcone.spec.tree import Scope, Tree, describe
+
+__all__ = ["DEFAULT", "Universe", "list_universes", "load_universes"]
+
+DEFAULT = "baseline"
+"""The universe of a project that has none of its own: every decision at its default."""
+
+_DIRECTORY = "universes"
+# What the older tool called the only universe of a project that has none.
+_OLDER_DEFAULT = "default"
+
+
+@dataclass(frozen=True)
+class Universe:
+    """One complete selection of options.
+
+    Attributes:
+        name: the name of its file, without ``.yaml``.
+        data: what it chooses throughout the analysis, in the form that ``astra`` resolves.
+        files: what messages call the file that chooses for a sub-analysis and what lies below
+            it; for the root "" where the defaults choose.
+    """
+
+    name: str
+    data: Node
+    files: dict[Scope, str] = field(default_factory=dict)
+
+    def file(self, scope: Scope) -> str:
+        """What messages call the file that chooses for the analysis at ``scope``."""
+        while scope not in self.files:
+            scope = scope[:-1]
+        return self.files[scope]
+
+
+def list_universes(root: Path) -> list[str]:
+    """The names of a project's universes, in alphabetical order; ``baseline`` where it has none.
+
+    Raises:
+        SpecError: where their directory cannot be read.
+    """
+    try:
+        names = [
+            path.stem
+            for path in (root / _DIRECTORY).iterdir()
+            if path.suffix == ".yaml" and not path.name.startswith(".")
+        ]
+    except (FileNotFoundError, NotADirectoryError):
+        names = []
+    except OSError as error:
+        raise SpecError(
+            f"The directory {root / _DIRECTORY} cannot be read ({error.strerror}): check it."
+        ) from error
+    if names:
+        return sorted(names)
+    return [_OLDER_DEFAULT if (root / RESULTS / _OLDER_DEFAULT).is_dir() else DEFAULT]
+
+
+def load_universes(tree: Tree, only: str | None = None) -> list[Universe]:
+    """Every universe of the analysis, or ``only`` the one of that name.
+
+    Raises:
+        UsageError: where there is no universe of that name.
+        SpecError: where a file cannot be used.
+    """
+    names = list_universes(tree.root)
+    if only is not None:
+        if only not in names:
+            from difflib import get_close_matches
+
+            guess = get_close_matches(only, names, 1)
+            hint = f"did you mean '{guess[0]}'? There are" if guess else "there are"
+            raise UsageError(f"There is no universe '{only}': {hint} {', '.join(names)}.")
+        names = [only]
+    reader = _Reader(tree)
+    return [reader.universe(name) for name in names]
+
+
+class _Reader:
+    """Reads universes, each file once."""
+
+    def __init__(self, tree: Tree) -> None:
+        self.tree = tree
+        self.read: dict[Path, Node] = {}
+
+    def universe(self, name: str) -> Universe:
+        path = self.tree.root / _DIRECTORY / f"{name}.yaml"
+        if not path.exists():
+            return Universe(name, _defaults(self.tree), {(): ""})
+        universe = Universe(name, {}, {(): describe(path, self.tree.root)})
+        universe.data.update(self._complete(universe, (), self._document(path), name))
+        return universe
+
+    def _complete(self, universe: Universe, scope: Scope, node: Node, name: str) -> Node:
+        """The choices of ``node``, with what it chooses by naming a sub-analysis's universe."""
+        subs = dict(node["analyses"])
+        for sub in self.tree.nodes[scope]["analyses"]:
+            below = (*scope, sub)
+            chosen, picked = self._pick(universe, below, subs.get(sub), name)
+            if chosen is not None:
+                subs[sub] = self._complete(universe, below, chosen, picked)
+        return {"decisions": node["decisions"], "analyses": subs}
+
+    def _pick(
+        self, universe: Universe, scope: Scope, chosen: Node | None, name: str
+    ) -> tuple[Node | None, str]:
+        """What is chosen for one sub-analysis, and the name of the universe it comes from."""
+        directory = self.tree.directories.get(scope)
+        picked: str | None = chosen.get("universe") if chosen else None
+        if picked is None:
+            if directory is None or (chosen and (chosen["decisions"] or chosen["analyses"])):
+                return chosen, name
+            # A project of its own, of which nothing is said: its universe of the same name.
+            path = directory / _DIRECTORY / f"{name}.yaml"
+            if not path.exists():
+                return chosen, name
+        else:
+            what = f"{universe.file(scope[:-1])} chooses universe '{picked}' of '{scope[-1]}'"
+            if directory is None:
+                raise SpecError(
+                    f"{what}, which has no universes of its own: list its decisions instead."
+                )
+            path = directory / _DIRECTORY / f"{picked}.yaml"
+            if not path.exists():
+                there = ", ".join(list_universes(directory))
+                raise SpecError(f"{what}, where there is no such file: choose one of {there}.")
+        universe.files[scope] = describe(path, self.tree.root)
+        return self._document(path), picked or name
+
+    def _document(self, path: Path) -> Node:
+        if path not in self.read:
+            name = describe(path, self.tree.root)
+            self.read[path] = check_universe(read_document(path, name), name)
+        return self.read[path]
+
+
+def _defaults(tree: Tree) -> Node:
+    """The universe in which every decision has its default."""
+    from astra.helpers import create_universe_from_defaults, is_condition_met
+    from astra.resolve import resolve_universe
+
+    data: Node = create_universe_from_defaults(tree.data, DEFAULT)
+    conditional = [
+        (scope, name, decision)
+        for scope, node in tree.nodes.items()
+        for name, decision in node["decisions"].items()
+        if decision.get("when") and decision.get("default") is not None
+    ]
+    # The helper judges a condition by the decisions beside it; it may also be about those above.
+    changed = bool(conditional)
+    while changed:
+        changed = False
+        settled = resolve_universe(tree.data, data)
+        for scope, name, decision in conditional:
+            chosen = _at(data, scope).setdefault("decisions", {})
+            visible = {
+                key.rpartition(".")[2]: option
+                for depth in range(len(scope) + 1)
+                for key, option in settled.items()
+                if tuple(key.split(".")[:-1]) == scope[:depth]
+            }
+            if name not in chosen and is_condition_met(decision["when"], visible):
+                chosen[name] = decision["default"]
+                changed = True
+    return data
+
+
+def _at(data: Node, scope: Scope) -> dict[str, Any]:
+    for name in scope:
+        data = data.setdefault("analyses", {}).setdefault(name, {})
+    return data

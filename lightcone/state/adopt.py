@@ -1,0 +1,107 @@
+"""Taking over what the older tool made: from then on a result has a manifest of ours.
+
+A plan takes the older tool's results as good where what it recorded still holds, and writes
+nothing. Before a run builds on them they are read in full, once, and recorded as if they had been
+made from what is there now; so later edits, of scripts too, are noticed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from lightcone.spec.output import Key, Output
+from lightcone.state.claims import Busy, Claim
+from lightcone.state.fingerprint import fingerprint
+from lightcone.state.manifest import (
+    MANIFEST_VERSION,
+    OLDER_VERSION,
+    Manifest,
+    inspect_manifest,
+    write_manifest,
+)
+from lightcone.state.older import Older, find_older, older_as_manifest, outdated_reasons
+from lightcone.state.plan import Assessment, State, assess
+from lightcone.system.files import flush_tree
+
+__all__ = ["adopt", "adopt_all"]
+
+
+def adopt_all(assessed: Mapping[Key, Assessment], claims: Path, hashes: Path | None = None) -> bool:
+    """Take over every result of the older tool that a plan found good, in the plan's order.
+
+    Returns whether there was any, and so whether to plan again.
+
+    Raises:
+        SpecError: where a file that an output depends on cannot be read.
+        SessionError: where the directory of the claims cannot be used.
+    """
+    if not any(_is_older(assessment) for assessment in assessed.values()):
+        return False
+    versions: dict[Key, str] = {}
+    for key, assessment in assessed.items():
+        if _is_older(assessment):
+            output = assessment.output
+            given = {
+                each.id: versions.get((output.universe, each.producer))
+                for each in output.inputs
+                if each.producer is not None
+            }
+            assessment = adopt(assess(output, given, hashes), claims, hashes)
+        if assessment.state is State.OK and assessment.manifest is not None:
+            versions[key] = assessment.manifest.data.version
+    return True
+
+
+def adopt(assessment: Assessment, claims: Path, hashes: Path | None = None) -> Assessment:
+    """Take over a good result of the older tool; any other assessment is returned as it is.
+
+    Returns the assessment of what is there then: stale where the bytes turn out to be others than
+    were recorded, or where somebody is making or reading the output just now.
+
+    Raises:
+        SpecError: where a file that the output depends on cannot be read.
+        SessionError: where the directory of the claims cannot be used.
+    """
+    output, parts = assessment.output, assessment.parts
+    if not _is_older(assessment) or parts is None:
+        return assessment
+    produced = {
+        given.id: parts.inputs[given.id].version
+        for given in output.inputs
+        if given.producer is not None
+    }
+    try:
+        claim = Claim.take(output, claims)
+        if isinstance(claim, Busy):
+            return _not_good(assessment, f"in use by {claim.by}")
+        try:
+            found = find_older(output)
+            if inspect_manifest(output.state_dir) is None and isinstance(found, Older):
+                reasons = outdated_reasons(output, found, produced, {}, thorough=True)
+                if reasons:
+                    return _not_good(assessment, "; ".join(reasons))
+                _record(output, older_as_manifest(output, found, parts))
+        finally:
+            claim.release()
+    except OSError:
+        return assessment  # nothing can be written there, and it is as good as it was
+    return assess(output, produced, hashes)
+
+
+def _record(output: Output, found: Manifest) -> None:
+    flush_tree(output.path)
+    data = fingerprint(output.path)
+    write_manifest(output.state_dir, replace(found, data=data, version=MANIFEST_VERSION))
+
+
+def _is_older(assessment: Assessment) -> bool:
+    manifest = assessment.manifest
+    return (
+        assessment.state is State.OK and manifest is not None and manifest.version == OLDER_VERSION
+    )
+
+
+def _not_good(assessment: Assessment, why: str) -> Assessment:
+    return replace(assessment, state=State.STALE, why=why, manifest=None)

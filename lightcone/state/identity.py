@@ -1,0 +1,134 @@
+"""What determines an output, and what of it has changed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+
+from lightcone.spec.output import Output
+from lightcone.state.dependencies import SourceFiles
+from lightcone.state.imports import is_script
+from lightcone.state.manifest import Manifest, Provenance, Source
+
+__all__ = ["changes", "identify"]
+
+_NOTHING = Provenance("", "")
+
+
+def identify(
+    output: Output,
+    versions: Mapping[str, str],
+    recorded: Manifest | None,
+    sources: SourceFiles | None = None,
+) -> Provenance:
+    """What determines ``output``: its command, container, decisions, files and inputs.
+
+    Args:
+        output: the output.
+        versions: the data version of each input that an output makes, by input id.
+        recorded: what it was last made from; files that look as they did then are not read again.
+        sources: what is known of the project's files, for a plan of many outputs.
+
+    Raises:
+        SpecError: where a file it depends on cannot be read.
+    """
+    if sources is None:
+        sources = SourceFiles(output.root)
+        if recorded is not None:
+            sources.learn(recorded.parts)
+    before = _NOTHING if recorded is None else recorded.parts
+    inputs = {}
+    for given in output.inputs:
+        if given.producer is None:
+            data = sources.given(given, output)
+            version, stamps = data.version, data.files
+        else:
+            version, stamps = versions[given.id], {}
+        source = before.inputs.get(given.id)
+        if source is None or (source.text, source.version, source.files) != (
+            given.text,
+            version,
+            stamps,
+        ):
+            source = Source(given.text, version, stamps)
+        inputs[given.id] = source
+    files = sources.of(output)
+    products = recorded.products if recorded is not None else ()
+    if products and before.template == output.template:
+        files = {name: stamp for name, stamp in files.items() if name not in products}
+    if output.container is not None and output.container not in files:
+        stamp = sources.file(output.container, output)
+        if stamp is not None:
+            files = files | {output.container: stamp}
+    decisions = dict(output.decisions)
+    # Of tens of thousands most are as they were: then one record of it is enough.
+    if (
+        before.command == output.command
+        and before.template == output.template
+        and before.container == output.container
+        and before.files == files
+        and before.inputs == inputs
+        and before.decisions == decisions
+    ):
+        return before
+    return Provenance(output.command, output.template, output.container, files, inputs, decisions)
+
+
+def changes(
+    output: Output, recorded: Manifest, now: Provenance, produced: Collection[str]
+) -> list[str]:
+    """What has changed, one phrase for each; empty where the identity is the same.
+
+    ``produced`` are the inputs that outputs make.
+    """
+    before = recorded.parts
+    if before is now:
+        return []
+    found = []
+    rewritten = before.template != now.template
+    if before.command != now.command and rewritten:
+        found.append("recipe changed")
+    if before.container != now.container:
+        found.append(f"container: {before.container or 'none'} → {now.container or 'none'}")
+    if before.decisions != now.decisions:
+        for name in dict.fromkeys([*before.decisions, *now.decisions]):
+            old, new = before.decisions.get(name), now.decisions.get(name)
+            if old != new:
+                found.append(f"decision {name}: {old or 'none'} → {new or 'none'}")
+    for name in dict.fromkeys([*before.files, *now.files]):
+        then, stamp = before.files.get(name), now.files.get(name)
+        if stamp is None:
+            is_there = os.path.exists(output.root / name)
+            found.append(f"{name} is no longer used" if is_there else f"{name} is gone")
+        elif then is None:
+            found.append(f"{name} is new")
+        elif then.sha256 != stamp.sha256:
+            found.append(_changed(name, recorded))
+    for name in dict.fromkeys([*before.inputs, *now.inputs]):
+        source, current = before.inputs.get(name), now.inputs.get(name)
+        if current is None:
+            found.append(f"input {name} was removed")
+        elif source is None:
+            found.append(f"input {name} was added")
+        elif source.version != current.version:
+            if name in produced:
+                found.append(f"input {name} was remade")
+            elif source.text != current.text:
+                found.append(f"input {name}: {source.text} → {current.text}")
+            else:
+                found.append(f"input {name} changed ({current.text})")
+    if before.command != now.command and not found:
+        found += [
+            f"input {name}: {before.inputs[name].text} → {current.text}"
+            for name, current in now.inputs.items()
+            if before.inputs[name].text != current.text
+        ] or ["command changed"]
+    return found
+
+
+def _changed(name: str, recorded: Manifest) -> str:
+    if name not in recorded.disturbed:
+        return f"{name} changed"
+    if is_script(name):
+        return f"{name} changed while it was made"
+    return f"{name} changed while it was made; remove it if the recipe writes it"

@@ -1,0 +1,275 @@
+"""The manifest: the record, written last, that makes an output a good one.
+
+An output is good when its manifest is there, was made by the same identity, and describes the
+bytes that lie at the output's path. Manifests are JSON, versioned, and replaced atomically.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+from lightcone.spec.output import MANIFEST
+from lightcone.state.fingerprint import Data, Stamp, difference, fingerprint, unchanged
+from lightcone.system.files import flush_to_disk, make_directory, read_file, write_atomically
+
+__all__ = [
+    "MANIFEST_VERSION",
+    "OLDER_VERSION",
+    "Data",
+    "Manifest",
+    "Provenance",
+    "Source",
+    "Stamp",
+    "Unusable",
+    "difference",
+    "fingerprint",
+    "inspect_manifest",
+    "read_manifest",
+    "stat_token",
+    "unchanged",
+    "write_manifest",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What one input was: its text in the command, the version of its bytes, and, for one that
+    no output makes, the stamps of the files it consists of."""
+
+    text: str
+    version: str
+    files: dict[str, Stamp] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Everything that determines an output, and nothing else.
+
+    Attributes:
+        command: the rendered command.
+        template: the command as declared; kept to explain a difference, not part of the identity.
+        container: the image, if any.
+        files: the project's files that it depends on, by their path from the root.
+        inputs: the declared inputs, by id.
+        decisions: the declared decisions and their options.
+    """
+
+    command: str
+    template: str
+    container: str | None = None
+    files: dict[str, Stamp] = field(default_factory=dict)
+    inputs: dict[str, Source] = field(default_factory=dict)
+    decisions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def identity(self) -> str:
+        """SHA-256, in hexadecimal, of what determines the output."""
+        determines = [
+            self.command,
+            self.container,
+            sorted((name, stamp.sha256) for name, stamp in self.files.items()),
+            sorted((name, source.version) for name, source in self.inputs.items()),
+            sorted(self.decisions.items()),
+        ]
+        return hashlib.sha256(json.dumps(determines).encode()).hexdigest()
+
+
+MANIFEST_VERSION = 1
+
+OLDER_VERSION = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The record of a good output.
+
+    Attributes:
+        output: the qualified id.
+        universe: the universe's name.
+        identity: the identity of ``parts`` when it was made.
+        parts: what it was made from.
+        data: the bytes that were made.
+        made: how it was made: ``started`` (ISO 8601, UTC), ``seconds``, ``host``, ``exit_code``
+            and whatever else is worth recording; nothing in it decides anything.
+        products: files that the command names and the recipe makes, and so no part of the
+            identity of what the same recipe makes.
+        disturbed: files of ``parts`` that changed while the recipe ran.
+        version: of the format; ``OLDER`` for a result of the older tool that is taken over.
+    """
+
+    output: str
+    universe: str
+    identity: str
+    parts: Provenance
+    data: Data
+    made: Mapping[str, Any] = field(default_factory=dict)
+    products: tuple[str, ...] = ()
+    disturbed: tuple[str, ...] = ()
+    version: int = MANIFEST_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """A manifest that is there and says nothing: ``reason`` reads after "its manifest".
+
+    What a newer ``lc`` has made (``is_newer``) may be as good as can be.
+    """
+
+    reason: str
+    is_newer: bool = False
+
+
+def inspect_manifest(state_dir: str | Path) -> Manifest | Unusable | None:
+    """The manifest in ``state_dir``, why it cannot be used, or None where there is none."""
+    try:
+        content = read_file(f"{state_dir}/{MANIFEST}")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        return Unusable(f"cannot be read ({error.strerror})")
+    try:
+        table = _decode(str(content, "utf-8"))
+        if not isinstance(table, dict):
+            return Unusable("is damaged")
+        version = table.get("version")
+        if isinstance(version, int) and version > MANIFEST_VERSION:
+            return Unusable("was written by a newer lc", is_newer=True)
+        return _parse(table)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return Unusable("is damaged")
+
+
+def read_manifest(state_dir: Path) -> Manifest | None:
+    """The manifest in ``state_dir``, or None where there is none that can be used."""
+    found = inspect_manifest(state_dir)
+    return found if isinstance(found, Manifest) else None
+
+
+def stat_token(state_dir: Path) -> tuple[int, int] | None:
+    """What the manifest looks like; another one once the output was set aside, put back or not."""
+    try:
+        found = os.stat(state_dir / MANIFEST)
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def write_manifest(state_dir: Path, manifest: Manifest, umask: int | None = None) -> None:
+    """Replace the manifest in ``state_dir`` atomically and durably, making the directory.
+
+    Written last: once this returns the output is good, whatever happens next. The output's own
+    bytes must have been flushed before. It is readable as ``umask``, by default this process's,
+    allows: results are often shared with a group.
+
+    Raises:
+        OSError: where it cannot be written; the manifest before it is then still in place.
+    """
+    content = json.dumps(_table(manifest), indent=1).encode() + b"\n"
+    if make_directory(state_dir):
+        flush_to_disk(state_dir.parent)
+    write_atomically(state_dir / MANIFEST, content, mode=0o666, umask=umask)
+
+
+def _table(manifest: Manifest) -> dict[str, Any]:
+    parts = manifest.parts
+    seldom = {"products": manifest.products, "disturbed": manifest.disturbed}
+    return {
+        "version": manifest.version,
+        "output": manifest.output,
+        "universe": manifest.universe,
+        "identity": manifest.identity,
+        "parts": {
+            "command": parts.command,
+            "template": parts.template,
+            "container": parts.container,
+            "files": _stamps_table(parts.files),
+            "inputs": {
+                name: {
+                    "text": source.text,
+                    "version": source.version,
+                    "files": _stamps_table(source.files),
+                }
+                for name, source in parts.inputs.items()
+            },
+            "decisions": parts.decisions,
+        },
+        "data": {"version": manifest.data.version, "files": _stamps_table(manifest.data.files)},
+        "made": dict(manifest.made),
+    } | {name: list(files) for name, files in seldom.items() if files}
+
+
+def _stamps_table(stamps: Mapping[str, Stamp]) -> dict[str, dict[str, Any]]:
+    return {name: stamp._asdict() for name, stamp in stamps.items()}
+
+
+def _parse(table: dict[str, Any]) -> Manifest:
+    if table["version"] != MANIFEST_VERSION:
+        raise ValueError("an unknown version")
+    parts, data, made = table["parts"], table["data"], table["made"]
+    if not isinstance(made, dict):
+        raise ValueError("'made' is no mapping")
+    output, universe, identity = table["output"], table["universe"], table["identity"]
+    command, template, container = parts["command"], parts["template"], parts["container"]
+    _check_texts(output, universe, identity, command, template, data["version"])
+    if container is not None:
+        _check_texts(container)
+    decisions = parts["decisions"]
+    _check_texts(*decisions.values())
+    inputs = {}
+    for name, source in parts["inputs"].items():
+        text, version = source["text"], source["version"]
+        _check_texts(text, version)
+        inputs[name] = Source(text, version, _shared(source["files"]))
+    files = _shared(parts["files"])
+    return Manifest(
+        output,
+        universe,
+        identity,
+        Provenance(command, template, container, files, inputs, decisions),
+        Data(data["version"], {name: _stamp(*_figures(it)) for name, it in data["files"].items()}),
+        made,
+        _names(table, "products"),
+        _names(table, "disturbed"),
+    )
+
+
+def _check_texts(*values: object) -> None:
+    for value in values:
+        if type(value) is not str:
+            raise ValueError(f"{value!r} is no text")
+
+
+def _names(table: dict[str, Any], key: str) -> tuple[str, ...]:
+    names = table.get(key)
+    if names is None:
+        return ()
+    if not isinstance(names, list):
+        raise ValueError(f"'{key}' is no list")
+    _check_texts(*names)
+    return tuple(names)
+
+
+def _shared(table: dict[str, Any]) -> dict[str, Stamp]:
+    """The stamps of files that many outputs have, each once: a plan holds tens of thousands."""
+    return {name: _same_stamp(*_figures(stamp)) for name, stamp in table.items()}
+
+
+def _stamp(size: object, mtime_ns: object, inode: object, sha256: object) -> Stamp:
+    if type(size) is type(mtime_ns) is type(inode) is int and type(sha256) is str:
+        return Stamp(size, mtime_ns, inode, sha256)
+    raise ValueError("a stamp has no numbers")
+
+
+_decode = json.JSONDecoder().decode
+
+_figures = itemgetter("size", "mtime_ns", "inode", "sha256")
+
+_same_stamp = lru_cache(maxsize=1 << 12, typed=True)(_stamp)

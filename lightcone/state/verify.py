@@ -1,0 +1,106 @@
+"""Whether results are what their manifests say: every byte read again, every link followed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from lightcone.spec.output import Key, Output
+from lightcone.state.fingerprint import fingerprint
+from lightcone.state.manifest import Manifest, Unusable, inspect_manifest
+from lightcone.state.older import Older, find_older, is_made_as, is_same
+
+__all__ = ["Finding", "Trouble", "verify"]
+
+
+_OTHER_BYTES = "its bytes are not those that were made"
+
+
+class Trouble(StrEnum):
+    """What can be wrong with a result."""
+
+    TAMPERED = "tampered"
+    MISSING = "missing"
+    BROKEN = "broken chain"
+    DAMAGED = "damaged record"
+    NEWER = "newer record"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong with one output's result; ``what`` says it in words."""
+
+    output: Output
+    trouble: Trouble
+    what: str
+
+
+def verify(outputs: Sequence[Output]) -> tuple[int, list[Finding]]:
+    """How many results were looked at, and what is wrong with them.
+
+    An output without a manifest claims nothing, so there is nothing to verify. One that was made
+    from another version of an input than is there now is a broken chain. Results of the older
+    tool that no run has taken over yet are held against its own records.
+    """
+    found = {
+        output.key: inspect_manifest(output.state_dir) or find_older(output) for output in outputs
+    }
+    findings: list[Finding] = []
+    for output in outputs:
+        manifest = found[output.key]
+        if isinstance(manifest, Unusable):
+            what = f"its manifest {manifest.reason}"
+            trouble = Trouble.NEWER if manifest.is_newer else Trouble.DAMAGED
+            findings.append(Finding(output, trouble, what))
+        elif isinstance(manifest, Manifest):
+            findings += _check(output, manifest, found)
+        elif manifest is not None:
+            findings += _check_older(output, manifest)
+    return sum(manifest is not None for manifest in found.values()), findings
+
+
+def _check(output: Output, manifest: Manifest, others: Mapping[Key, object]) -> list[Finding]:
+    findings = []
+    if manifest.parts.identity != manifest.identity:
+        what = "its manifest was changed by hand"
+        findings.append(Finding(output, Trouble.DAMAGED, what))
+    try:
+        data = fingerprint(output.path)
+    except FileNotFoundError:
+        findings.append(Finding(output, Trouble.MISSING, "what it describes is gone"))
+    except OSError as error:
+        what = f"it cannot be read ({error.strerror})"
+        findings.append(Finding(output, Trouble.MISSING, what))
+    else:
+        if data.version != manifest.data.version:
+            findings.append(Finding(output, Trouble.TAMPERED, _OTHER_BYTES))
+    for given in output.inputs:
+        source = manifest.parts.inputs.get(given.id)
+        if given.producer is None or source is None:
+            continue
+        producer = others.get((output.universe, given.producer))
+        if not isinstance(producer, Manifest):
+            what = f"the input {given.id} that it was made from has no record"
+            findings.append(Finding(output, Trouble.BROKEN, what))
+        elif producer.data.version != source.version:
+            findings.append(_broken(output, given.id))
+    return findings
+
+
+def _check_older(output: Output, record: Older) -> list[Finding]:
+    findings = []
+    versions: dict[str, str] = {}
+    if not is_same(output.path, record.data, -1, versions):
+        findings.append(Finding(output, Trouble.TAMPERED, _OTHER_BYTES))
+    for given in output.inputs:
+        version = record.inputs.get(given.id)
+        if given.producer is None or version is None:
+            continue
+        if not is_made_as(given.path, version, versions):
+            findings.append(_broken(output, given.id))
+    return findings
+
+
+def _broken(output: Output, name: str) -> Finding:
+    return Finding(output, Trouble.BROKEN, f"it was made from another {name} than is there now")

@@ -1,0 +1,113 @@
+"""Kernel locks on files."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from pathlib import Path
+
+from lightcone.errors import SessionError
+
+__all__ = ["Lock", "check_locks", "refresh_lock_file"]
+
+_TICK = 0.02
+_OLD = 24 * 3600.0
+
+
+class Lock:
+    """An advisory whole-file lock (``flock``), which the kernel drops when its holders are gone.
+
+    The lock belongs to the open file, so a child process that is handed :attr:`fd` holds it too,
+    and it lasts until every such process has ended or somebody calls :meth:`release`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.fd = -1
+
+    def acquire(self, *, shared: bool = False, timeout: float | None = 0.0) -> bool:
+        """Take the lock; False when ``timeout`` seconds (None: no limit) were not enough.
+
+        Raises:
+            SessionError: where the file cannot be opened or its file system has no locks.
+        """
+        try:
+            self.fd = os.open(
+                self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+            )
+        except OSError as error:
+            raise SessionError(
+                f"The lock file {self.path} cannot be opened ({error.strerror}): make room in its "
+                "directory or make it writable, or set LIGHTCONE_SCRATCH to one that is."
+            ) from error
+        mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        deadline = None if timeout is None else time.monotonic() + timeout
+        try:
+            while True:
+                try:
+                    fcntl.flock(self.fd, mode if deadline is None else mode | fcntl.LOCK_NB)
+                    return True
+                except BlockingIOError:
+                    if deadline is None or time.monotonic() >= deadline:
+                        break
+                time.sleep(_TICK)
+        except OSError as error:
+            self.close()
+            raise _without_locks(self.path.parent) from error
+        except BaseException:
+            self.close()
+            raise
+        self.close()
+        return False
+
+    def release(self) -> None:
+        """Give the lock up, for every process that holds it through this open file."""
+        if self.fd >= 0:
+            fcntl.flock(self.fd, fcntl.LOCK_UN)
+        self.close()
+
+    def close(self) -> None:
+        """Close this process's part; the lock stays with any other process that holds it."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    @staticmethod
+    def is_free(path: Path, *, of_all: bool = False) -> bool:
+        """Whether nobody holds the lock: exclusively, or, ``of_all``, in any way at all."""
+        if not path.exists():
+            return True
+        probe = Lock(path)
+        if not probe.acquire(shared=not of_all):
+            return False
+        probe.release()
+        return True
+
+
+def refresh_lock_file(file: int | str, status: os.stat_result) -> None:
+    """Give a lock's file a new time, unless it has one: cleaners remove files that look old."""
+    if status.st_mtime < time.time() - _OLD:
+        with contextlib.suppress(OSError):
+            os.utime(file)
+
+
+def check_locks(directory: Path) -> None:
+    """Raise SessionError unless locks taken in ``directory`` exclude each other."""
+    first, second = (Lock(directory / ".lock-check") for _ in range(2))
+    if not first.acquire(timeout=5.0):
+        raise _without_locks(directory)
+    try:
+        if second.acquire():
+            second.release()
+            raise _without_locks(directory)
+    finally:
+        first.release()
+
+
+def _without_locks(directory: Path) -> SessionError:
+    return SessionError(
+        f"The file system of {directory} has no working file locks: set LIGHTCONE_SCRATCH to a "
+        "directory on one that has (on a cluster usually $SCRATCH, else a local disk)."
+    )

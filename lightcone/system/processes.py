@@ -1,0 +1,329 @@
+"""Processes and signals: the one place, beside the guard, that starts and ends commands."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightcone.system.guard import children_of_all, descendants
+from lightcone.system.interpreter import restore_open_files_limit
+
+__all__ = ["MARK", "CommandGroup", "ProcessTable", "Usage", "run_quiet"]
+
+_PATIENCE = 5.0
+
+
+def run_quiet(
+    *command: str, patience: float = _PATIENCE, environment: Mapping[str, str] | None = None
+) -> str | None:
+    """What a program prints, or None where it fails or takes longer than ``patience`` seconds.
+
+    It has this process's environment unless another is given.
+    """
+    try:
+        result = subprocess.run(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            errors="replace",
+            timeout=patience,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.strip() if result.returncode == 0 else None
+
+
+MARK = "LIGHTCONE_TASK"
+
+"""The variable in their environment by which a command's processes are known."""
+
+_FRESH = 0.05
+
+_ENTRY = f"\0{MARK}=".encode()
+
+
+class ProcessTable:
+    """What the system tells of its processes; of another user's, or on macOS, no marks.
+
+    Where many commands end at once, all of them are served by one look.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._children: dict[int, list[tuple[int, bool]]] = {}
+        self._marked: dict[str, set[int]] = {}
+        self._begun = self._done = -math.inf
+
+    def below(self, root: int) -> set[int]:
+        """The living processes below ``root``, as of just now."""
+        with self._lock:
+            self._look(-math.inf)
+            return set(descendants(root, self._children))
+
+    def marked(self, mark: str, since: float = -math.inf) -> set[int]:
+        """Those that carry ``mark``, as of just now and not before ``since`` (monotonic)."""
+        with self._lock:
+            self._look(since)
+            return set(self._marked.get(mark, ()))
+
+    def _look(self, since: float) -> None:
+        if self._begun >= since and time.monotonic() < self._done + _FRESH:
+            return
+        self._begun = time.monotonic()
+        self._children, self._marked = children_of_all(), {}
+        for pid in [pid for children in self._children.values() for pid, _ in children]:
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
+                _, found, rest = (b"\0" + file.read()).partition(_ENTRY)
+                if found:
+                    mark = os.fsdecode(rest.partition(b"\0")[0])
+                    self._marked.setdefault(mark, set()).add(pid)
+        self._done = time.monotonic()
+
+
+_CHUNK = 65536
+
+_TICK = 0.01
+
+_LONGEST_PAUSE = 0.2
+
+_MARGIN = 2.0
+
+_table = ProcessTable()
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a command and the children it waited for used: seconds and bytes."""
+
+    cpu_seconds: float = 0.0
+    peak_memory: int = 0
+
+
+class CommandGroup:
+    """One command in a process group of its own.
+
+    Signals are sent under a lock that also covers the start and the reaping of the command, so
+    none goes to a stranger's process that got the same id, and no command starts once ended.
+    """
+
+    def __init__(self, mark: str) -> None:
+        """A group whose processes are known, wherever they detach to, by ``mark``.
+
+        They find it in their environment, as ``LIGHTCONE_TASK``.
+        """
+        self.mark = mark
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._reaped = False
+        self._refused = False
+        self._ended_at: float | None = None
+        self._killed = threading.Event()
+        self.usage = Usage()
+
+    def start(
+        self,
+        argv: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        directory: Path,
+        umask: int,
+        hold: Sequence[int] = (),
+        merge: bool = True,
+    ) -> bool:
+        """Start the command, or return False when it has been ended already.
+
+        Args:
+            argv: the program and its arguments.
+            environment: the whole environment.
+            directory: the working directory.
+            umask: the file mode creation mask.
+            hold: descriptors that the command's processes keep open for as long as they live.
+            merge: whether its errors go to the same stream as its output.
+
+        Raises:
+            OSError: where the program cannot be run.
+        """
+        with self._lock:
+            if self._refused:
+                return False
+            self._process = subprocess.Popen(
+                argv,
+                env={**environment, MARK: self.mark},
+                cwd=directory,
+                umask=umask,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT if merge else subprocess.PIPE,
+                pass_fds=tuple(hold),
+                start_new_session=True,
+                bufsize=0,
+                # The signals that Python ignores would be ignored by the command too.
+                restore_signals=True,
+            )
+            restore_open_files_limit(self._process.pid)
+            return True
+
+    @property
+    def pid(self) -> int:
+        """The command's process id; 0 before it has been started."""
+        return self._process.pid if self._process is not None else 0
+
+    def refuse(self) -> None:
+        """Never start, if not started yet."""
+        with self._lock:
+            self._refused = True
+
+    def end(self, signum: signal.Signals) -> None:
+        """Signal the group, every descendant and all that carry the mark; none starts any more.
+
+        Once the command itself has ended, :meth:`wait` does so with what is left of it.
+        """
+        with self._lock:
+            self._refused = True
+            self._ended_at = self._ended_at or time.monotonic()
+            if signum == signal.SIGKILL:
+                self._killed.set()
+            if self._process is None or self._reaped:
+                return
+            leader = self._process.pid
+            for pid in _table.below(leader) | _table.marked(self.mark):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    if os.getpgid(pid) != leader:
+                        os.kill(pid, signum)
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(leader, signum)
+                os.killpg(leader, signal.SIGCONT)
+
+    def wait(
+        self,
+        sink: Callable[[str, bytes], None],
+        grace: float,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> int:
+        """Pass the output on until the command ends; return its exit code, -N for signal N.
+
+        Processes that the command left behind in its group are ended with it; where it was ended
+        itself, all that carry the mark: TERM, and KILL ``grace`` seconds after that. ``sink`` gets
+        a stream's name, ``"out"`` or ``"err"``, and what came. ``meanwhile`` is called first.
+        """
+        process = self._process
+        assert process is not None
+        try:
+            if meanwhile is not None:
+                meanwhile()
+            return self._wait(process, sink, grace)
+        except BaseException:
+            # Nobody would look after it any more.
+            self.end(signal.SIGKILL)
+            if not self._reaped:
+                self._reap(process, 0.0)
+            raise
+
+    def _wait(
+        self, process: subprocess.Popen[bytes], sink: Callable[[str, bytes], None], grace: float
+    ) -> int:
+        ended = _exit_descriptor(process.pid)
+        poll = select.poll()
+        poll.register(ended, select.POLLIN)
+        names = {}
+        for name, stream in (("out", process.stdout), ("err", process.stderr)):
+            if stream is not None:
+                descriptor = stream.fileno()
+                os.set_blocking(descriptor, False)
+                poll.register(descriptor, select.POLLIN)
+                names[descriptor] = name
+        running = True
+        while running:
+            for descriptor, _ in poll.poll():
+                if descriptor == ended:
+                    running = False
+                elif not _pass_on(descriptor, names[descriptor], sink):
+                    poll.unregister(descriptor)
+                    del names[descriptor]
+        os.close(ended)
+        code = self._reap(process, grace)
+        for descriptor, name in names.items():
+            while _pass_on(descriptor, name, sink):
+                pass
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+        return code
+
+    def _reap(self, process: subprocess.Popen[bytes], grace: float) -> int:
+        with self._lock:
+            _, status, usage = os.wait4(process.pid, 0)
+            self._reaped = True
+        process.returncode = os.waitstatus_to_exitcode(status)
+        scale = 1024 if sys.platform == "linux" else 1
+        self.usage = Usage(usage.ru_utime + usage.ru_stime, usage.ru_maxrss * scale)
+        self._end_rest(process.pid, grace)
+        return process.returncode
+
+    def _end_rest(self, leader: int, grace: float) -> None:
+        """End what is left of the group and, where the command was ended, of its mark."""
+        begun, pause = time.monotonic(), _TICK
+        killed_at: float | None = None
+        is_group, asked = True, set[int]()
+        while True:
+            now = time.monotonic()
+            late = now > (self._ended_at or begun) + grace
+            if killed_at is None and (late or self._killed.is_set()):
+                killed_at = now
+            marked = set() if self._ended_at is None else _table.marked(self.mark, now)
+            left = set()
+            # The group's id cannot be given to another process while it has a member.
+            for pid in ({leader} if is_group else set()) | marked:
+                signum = signal.SIGKILL if killed_at else 0 if pid in asked else signal.SIGTERM
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    (os.killpg if pid == leader else os.kill)(pid, signum)
+                    left.add(pid)
+            asked |= left
+            is_group = leader in left
+            # What is left for long after having been killed is dead and waits for its parent.
+            if not left or (killed_at and now > killed_at + _MARGIN):
+                return
+            if killed_at is None:
+                self._killed.wait(pause)
+            else:
+                time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def _exit_descriptor(pid: int) -> int:
+    """A descriptor that becomes readable when the child ``pid`` has ended."""
+    if hasattr(os, "pidfd_open"):
+        with contextlib.suppress(OSError):
+            return os.pidfd_open(pid)
+    reader, writer = os.pipe()
+
+    def watch() -> None:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        os.close(writer)
+
+    threading.Thread(target=watch, daemon=True).start()
+    return reader
+
+
+def _pass_on(descriptor: int, name: str, sink: Callable[[str, bytes], None]) -> bool:
+    try:
+        data = os.read(descriptor, _CHUNK)
+    except BlockingIOError:
+        return False
+    if data:
+        sink(name, data)
+    return bool(data)

@@ -1,0 +1,1 @@
+"""How a recipe runs in a container: images, runtimes, users; nothing here starts a process."""

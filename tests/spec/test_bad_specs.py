@@ -1,0 +1,506 @@
+"""Every mistake in a spec is one sentence: which file, where in it, what to do."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from lightcone.errors import SpecError
+from tests.projects import Project
+
+OUT = "outputs: [{id: x, recipe: {command: 'touch {output}'}}]"
+CUT = "decisions: {cut: {default: a, options: {a: {}, b: {}}}}"
+USES_CUT = "outputs: [{id: x, decisions: [cut], recipe: {command: '{decisions.cut} > {output}'}}]"
+
+
+def recipe(command: str, rest: str = "") -> str:
+    output = f"{{id: x, recipe: {{command: {command!r}}}{rest}}}"
+    return f"inputs: [{{id: raw, source: r}}]\noutputs: [{output}]"
+
+
+# name: the spec, its universes, and the whole sentence
+BAD: dict[str, tuple[str, dict[str, str], str]] = {
+    "empty": (
+        "",
+        {},
+        "astra.yaml is empty: declare what it makes under 'outputs'.",
+    ),
+    "only a comment": (
+        "# nothing yet\n",
+        {},
+        "astra.yaml is empty: declare what it makes under 'outputs'.",
+    ),
+    "a list": (
+        "- a\n- b\n",
+        {},
+        "astra.yaml must be a mapping with 'inputs', 'outputs' and 'decisions'.",
+    ),
+    "text": (
+        "just text",
+        {},
+        "astra.yaml must be a mapping with 'inputs', 'outputs' and 'decisions'.",
+    ),
+    "syntax": (
+        "outputs:\n  - id: x\n   recipe: y\n",
+        {},
+        "astra.yaml is not valid YAML: did not find expected '-' indicator on line 3, column 4.",
+    ),
+    "unbalanced": (
+        "outputs: [{id: x\n",
+        {},
+        "astra.yaml is not valid YAML: did not find expected ',' or '}' on line 2, column 1.",
+    ),
+    "tab": (
+        "outputs:\n\t- id: x\n",
+        {},
+        "astra.yaml is not valid YAML: found character that cannot start any token on line 2, "
+        "column 1.",
+    ),
+    "tag": (
+        "outputs: !secret [x]",
+        {},
+        "astra.yaml is not valid YAML: could not determine a constructor for the tag '!secret' on "
+        "line 1, column 10.",
+    ),
+    "two documents": (
+        f"{OUT}\n---\n{OUT}\n",
+        {},
+        "astra.yaml is not valid YAML: but found another document on line 2, column 1.",
+    ),
+    "twice the outputs": (
+        f"{OUT}\n{OUT}\n",
+        {},
+        "astra.yaml has 'outputs' twice in one place, again on line 2: merge the two.",
+    ),
+    "outputs not a list": (
+        "outputs: {x: {recipe: {command: y}}}",
+        {},
+        "'outputs' in astra.yaml must be a list of entries, each with an 'id'.",
+    ),
+    "inputs not a list": (
+        "inputs: raw.csv",
+        {},
+        "'inputs' in astra.yaml must be a list of entries, each with an 'id'.",
+    ),
+    "an output without id": (
+        "outputs: [{type: data}]",
+        {},
+        "Entry 1 of 'outputs' in astra.yaml has no 'id': write it as '- id: a_name'.",
+    ),
+    "an output that is text": (
+        "outputs: [x]",
+        {},
+        "Entry 1 of 'outputs' in astra.yaml has no 'id': write it as '- id: a_name'.",
+    ),
+    "duplicate output": (
+        "outputs: [{id: x}, {id: y}, {id: x}]",
+        {},
+        "'outputs' in astra.yaml has the id 'x' twice: rename one of them.",
+    ),
+    "duplicate input": (
+        "inputs: [{id: x}, {id: x}]",
+        {},
+        "'inputs' in astra.yaml has the id 'x' twice: rename one of them.",
+    ),
+    "duplicate decision": (
+        "decisions:\n  cut: {options: {a: {}}}\n  cut: {options: {b: {}}}\n",
+        {},
+        "astra.yaml has 'cut' twice in one place, again on line 3: merge the two.",
+    ),
+    "duplicate option": (
+        "decisions:\n  cut:\n    options:\n      a: {}\n      a: {}\n",
+        {},
+        "astra.yaml has 'a' twice in one place, again on line 5: merge the two.",
+    ),
+    "id with a slash": (
+        "outputs: [{id: ../x, recipe: {command: y}}]",
+        {},
+        "Output id '../x' in astra.yaml cannot be used: take letters, digits and '_'.",
+    ),
+    "id with a dot": (
+        "outputs: [{id: a.b, recipe: {command: y}}]",
+        {},
+        "Output id 'a.b' in astra.yaml cannot be used: take letters, digits and '_'.",
+    ),
+    "sub-analysis id with a slash": (
+        "analyses: {a/b: {outputs: []}}",
+        {},
+        "Sub-analysis id 'a/b' in astra.yaml cannot be used: take letters, digits and '_'.",
+    ),
+    "decision id with a dot": (
+        "decisions: {a.b: {}}",
+        {},
+        "Decision id 'a.b' in astra.yaml cannot be used: take letters, digits and '_'.",
+    ),
+    "recipe not a mapping": (
+        "outputs: [{id: x, recipe: make it}]",
+        {},
+        "Output 'x' in astra.yaml: 'recipe' must be a mapping with a 'command'.",
+    ),
+    "command a list": (
+        "outputs: [{id: x, recipe: {command: [python, x.py]}}]",
+        {},
+        "Output 'x' in astra.yaml: the recipe: 'command' must be text.",
+    ),
+    "inputs of an output not a list": (
+        "outputs: [{id: x, inputs: raw}]",
+        {},
+        "Output 'x' in astra.yaml: 'inputs' must be a list of ids, as in 'inputs: [a, b]'.",
+    ),
+    "decisions a list": (
+        "decisions: [cut]",
+        {},
+        "'decisions' in astra.yaml must be a mapping from ids to their definitions.",
+    ),
+    "options a list": (
+        "decisions: {cut: {options: [a, b]}}",
+        {},
+        "Decision 'cut' in astra.yaml: 'options' must be a mapping from option ids to their "
+        "labels.",
+    ),
+    "a decision that is text": (
+        "decisions: {cut: strict}",
+        {},
+        "'cut' under 'decisions' in astra.yaml must be a mapping.",
+    ),
+    "a condition that is a mapping": (
+        "outputs: [{id: x, when: {cut: a}}]",
+        {},
+        "Output 'x' in astra.yaml: 'when' must be a condition 'decision.option' or a list of such.",
+    ),
+    "unknown input": (
+        recipe("cat {inputs.rwa}", ", inputs: [rwa]"),
+        {},
+        "Output 'x' in astra.yaml: its input 'rwa' is neither an input nor an output: did you "
+        "mean 'raw'?",
+    ),
+    "input without source": (
+        "inputs: [{id: idea}]\n"
+        "outputs: [{id: x, inputs: [idea], recipe: {command: 'cat {inputs.idea}'}}]",
+        {},
+        "Output 'x' in astra.yaml: its input 'idea' has no 'source': give it one.",
+    ),
+    "unknown decision of an output": (
+        "outputs: [{id: x, decisions: [ctu], recipe: {command: y}}]\n" + CUT,
+        {},
+        "Output 'x' in astra.yaml lists a decision 'ctu', which is not declared: did you mean "
+        "'cut'?",
+    ),
+    "undeclared input placeholder": (
+        recipe("cat {inputs.raw}"),
+        {},
+        "Output 'x' in astra.yaml: command placeholder '{inputs.raw}' references undeclared input "
+        "'raw' (add it to Output.inputs).",
+    ),
+    "unknown placeholder": (
+        recipe("cat {raw}"),
+        {},
+        "Output 'x' in astra.yaml: unknown command placeholder '{raw}' (use {inputs}, "
+        "{inputs.<id>}, {decisions.<id>}, or {output}); braces that the shell is to see are "
+        "written {{ and }}.",
+    ),
+    "single brace": (
+        recipe("awk '{' > {output}"),
+        {},
+        "Output 'x' in astra.yaml: unexpected '{' in field name; braces that the shell is to see "
+        "are written {{ and }}.",
+    ),
+    "closing brace": (
+        recipe("echo } > {output}"),
+        {},
+        "Output 'x' in astra.yaml: Single '}' encountered in format string; braces that the shell "
+        "is to see are written {{ and }}.",
+    ),
+    "format specification": (
+        recipe("echo {output:10}"),
+        {},
+        "Output 'x' in astra.yaml: command placeholder '{output}' takes no format spec.",
+    ),
+    "a NUL": (
+        'outputs: [{id: x, decisions: [d], recipe: {command: "echo {decisions.d}"}}]\n'
+        'decisions: {d: {default: "\\0", options: {"\\0": {}}}}',
+        {},
+        "Output 'x' in astra.yaml: the command has a NUL character: remove it.",
+    ),
+    "cycle": (
+        "outputs:\n"
+        "- {id: a, inputs: [c], recipe: {command: y}}\n"
+        "- {id: b, inputs: [a], recipe: {command: y}}\n"
+        "- {id: c, inputs: [b], recipe: {command: y}}\n",
+        {},
+        "Outputs need each other in a circle, a → b → c → a: remove one of these from the "
+        "'inputs' of another in astra.yaml.",
+    ),
+    "an output that needs itself": (
+        "outputs: [{id: a, inputs: [a], recipe: {command: y}}]",
+        {},
+        "Outputs need each other in a circle, a → a: remove one of these from the 'inputs' of "
+        "another in astra.yaml.",
+    ),
+    "condition on an unknown decision": (
+        f"outputs: [{{id: x, when: ctu.a, recipe: {{command: y}}}}]\n{CUT}",
+        {},
+        "Output 'x' in astra.yaml has the condition 'ctu.a', but there is no decision 'ctu': did "
+        "you mean 'cut'?",
+    ),
+    "condition on an unknown option": (
+        f"outputs: [{{id: x, when: ~cut.c, recipe: {{command: y}}}}]\n{CUT}",
+        {},
+        "Output 'x' in astra.yaml has the condition '~cut.c', but decision 'cut' has no option "
+        "'c': use one of a, b.",
+    ),
+    "condition that is none": (
+        f"outputs: [{{id: x, when: cut=a, recipe: {{command: y}}}}]\n{CUT}",
+        {},
+        "Output 'x' in astra.yaml has the condition 'cut=a': write it as 'decision.option', with "
+        "'~' before it for the opposite.",
+    ),
+    "no default": (
+        f"decisions: {{cut: {{options: {{a: {{}}, b: {{}}}}}}}}\n{USES_CUT}",
+        {},
+        "Decision 'cut' in astra.yaml has no default: give it one, or choose in "
+        "universes/baseline.yaml.",
+    ),
+    "default that is no option": (
+        f"decisions: {{cut: {{default: c, options: {{a: {{}}, b: {{}}}}}}}}\n{USES_CUT}",
+        {},
+        "The default universe chooses 'c' for decision 'cut': choose one of a, b.",
+    ),
+    "empty universe": (
+        OUT,
+        {"u": ""},
+        "universes/u.yaml is empty: write the options it chooses under 'decisions'.",
+    ),
+    "universe that is a list": (
+        OUT,
+        {"u": "[a]"},
+        "universes/u.yaml must be a mapping with 'decisions'.",
+    ),
+    "universe that is broken": (
+        OUT,
+        {"u": "decisions: {\n"},
+        "universes/u.yaml is not valid YAML: did not find expected node content on line 2, "
+        "column 1.",
+    ),
+    "universe with an unknown decision": (
+        f"{CUT}\n{USES_CUT}",
+        {"u": "decisions: {cut: a, ctu: b}"},
+        "universes/u.yaml chooses for a decision 'ctu' that is not in astra.yaml: did you mean "
+        "'cut'?",
+    ),
+    "universe with an unknown option": (
+        f"{CUT}\n{USES_CUT}",
+        {"u": "decisions: {cut: strict}"},
+        "universes/u.yaml chooses 'strict' for decision 'cut': choose one of a, b.",
+    ),
+    "universe without a choice": (
+        f"{CUT}\n{USES_CUT}",
+        {"u": "id: u"},
+        "universes/u.yaml makes no choice for decision 'cut': add it to its decisions, one of a, "
+        "b.",
+    ),
+    "universe with no option": (
+        f"{CUT}\n{USES_CUT}",
+        {"u": "decisions: {cut: }"},
+        "Decision 'cut' in universes/u.yaml must be given the name of one option.",
+    ),
+    "universe with decisions that are a list": (
+        OUT,
+        {"u": "decisions: [a]"},
+        "'decisions' in universes/u.yaml must be a mapping, as in 'decisions: {a: b}'.",
+    ),
+    "universe with an unknown sub-analysis": (
+        f"{OUT}\nanalyses: {{part: {{}}}}",
+        {"u": "analyses: {prat: {}}"},
+        "universes/u.yaml chooses for a sub-analysis 'prat' that is not in astra.yaml: did you "
+        "mean 'part'?",
+    ),
+    "universe without a choice for a sub-analysis": (
+        f"analyses: {{part: {{{CUT}, {USES_CUT}}}}}".replace("\n", ""),
+        {"u": "id: u"},
+        "universes/u.yaml makes no choice for decision 'cut' of 'part': add it to its decisions, "
+        "one of a, b.",
+    ),
+    "universe of an inline sub-analysis": (
+        "analyses: {part: {outputs: []}}",
+        {"u": "analyses: {part: {universe: fast}}"},
+        "universes/u.yaml chooses universe 'fast' of 'part', which has no universes of its own: "
+        "list its decisions instead.",
+    ),
+    "cpus": (
+        "outputs: [{id: x, recipe: {command: y, resources: {cpus: lots}}}]",
+        {},
+        "Output 'x' in astra.yaml: 'cpus' under 'resources': 'lots' is not a number of processors "
+        "(write 1, 4 or 0.5).",
+    ),
+    "no cpus": (
+        "outputs: [{id: x, recipe: {command: y, resources: {cpus: 0}}}]",
+        {},
+        "Output 'x' in astra.yaml: 'cpus' under 'resources': '0' is not a number of processors "
+        "(write 1, 4 or 0.5).",
+    ),
+    "memory": (
+        "outputs: [{id: x, recipe: {command: y, resources: {memory: 16 Gigs}}}]",
+        {},
+        "Output 'x' in astra.yaml: 'memory' under 'resources': '16 Gigs' is not a size (write "
+        "16Gi, 500M or a number of bytes).",
+    ),
+    "gpus": (
+        "outputs: [{id: x, recipe: {command: y, resources: {gpus: 0.5}}}]",
+        {},
+        "Output 'x' in astra.yaml: 'gpus' under 'resources': '0.5' is not a number of devices "
+        "(write 1 or 2).",
+    ),
+    "time limit": (
+        "outputs: [{id: x, recipe: {command: y, resources: {time_limit: soon}}}]",
+        {},
+        "Output 'x' in astra.yaml: 'time_limit' under 'resources': 'soon' is not a duration "
+        "(write 90, 30m or 1h30m).",
+    ),
+    "no time": (
+        "outputs: [{id: x, recipe: {command: y, resources: {time_limit: 0s}}}]",
+        {},
+        "Output 'x' in astra.yaml: 'time_limit' under 'resources': '0s' leaves no time (write 90, "
+        "30m or 1h30m).",
+    ),
+    "resources that are text": (
+        "outputs: [{id: x, recipe: {command: y, resources: many}}]",
+        {},
+        "Output 'x' in astra.yaml: 'resources' must be a mapping, as in 'resources: {cpus: 2}'.",
+    ),
+    "format with a slash": (
+        "outputs: [{id: x, format: a/b, recipe: {command: y}}]",
+        {},
+        "Output 'x' in astra.yaml has the format 'a/b', which cannot end a file's name: write one "
+        "such as 'csv'.",
+    ),
+    "sub-analysis that is not there": (
+        "analyses: {part: {path: parts/one}}",
+        {},
+        "Sub-analysis 'part' in astra.yaml lies in 'parts/one', where there is no astra.yaml: "
+        "correct the path.",
+    ),
+    "sub-analysis that is itself": (
+        "analyses: {part: {path: ../project}}",
+        {},
+        "Sub-analysis 'part' in astra.yaml contains itself by its path '../project': correct the "
+        "path.",
+    ),
+    "sub-analysis with path and content": (
+        "analyses: {part: {path: part, outputs: [{id: x}]}}",
+        {},
+        "Sub-analysis 'part' in astra.yaml has both 'path' and 'outputs': move its content to the "
+        "file in that path.",
+    ),
+    "input from nowhere": (
+        "analyses:\n  part:\n    inputs: [{id: raw, from: ../nothing}]\n"
+        "    outputs: [{id: x, inputs: [raw], recipe: {command: 'cat {inputs.raw}'}}]\n",
+        {},
+        "Output 'x' in astra.yaml: its input 'raw' has no 'source' (Input.from '../nothing' points "
+        "to non-existent ancestor input 'nothing'): give it one.",
+    ),
+    "input from an output that is not there": (
+        "analyses:\n  part:\n    inputs: [{id: raw, from: ../other.nothing}]\n"
+        "    outputs: [{id: x, inputs: [raw], recipe: {command: 'cat {inputs.raw}'}}]\n"
+        "  other: {}\n",
+        {},
+        "Output 'x' in astra.yaml: its input 'raw' is to be made by 'other.nothing', which is not "
+        "declared (Input.from '../other.nothing': output 'nothing' not found in target "
+        "sub-analysis): correct the name or declare it.",
+    ),
+    "decision from nowhere": (
+        "analyses:\n  part:\n    decisions: {cut: {from: ../ctu}}\n"
+        "    outputs: [{id: x, decisions: [cut], recipe: {command: 'x {decisions.cut}'}}]\n",
+        {},
+        "Output 'x' in astra.yaml: the command has {decisions.cut}, but universe 'baseline' has "
+        "no option for it (Decision.from '../ctu' points to non-existent ancestor decision "
+        "'ctu'): give the decision a 'default', or the output the same 'when'.",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_one_sentence(name: str, project: Project, capfd: pytest.CaptureFixture[str]) -> None:
+    spec, universes, sentence = BAD[name]
+    project.spec(spec, universes)
+    with pytest.raises(SpecError) as caught:
+        project.outputs()
+    assert str(caught.value) == sentence
+    assert caught.value.exit_code == 2
+    assert capfd.readouterr() == ("", "")
+
+
+def test_mistakes_in_a_sub_analysis_name_its_file(project: Project) -> None:
+    project.spec("analyses: {part: {path: parts/one}}", {"u": "analyses: {part: {universe: v}}"})
+    project.write("parts/one/astra.yaml", "outputs: {}")
+    with pytest.raises(SpecError, match=r"^'outputs' in parts/one/astra\.yaml must be a list"):
+        project.outputs()
+    project.write("parts/one/astra.yaml", f"{CUT}\n{USES_CUT}")
+    with pytest.raises(SpecError, match="of 'part', where there is no such file: choose one of b"):
+        project.outputs()
+    project.write("parts/one/universes/v.yaml", "decisions: {cut: c}")
+    with pytest.raises(
+        SpecError, match=r"^parts/one/universes/v\.yaml chooses 'c' for decision 'cut' of 'part'"
+    ):
+        project.outputs()
+    project.write("parts/one/universes/v.yaml", "decisions: {cut: a}")
+    project.write("parts/one/astra.yaml", f"{CUT}\n{USES_CUT}".replace("{output}", "{outptu}"))
+    with pytest.raises(SpecError, match=r"^Output 'x' in parts/one/astra\.yaml: unknown command"):
+        project.outputs()
+
+
+def test_two_outputs_with_one_path(project: Project) -> None:
+    project.spec("analyses: {north: {path: part}, south: {path: part}}")
+    project.write("part/astra.yaml", OUT)
+    with pytest.raises(SpecError) as caught:
+        project.outputs()
+    assert str(caught.value) == (
+        "Outputs 'north.x' and 'south.x' would both lie at part/results/<universe>/x: rename one, "
+        "or give the sub-analyses directories of their own."
+    )
+
+
+def test_files_that_cannot_be_read(project: Project) -> None:
+    (project.root / "astra.yaml").mkdir()
+    with pytest.raises(SpecError, match=r"^astra\.yaml cannot be read \(Is a directory\): "):
+        project.outputs()
+    (project.root / "astra.yaml").rmdir()
+    project.write("astra.yaml", OUT)
+    (project.root / "astra.yaml").write_bytes(b"outputs: \xff\xfe\n")
+    with pytest.raises(SpecError, match="not valid YAML: invalid leading UTF-8 octet"):
+        project.outputs()
+    project.write("astra.yaml", OUT)
+    os.symlink("nowhere", Path(project.root / "universes"))
+    assert [each.universe for each in project.outputs()] == ["baseline"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 50_000 + "]" * 50_000,
+        "- " * 50_000 + "x",
+        "? " * 5_000 + "x",
+        "\n".join(" " * depth + "a:" for depth in range(2_000)),
+        "a: &a [*a]\noutputs: *a",
+        "analyses: &a {b: {analyses: *a}}",
+    ],
+    ids=["flow", "sequences", "keys", "block", "recursive", "recursive analyses"],
+)
+def test_bottomless_files(project: Project, text: str) -> None:
+    project.spec(text)
+    with pytest.raises(SpecError, match=r"nested too deeply|not valid YAML|must be a list"):
+        project.outputs()
+
+
+def test_brackets_in_prose_are_not_nesting(project: Project) -> None:
+    prose = "\n".join(f"k{i}: 'from [0, 1) to {{'" for i in range(300))
+    assert project.spec(f"{prose}\n{OUT}").outputs()
+
+
+def test_every_sentence_is_one(project: Project) -> None:
+    for _, _, sentence in BAD.values():
+        assert re.search(r"[.?]$", sentence)
+        assert "\n" not in sentence

@@ -1,0 +1,788 @@
+"""Claims: one path, one writer; and what was there before survives an end at any instant."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lightcone.errors import SessionError, UsageError
+from lightcone.project.host import boot_id
+from lightcone.slurm import controller
+from lightcone.slurm.controller import Unknown
+from lightcone.spec.output import Output
+from lightcone.state import journal
+from lightcone.state.claims import Busy, Claim, holder, is_interrupted, lock_inputs, lock_path
+from lightcone.state.fingerprint import fingerprint, unchanged
+from lightcone.state.journal import JOURNAL_VERSION, good_log
+from lightcone.state.manifest import Manifest, Provenance, read_manifest, stat_token, write_manifest
+from lightcone.state.partial import discard_partial
+from lightcone.system.files import flush_tree
+from lightcone.system.locks import Lock
+
+_CRASHED = 77
+_CHANGES = ("rename", "link", "mkdir", "rmdir", "unlink", "open", "fsync")
+_PARTS = Provenance("true", "true")
+# A Python that forks while it has threads says so; the children here only touch files.
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
+
+class Place:
+    """One output, with what lies at its path and what its state directory says of it."""
+
+    def __init__(self, root: Path, kind: str) -> None:
+        self.root = root
+        self.claims = root / "claims"
+        results = root / "results" / "u"
+        self.output = Output(
+            universe="u",
+            id="x",
+            root=root,
+            place=str(results / ("x" if kind == "directory" else "x.txt")),
+            state=str(results / ".lightcone" / "x"),
+            is_directory=kind == "directory",
+            command="true",
+            template="true",
+        )
+
+    @property
+    def file(self) -> Path:
+        """The file that recipes write."""
+        return self.output.path / "file" if self.output.is_directory else self.output.path
+
+    @property
+    def journal(self) -> Path:
+        return self.output.state_dir / "journal.json"
+
+    def write(self, text: str) -> None:
+        self.file.write_text(text)
+
+    def put(self, text: str, recorded: bool = True) -> None:
+        """Put a result there, as if it had been made long ago."""
+        self.file.parent.mkdir(parents=True)
+        self.write(text)
+        if recorded:
+            self.record("before")
+            self.log("before")
+
+    def record(self, attempt: str) -> Manifest:
+        flush_tree(self.output.path)
+        data = fingerprint(self.output.path)
+        manifest = Manifest("x", "u", _PARTS.identity, _PARTS, data, {"attempt": attempt})
+        if attempt == "before":
+            write_manifest(self.output.state_dir, manifest)
+        return manifest
+
+    def log(self, text: str) -> None:
+        """Begin a log, as an attempt does."""
+        self.output.log.unlink(missing_ok=True)
+        self.output.log.write_text(text)
+
+    def good_log(self) -> str | None:
+        found = good_log(self.output)
+        return found.read_text() if found is not None else None
+
+    def take(self) -> Claim:
+        claim = Claim.take(self.output, self.claims)
+        assert isinstance(claim, Claim), claim
+        return claim
+
+    def begin(self) -> Claim:
+        """A claim whose recipe has begun."""
+        claim = self.take()
+        claim.set_aside("lc run, pid 1", 0o022, "identity")
+        return claim
+
+    def busy(self) -> Busy:
+        claim = Claim.take(self.output, self.claims)
+        assert isinstance(claim, Busy), claim
+        return claim
+
+    def found(self) -> str:
+        """What there is: its text, and whether it is known to be good."""
+        manifest = read_manifest(self.output.state_dir)
+        if not self.file.exists():
+            assert manifest is None
+            return "nothing"
+        good = manifest is not None and unchanged(self.output.path, manifest.data)
+        assert good or manifest is None
+        return f"{self.file.read_text()}{'' if good else '?'}"
+
+    def partial(self) -> str | None:
+        """What was kept of the recipe that did not come to its end."""
+        file = self.output.state_dir / "partial" / self.file.relative_to(self.output.path)
+        return file.read_text() if file.exists() else None
+
+    def rewrite_journal(self, **changes: Any) -> None:
+        journal = json.loads(self.journal.read_bytes()) | changes
+        self.journal.write_text(json.dumps(journal))
+
+    def all_files(self) -> dict[str, bytes]:
+        """Every file below the results."""
+        results = self.root / "results"
+        return {
+            str(path.relative_to(results)): path.read_bytes() if path.is_file() else b""
+            for path in results.rglob("*")
+        }
+
+
+@pytest.fixture(params=["file", "directory"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    return Place(tmp_path.resolve(), request.param)
+
+
+def _succeed(place: Place) -> None:
+    claim = place.begin()
+    place.log("of the success")
+    place.write("ha")
+    place.write("new")
+    claim.commit(place.record(claim.attempt))
+    claim.release()
+
+
+def _fail(place: Place) -> None:
+    claim = place.begin()
+    place.log("of the failure")
+    place.write("half")
+    claim.put_back()
+    claim.release()
+
+
+def _recover(place: Place) -> None:
+    place.take().release()
+
+
+def _run_until(step: Callable[[Place], None], place: Place, number: int) -> bool:
+    """Run a step in a process that ends just before its change ``number``; False if it has less."""
+    child = os.fork()
+    if child == 0:
+        _die_at(number)
+        try:  # nothing may return into pytest
+            step(place)
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in (0, _CRASHED)
+    return code == _CRASHED
+
+
+def _die_at(number: int) -> None:
+    left = [number]
+
+    def counted(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            if real is not os_open or arguments[1] & os.O_CREAT:
+                left[0] -= 1
+                if left[0] < 0:
+                    os._exit(_CRASHED)
+            return real(*arguments, **options)
+
+        return call
+
+    os_open = os.open
+    for name in _CHANGES:
+        setattr(os, name, counted(getattr(os, name)))
+
+
+def _crashes(step: Callable[[Place], None], place: Place, kept: Path) -> Iterator[str]:
+    """Yield after each crash that a step can have, on a fresh copy of what was there before."""
+    shutil.copytree(place.root, kept, symlinks=True)
+    for number in range(1000):
+        shutil.rmtree(place.root)
+        shutil.copytree(kept, place.root, symlinks=True)
+        if not _run_until(step, place, number):
+            assert number > 3
+            return
+        yield f"{step.__name__} ended before its change {number}"
+
+
+@pytest.mark.parametrize("step", [_succeed, _fail])
+@pytest.mark.parametrize("before", ["old", "old?", "nothing"])
+def test_end_at_any_instant(
+    place: Place,
+    before: str,
+    step: Callable[[Place], None],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    place.claims.mkdir()
+    if before != "nothing":
+        place.put("old", recorded=before == "old")
+    seen = set()
+    for what in _crashes(step, place, tmp_path_factory.mktemp("kept") / "kept"):
+        # Seen from outside, before anybody puts it right.
+        manifest = read_manifest(place.output.state_dir)
+        written = manifest is not None and manifest.made["attempt"] != "before"
+        assert holder(place.output) is None, what
+        _recover(place)
+        assert place.found() == ("new" if written else before), what
+        assert place.partial() in (None, "ha", "new", "half", ""), what
+        assert not place.journal.exists(), what
+        assert not (place.output.state_dir / "previous").exists(), what
+        assert not list(place.output.state_dir.glob(".*.new")), what
+        assert not is_interrupted(place.output), what
+        log = "before" if before == "old" else None
+        assert place.good_log() == ("of the success" if written else log), what
+        seen.add(place.found())
+    assert seen == ({before, "new"} if step is _succeed else {before})
+
+
+def test_end_at_any_instant_of_the_recovery(
+    place: Place, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    place.claims.mkdir()
+    place.put("old")
+    kept = tmp_path_factory.mktemp("kept")
+    for number, what in enumerate(_crashes(_succeed, place, kept / "kept")):
+        manifest = read_manifest(place.output.state_dir)
+        written = manifest is not None and manifest.made["attempt"] != "before"
+        for then in _recoveries(place, kept / str(number)):
+            _recover(place)
+            assert place.found() == ("new" if written else "old"), (what, then)
+            assert not place.journal.exists(), (what, then)
+            assert not (place.output.state_dir / "previous").exists(), (what, then)
+            assert place.good_log() == ("of the success" if written else "before"), (what, then)
+
+
+def _recoveries(place: Place, kept: Path) -> Iterator[str]:
+    shutil.copytree(place.root, kept, symlinks=True)
+    for number in range(100):
+        if not _run_until(_recover, place, number):
+            break
+        yield f"the recovery ended before its change {number}"
+        shutil.rmtree(place.root)
+        shutil.copytree(kept, place.root, symlinks=True)
+
+
+def test_who_has_read_it_sees_that_it_was_away(place: Place) -> None:
+    place.put("old")
+    before = stat_token(place.output.state_dir)
+    assert before is not None
+    claim = place.begin()
+    assert stat_token(place.output.state_dir) is None
+    claim.put_back()
+    claim.release()
+    assert place.found() == "old"
+    assert stat_token(place.output.state_dir) not in (None, before)
+
+
+def test_claim_given_up_before_anything_was_run_leaves_all_as_it_was(place: Place) -> None:
+    place.put("old")
+    before = place.all_files()
+    claim = place.begin()
+    assert place.all_files() != before
+    claim.put_back()
+    claim.release()
+    assert place.all_files() == before
+
+
+def test_partial_work_is_kept_apart(place: Place) -> None:
+    place.put("old")
+    for text in ("first", "second"):
+        claim = place.begin()
+        place.write(text)
+        claim.release()  # as when the worker has been killed
+        assert place.found() == f"{text}?"
+        assert is_interrupted(place.output)
+        _recover(place)
+        assert (place.found(), place.partial()) == ("old", text)
+    _fail(place)
+    assert (place.found(), place.partial()) == ("old", "half")
+    _succeed(place)
+    assert (place.found(), place.partial()) == ("new", None)
+
+
+def test_log_of_the_good_result_stays_while_later_attempts_fail(place: Place) -> None:
+    place.put("old")
+    for _ in range(2):
+        _fail(place)
+        assert (place.good_log(), place.output.log.read_text()) == ("before", "of the failure")
+    _succeed(place)
+    assert place.good_log() == place.output.log.read_text() == "of the success"
+    assert not place.output.good_log.exists()
+    _fail(place)
+    shutil.rmtree(place.output.path, ignore_errors=True)
+    place.output.path.unlink(missing_ok=True)
+    _fail(place)  # with nothing to be good any more
+    assert place.good_log() is None
+    assert not place.output.good_log.exists()
+
+
+def test_log_of_a_failure_is_not_taken_for_that_of_a_result_made_elsewhere(place: Place) -> None:
+    place.put("old")
+    found = read_manifest(place.output.state_dir)
+    assert found is not None
+    write_manifest(place.output.state_dir, replace(found, made={"host": "elsewhere"}))
+    for _ in range(2):
+        _fail(place)
+        assert place.good_log() is None
+
+
+def test_partial_work_can_be_gone_on_with_or_discarded(place: Place) -> None:
+    _fail(place)
+    claim = place.take()
+    claim.set_aside("lc run", 0o022, "another identity", resume=True)
+    assert not place.file.exists()
+    claim.put_back()
+    claim.set_aside("lc run", 0o022, "identity", resume=True)
+    assert place.file.read_text() == "half"
+    claim.put_back()
+    claim.release()
+    assert place.partial() == "half"
+    assert discard_partial(place.output) >= len("half")
+    assert discard_partial(place.output) == 0
+    assert place.partial() is None
+
+
+def test_partial_work_of_another_name_is_not_gone_on_with(place: Place) -> None:
+    _fail(place)
+    note = place.output.state_dir / "partial.json"
+    note.write_text(json.dumps(json.loads(note.read_bytes()) | {"name": "other"}))
+    claim = place.take()
+    claim.set_aside("lc run", 0o022, "identity", resume=True)
+    assert not place.file.exists()
+    claim.put_back()
+    claim.release()
+
+
+def test_what_nobody_has_taken_away_is_no_partial_work(place: Place) -> None:
+    leftover = place.output.state_dir / "partial.new"
+    leftover.mkdir(parents=True)
+    claim = place.take()
+    claim.set_aside("lc run", 0o022, "identity")
+    claim.put_back()
+    claim.release()
+    assert not leftover.exists()
+    assert not (place.output.state_dir / "partial").exists()
+
+
+def _no_links(*_: object, **__: object) -> None:
+    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+def test_partial_work_is_kept_without_links(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim = place.take()
+    claim.set_aside("lc run", 0o027, "identity")
+    place.write("half")
+    monkeypatch.setattr(os, "link", _no_links)
+    before = os.umask(0o077)
+    try:
+        claim.put_back()
+    finally:
+        os.umask(before)
+    claim.release()
+    assert place.partial() == "half"
+    note = place.output.state_dir / "partial.json"
+    assert note.stat().st_mode & 0o777 == 0o640
+    assert json.loads(note.read_bytes())["identity"] == "identity"
+
+
+def test_directory_is_made_for_the_recipe_with_its_umask(place: Place) -> None:
+    claim = place.take()
+    claim.set_aside("lc run", 0o027, "identity")
+    if place.output.is_directory:
+        assert list(place.output.path.iterdir()) == []
+        assert place.output.path.stat().st_mode & 0o777 == 0o750
+    else:
+        assert not place.output.path.exists()
+    claim.put_back()
+    claim.release()
+    assert place.found() == "nothing"
+    assert not (place.output.state_dir / "partial").exists()
+
+
+def test_claim_is_exclusive_until_it_is_released(place: Place) -> None:
+    claim = place.take()
+    assert place.busy().lock == lock_path(place.claims, place.output.path)
+    claim.set_aside("lc run, pid 7", 0o022, "identity")
+    assert place.busy().by.startswith(f"lc run, pid 7 on {socket.gethostname()} since ")
+    claim.put_back()
+    claim.release()
+    place.take().release()
+
+
+@pytest.fixture
+def child() -> Iterator[Callable[[int], subprocess.Popen[bytes]]]:
+    """Starts a process that holds a descriptor until it is ended."""
+    children = []
+
+    def start(descriptor: int) -> subprocess.Popen[bytes]:
+        program = [sys.executable, "-c", "import time; print(flush=True); time.sleep(1000)"]
+        process = subprocess.Popen(program, pass_fds=[descriptor], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        children.append(process)
+        return process
+
+    yield start
+    for process in children:
+        process.kill()
+        process.wait()
+
+
+def test_claim_lasts_as_long_as_any_process_of_the_recipe(
+    place: Place, child: Callable[[int], subprocess.Popen[bytes]]
+) -> None:
+    place.put("old")
+    claim = place.begin()
+    place.write("half")
+    process = child(claim.lock.fd)
+    claim.lock.close()  # as when the worker has been killed
+    found = holder(place.output)
+    assert found is not None and found.by == place.busy().by
+    reader = lock_inputs(place.claims, [(place.output.path, place.output.state_dir)])
+    assert isinstance(reader, Busy) and reader.shared
+    assert place.found() == "half?"
+    process.kill()
+    process.wait()
+    assert holder(place.output) is None
+    assert is_interrupted(place.output)
+    before = stat_token(place.output.state_dir)
+    _recover(place)
+    assert place.found() == "old"
+    assert stat_token(place.output.state_dir) != before
+
+
+def test_input_is_not_remade_while_any_recipe_reads_it(
+    place: Place, child: Callable[[int], subprocess.Popen[bytes]]
+) -> None:
+    place.put("old")
+    place.claims.mkdir()
+    first, second = (
+        lock_inputs(place.claims, [(place.output.path, place.output.state_dir)]) for _ in range(2)
+    )
+    assert not isinstance(first, Busy) and not isinstance(second, Busy)
+    process = child(first[0].fd)
+    for lock in (*first, *second):
+        lock.close()
+    busy = place.busy()
+    assert (busy.by, busy.lock) == (
+        "a recipe that reads it",
+        lock_path(place.claims, place.output.path),
+    )
+    process.kill()
+    process.wait()
+    _recover(place)
+
+
+def test_locks_of_inputs_are_given_up_when_one_of_them_is_being_made(tmp_path: Path) -> None:
+    claims = tmp_path / "claims"
+    claims.mkdir()
+    inputs = [(tmp_path / name, tmp_path / "state" / name) for name in ("a", "b")]
+    writer = Lock(lock_path(claims, tmp_path / "b"))
+    assert writer.acquire()
+    busy = lock_inputs(claims, inputs)
+    assert isinstance(busy, Busy)
+    assert busy.by == "its input b, which is being made"
+    assert Lock.is_free(lock_path(claims, tmp_path / "a"), of_all=True)
+    writer.release()
+    locks = lock_inputs(claims, inputs)
+    assert not isinstance(locks, Busy) and len(locks) == 2
+    for lock in locks:
+        lock.release()
+
+
+def test_locks_of_inputs_are_given_up_when_one_of_them_cannot_be_had(tmp_path: Path) -> None:
+    inputs = [(tmp_path / name, tmp_path / "state" / name) for name in ("a", "b")]
+    lock_path(tmp_path, tmp_path / "b").mkdir()
+    with pytest.raises(SessionError):
+        lock_inputs(tmp_path, inputs)
+    assert Lock.is_free(lock_path(tmp_path, tmp_path / "a"), of_all=True)
+
+
+def test_claim_is_given_up_when_what_was_left_cannot_be_removed(place: Place) -> None:
+    place.put("old")
+    (place.output.state_dir / ".x.new").mkdir()
+    with pytest.raises(OSError):
+        Claim.take(place.output, place.claims)
+    assert Lock.is_free(lock_path(place.claims, place.output.path), of_all=True)
+
+
+def test_locks_do_not_look_old_to_a_cleaner(place: Place) -> None:
+    lock, now = lock_path(place.claims, place.output.path), time.time()
+    place.claims.mkdir()
+    for is_read in (False, True):
+        lock.touch()
+        os.utime(lock, (now - 40 * 86400, now - 40 * 86400))
+        if is_read:
+            taken = lock_inputs(place.claims, [(place.output.path, place.output.state_dir)])
+            assert not isinstance(taken, Busy)
+            taken[0].release()
+        else:
+            place.take().release()
+        assert lock.stat().st_mtime >= now - 1
+
+
+def test_lock_that_a_cleaner_removed_as_it_was_taken_is_taken_anew(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.claims.mkdir()
+    take = Lock.acquire
+    removed: list[Path] = []
+
+    def removing(lock: Lock, **options: Any) -> bool:
+        taken = take(lock, **options)
+        if not removed:
+            os.unlink(lock.path)
+            removed.append(lock.path)
+        return taken
+
+    monkeypatch.setattr(Lock, "acquire", removing)
+    claim = place.take()
+    assert removed and os.path.samestat(os.fstat(claim.lock.fd), os.stat(claim.lock.path))
+    claim.release()
+
+
+def _left_by(place: Place, **journal: Any) -> None:
+    """Leave what another context leaves that was killed over a good result."""
+    place.put("old")
+    claim = place.begin()
+    place.write("half")
+    place.rewrite_journal(**journal)
+    claim.release()
+
+
+def _is_left_alone(place: Place) -> bool:
+    before = place.all_files()
+    busy = place.busy()
+    assert busy.lock is None
+    assert holder(place.output) == busy
+    assert place.all_files() == before
+    return place.found() == "half?"
+
+
+def test_claim_of_another_context_is_left_alone_while_it_lives(place: Place) -> None:
+    other = Lock(place.root / "other.lock")
+    assert other.acquire(shared=True)
+    _left_by(place, lock=str(other.path), run="lc run, pid 5")
+    assert place.busy().by.startswith("lc run, pid 5 on ")
+    assert _is_left_alone(place)
+    other.release()
+    assert holder(place.output) is None
+    _recover(place)
+    assert (place.found(), place.partial()) == ("old", "half")
+
+
+def test_input_that_another_context_is_making_is_not_read(place: Place) -> None:
+    other = Lock(place.root / "other.lock")
+    assert other.acquire(shared=True)
+    _left_by(place, lock=str(other.path))
+    inputs = [(place.output.path, place.output.state_dir)]
+    busy = lock_inputs(place.claims, inputs)
+    assert isinstance(busy, Busy) and busy.lock is None
+    assert Lock.is_free(lock_path(place.claims, place.output.path), of_all=True)
+    other.release()
+    locks = lock_inputs(place.claims, inputs)
+    assert not isinstance(locks, Busy)
+    locks[0].release()
+
+
+def test_claim_of_this_host_before_it_was_started_anew_is_over(place: Place) -> None:
+    _left_by(place, boot_id="0" * 64, lock=str(place.root / "gone.lock"))
+    assert holder(place.output) is None
+    _recover(place)
+    assert place.found() == "old"
+
+
+def test_claim_of_another_host_is_left_alone(place: Place) -> None:
+    _left_by(place, boot_id="0" * 64, host="elsewhere", lock=str(place.root / "gone.lock"))
+    assert _is_left_alone(place)
+
+
+def test_slurm_is_asked_once_for_all_outputs_of_a_run(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A controller that is away takes seconds to be given up, for each question."""
+    there = {"host": "elsewhere", "job": 7, "cluster": "c"}
+    _left_by(place, boot_id="0" * 64, lock=str(place.root / "gone.lock"), **there)
+    asked = []
+
+    def ask(timeout: float = 5.0) -> Unknown:
+        asked.append(timeout)
+        return Unknown("scontrol did not answer within 5 s")
+
+    monkeypatch.setattr(controller, "cluster_name", ask)
+    monkeypatch.setattr(journal, "_answers", {})
+    for _ in range(3):
+        found = holder(place.output)
+        assert found is not None and "whose end is only known there" in found.by
+    assert len(asked) == 1
+
+
+def test_claim_whose_lock_was_cleaned_away_is_over(place: Place) -> None:
+    _left_by(place, lock=str(place.root / "gone.lock"))
+    _recover(place)
+    assert place.found() == "old"
+
+
+def test_claim_of_a_container_on_this_host_is_left_alone(place: Place) -> None:
+    """It has the same kernel, and a scratch directory that is not seen from here."""
+    _left_by(place, boot_id=boot_id(), host="4f2a", lock=str(place.root / "gone.lock"))
+    assert _is_left_alone(place)
+
+
+def test_claim_whose_lock_cannot_be_asked_is_left_alone(place: Place) -> None:
+    _left_by(place, lock=str(place.root))  # a directory, which no lock file can be
+    assert _is_left_alone(place)
+
+
+@pytest.mark.parametrize("content", [b"", b'{"had', b"[]", b"\xff\xfe", b"null", b"{}"])
+def test_damaged_journal_loses_nothing(place: Place, content: bytes) -> None:
+    place.put("old")
+    claim = place.begin()
+    place.write("half")
+    place.journal.write_bytes(content)
+    claim.release()
+    assert is_interrupted(place.output)
+    _recover(place)
+    assert (place.found(), place.partial()) == ("old", "half")
+    _succeed(place)
+    place.journal.write_bytes(content)
+    _recover(place)
+    assert place.found() == "new"
+    assert not place.journal.exists()
+
+
+def test_journal_with_more_in_it_is_understood(place: Place) -> None:
+    _left_by(place, more={"things": [1]})
+    _recover(place)
+    assert place.found() == "old"
+
+
+def test_journal_without_anything_else_is_forgotten(place: Place) -> None:
+    claim = place.begin()
+    claim.release()
+    shutil.rmtree(place.output.path.parent / "x", ignore_errors=True)
+    _recover(place)
+    assert place.found() == "nothing"
+    assert not place.journal.exists()
+
+
+def test_one_lock_for_every_name_of_a_directory(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    names = ("real", "link", "link/../real")
+    found = {lock_path(tmp_path, tmp_path / name / "x") for name in names}
+    assert len(found) == 1
+    assert lock_path(tmp_path, tmp_path / "real" / "y") not in found
+
+
+def test_link_at_the_path_is_set_aside_and_put_back_as_it_is(place: Place) -> None:
+    target = place.root / "data"
+    target.mkdir()
+    (target / "file").write_text("kept")
+    place.output.path.parent.mkdir(parents=True)
+    place.output.path.symlink_to(target)
+    claim = place.begin()
+    assert not place.output.path.is_symlink()
+    claim.put_back()
+    claim.release()
+    assert place.output.path.is_symlink()
+    assert (target / "file").read_text() == "kept"
+    _succeed(place)
+    assert not place.output.path.is_symlink()
+    assert (target / "file").read_text() == "kept"
+
+
+def test_result_on_another_file_system_is_not_touched(place: Place) -> None:
+    elsewhere = Path("/dev/shm")
+    if not elsewhere.is_dir() or elsewhere.stat().st_dev == place.root.stat().st_dev:
+        pytest.skip("there is no second file system to write to")
+    other = elsewhere / f"lightcone-test-{os.getpid()}-{place.output.is_directory}"
+    other.mkdir()
+    try:
+        place.put("old")
+        (place.root / "state").symlink_to(other)
+        place.output = replace(place.output, state=str(place.root / "state"))
+        claim = place.take()
+        with pytest.raises(UsageError, match="another file system"):
+            claim.set_aside("lc run", 0o022, "identity")
+        claim.release()
+        assert place.file.read_text() == "old"
+        assert not list(other.iterdir())
+    finally:
+        shutil.rmtree(other)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="descriptors cannot be named here")
+def test_what_was_there_reaches_the_disk_before_it_is_forgotten(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.put("old")
+    done: list[str] = []
+    for name in ("rename", "link", "unlink", "fsync"):
+        monkeypatch.setattr(os, name, _told(name, getattr(os, name), place, done))
+    _fail(place)
+    set_aside = done[: done.index("rename partial")] if "rename partial" in done else done
+    assert set_aside.index("fsync .journal") < set_aside.index("link journal")
+    assert set_aside.index("link journal") < set_aside.index("rename manifest")
+    back = len(done) - 1 - done[::-1].index("rename output")
+    assert "fsync results" in done[back : done.index("unlink journal")]
+    assert "fsync state" in done[back : done.index("unlink journal")]
+    done.clear()
+    _succeed(place)
+    written = len(done) - 1 - done[::-1].index("rename manifest")
+    assert "fsync state" in done[written : done.index("unlink journal")]
+
+
+def _told(name: str, real: Callable[..., Any], place: Place, done: list[str]) -> Callable[..., Any]:
+    """A function that notes its calls, with what they are about, and does what it always does."""
+    results, state = place.output.path.parent, place.output.state_dir
+
+    def call(path: Any, *arguments: Any, **options: Any) -> Any:
+        if name == "fsync":
+            where = Path(os.readlink(f"/proc/self/fd/{path}"))
+            known = {results: "results", state: "state"}
+            what = known.get(where, where.name.rpartition(".json")[0])
+        else:
+            to = Path(os.fspath(arguments[0] if name in ("rename", "link") else path))
+            what = "output" if to == place.output.path else to.name.partition(".")[0]
+        done.append(f"{name} {what}")
+        return real(path, *arguments, **options)
+
+    return call
+
+
+def test_of_two_contexts_that_begin_at_once_one_has_the_path(place: Place) -> None:
+    place.put("old")
+    ours = place.take()
+    theirs = Claim.take(place.output, place.root / "other claims")
+    assert isinstance(theirs, Claim), "they share no lock"
+    assert ours.set_aside("lc run, pid 1", 0o022, "identity") is None
+    other = theirs.set_aside("lc run, pid 2", 0o022, "identity")
+    theirs.release()
+    assert isinstance(other, Busy)
+    assert "pid 1" in other.by
+    assert (place.output.state_dir / "previous").exists(), "what the other set aside is there"
+    later = Claim.take(place.output, place.root / "other claims")
+    assert isinstance(later, Busy)
+    ours.put_back()
+    ours.release()
+    assert place.found() == "old"
+    again = Claim.take(place.output, place.root / "other claims")
+    assert isinstance(again, Claim)
+    again.release()
+
+
+def test_journal_is_readable_by_later_versions(place: Place) -> None:
+    claim = place.begin()
+    journal = json.loads(place.journal.read_bytes())
+    assert set(journal) == {
+        "version", "attempt", "run", "lock", "host", "boot_id", "job", "cluster", "started",
+        "had_output", "identity", "name",
+    }  # fmt: skip
+    assert journal["version"] == JOURNAL_VERSION == 1
+    claim.put_back()
+    claim.release()

@@ -1,0 +1,157 @@
+"""What a recipe writes beside its output does not make it stale; what somebody edits does."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lightcone.state.manifest import Manifest, read_manifest
+from lightcone.state.products import Products
+from tests.projects import Project
+
+OK = {"baseline/x": "ok"}
+LOGGING = "sh src/fit.sh --conf=conf.yaml --log run.log {output}/x"
+
+
+@pytest.fixture
+def project(project: Project) -> Project:
+    project.write("src/fit.sh", 'cat conf.yaml > "$4"\ndate +%N >> "$3"\n')
+    project.write("conf.yaml", "a: 1\n")
+    return declared(project, LOGGING)
+
+
+def declared(project: Project, command: str) -> Project:
+    return project.spec(f"outputs:\n- id: x\n  format: ''\n  recipe: {{command: '{command}'}}\n")
+
+
+def recorded(project: Project) -> Manifest:
+    found = read_manifest(project.output("x").state_dir)
+    assert found is not None
+    return found
+
+
+def test_a_log_that_the_recipe_begins(project: Project) -> None:
+    project.make()
+    assert recorded(project).products == ("run.log",)
+    assert set(recorded(project).parts.files) == {"src/fit.sh", "conf.yaml"}
+    assert project.states() == OK
+    (project.root / "run.log").write_text("")
+    assert project.states() == OK
+    project.write("conf.yaml", "a: 2\n")
+    assert project.states() == {"baseline/x": "stale (conf.yaml changed)"}
+    assert project.make() == ["baseline/x"]
+    assert recorded(project).products == ("run.log",)
+    assert project.states() == OK
+    (project.root / "run.log").unlink()
+    assert project.states() == OK
+
+
+def test_a_file_that_comes_later_is_no_product(project: Project) -> None:
+    (project.root / "conf.yaml").unlink()
+    project.write("src/fit.sh", 'echo > "$4"\n')
+    project.make()
+    assert recorded(project).products == ()
+    project.write("conf.yaml", "a: 1\n")
+    assert project.states() == {"baseline/x": "stale (conf.yaml is new)"}
+
+
+def test_a_log_from_before(project: Project) -> None:
+    project.write("run.log", "from a run by hand\n")
+    project.make()
+    found = recorded(project)
+    assert (found.products, found.disturbed) == ((), ("run.log",))
+    why = "run.log changed while it was made; remove it if the recipe writes it"
+    assert project.states() == {"baseline/x": f"stale ({why})"}
+    (project.root / "run.log").unlink()
+    assert project.make() == ["baseline/x"]
+    assert project.states() == OK
+
+
+def test_an_edit_while_it_runs_is_noticed(project: Project) -> None:
+    editing = "echo 'a: 2' > conf.yaml\necho >> src/fit.sh\n"
+    project.write("src/fit.sh", f'cat conf.yaml > "$4"\n{editing}')
+    project.make()
+    assert recorded(project).products == ()
+    assert recorded(project).disturbed == ("src/fit.sh", "conf.yaml")
+    assert project.states() == {
+        "baseline/x": "stale (src/fit.sh changed while it was made; conf.yaml changed while it "
+        "was made; remove it if the recipe writes it)"
+    }
+
+
+def test_a_script_is_no_product(project: Project) -> None:
+    declared(project, "sh src/make.sh src/new.py {output}/x && cat src/new.py")
+    project.write("src/make.sh", 'echo pass > "$1"\necho > "$2"\n')
+    project.make()
+    assert recorded(project).products == ()
+    assert project.states() == {"baseline/x": "stale (src/new.py is new)"}
+    assert project.make() == ["baseline/x"]
+    assert project.states() == OK
+
+
+def test_a_log_of_a_recipe_that_failed(project: Project) -> None:
+    project.write("src/fit.sh", 'date +%N >> "$3"\nexit 3\n')
+    for _ in range(2):
+        with pytest.raises(subprocess.CalledProcessError):
+            project.make()
+        assert project.states() == {"baseline/x": "failed (recipe failed with exit code 3)"}
+    project.write("src/fit.sh", 'date +%N >> "$3"\necho > "$4"\n')
+    assert project.make() == ["baseline/x"]
+    assert recorded(project).products == ("run.log",)
+    assert project.states() == OK
+
+
+def test_a_recipe_that_is_declared_anew(project: Project) -> None:
+    project.make()
+    declared(project, LOGGING.replace("sh src", "sh -e src"))
+    assert project.why("baseline/x") == "recipe changed; run.log is new"
+    project.make()
+    assert recorded(project).products == ("run.log",)
+    assert recorded(project).disturbed == ()
+    assert recorded(project).identity == recorded(project).parts.identity
+    assert project.states() == OK
+    declared(project, "cat run.log > {output}/x")  # which reads what the other had written
+    project.make()
+    assert recorded(project).products == ()
+    assert project.states() == OK
+    project.write("run.log", "edited\n")
+    assert project.states() == {"baseline/x": "stale (run.log changed)"}
+
+
+def test_a_file_that_cannot_be_looked_at(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lightcone.errors import SpecError
+    from lightcone.state.dependencies import SourceFiles
+
+    parts = project.plan()["baseline/x"].parts
+    assert parts is not None
+    output = project.output("x")
+    products = Products(output, parts)
+    project.execute(output)
+
+    def refuse(*_: object) -> None:
+        raise SpecError("unreadable")
+
+    monkeypatch.setattr(SourceFiles, "file", refuse)
+    written = project.record(output, parts, products)
+    assert written.parts == parts
+
+
+@pytest.mark.parametrize(
+    "record", [{"products": ["run.log"]}, {"products": "run.log", "template": LOGGING}, {}]
+)
+def test_a_record_that_does_not_say_whose(project: Project, record: dict[str, object]) -> None:
+    project.write("run.log", "x")
+    project.fail(project.output("x"), exit_code=1, **record)
+    parts = project.plan()["baseline/x"].parts
+    assert parts is not None
+    assert "run.log" in parts.files
+
+
+def test_redirections_need_no_run(project: Project) -> None:
+    declared(project, "sh src/fit.sh --conf=conf.yaml /dev/null {output}/x 2>> err.txt | tee log")
+    Path(project.root / "log").write_text("before\n")
+    project.make()
+    assert set(recorded(project).parts.files) == {"src/fit.sh", "conf.yaml"}
+    assert project.states() == OK
