@@ -87,8 +87,8 @@ class Project:
             assessment = self.plan()[name]
             if assessment.state == "ok":
                 continue
-            assert assessment.parts is not None, assessment.why
-            products = Products(output, assessment.parts)
+            assert assessment.provenance is not None, assessment.why
+            products = Products(output, assessment.provenance)
             try:
                 self.execute(output)
             except subprocess.CalledProcessError as error:
@@ -97,10 +97,10 @@ class Project:
                     template=output.template,
                     products=products.found(),
                     exit_code=error.returncode,
-                    identity=assessment.parts.identity,
+                    identity=assessment.provenance.identity,
                 )
                 raise
-            self.record(output, assessment.parts, products)
+            self.record(output, assessment.provenance, products)
             made.append(name)
         return made
 
@@ -116,14 +116,14 @@ class Project:
                 self.age(path)
 
     def record(
-        self, output: Output, parts: Provenance, products: Products | None = None
+        self, output: Output, provenance: Provenance, products: Products | None = None
     ) -> Manifest:
         """Write the manifest of what lies at an output's path."""
         record = Manifest(
             output=output.id,
             universe=output.universe,
-            identity=parts.identity,
-            parts=parts,
+            identity=provenance.identity,
+            provenance=provenance,
             data=fingerprint(output.path),
             made={"started": "2026-11-22T00:00:00+00:00", "seconds": 0.1, "exit_code": 0},
         )
@@ -134,8 +134,8 @@ class Project:
 
     def fail(self, output: Output, **record: object) -> None:
         """Leave the record of a failure, of the current identity unless another is given."""
-        parts = self.plan()[output.name].parts
-        identity = None if parts is None else parts.identity
+        provenance = self.plan()[output.name].provenance
+        identity = None if provenance is None else provenance.identity
         output.state_dir.mkdir(parents=True, exist_ok=True)
         text = json.dumps(
             {"version": 1, "identity": identity, "exit_code": None, "reason": ""} | record

@@ -165,7 +165,7 @@ def _journal(place: Place) -> bytes:
     assert isinstance(claim, Claim)
     claim.set_aside("lc run, pid 1", 0o022, "0" * 64)
     found = (place.fit.state_dir / "journal.json").read_bytes()
-    claim.put_back()
+    claim.restore()
     claim.release()
     return found
 

@@ -147,7 +147,7 @@ def test_manifest_is_read(output: Output) -> None:
     found = read_manifest(output.state_dir)
     assert isinstance(found, Manifest)
     assert (found.output, found.universe, found.version) == ("x", "baseline", 1)
-    assert found.parts.identity == found.identity
+    assert found.provenance.identity == found.identity
     assert found.data.files[""].size == 2
     write_manifest(output.state_dir, found)
     assert json.loads((output.state_dir / MANIFEST).read_bytes()) == fixture("manifest-v1")
@@ -250,7 +250,7 @@ def test_journal_is_as_it_was(output: Output, context: Context) -> None:
     assert isinstance(claim, Claim)
     claim.set_aside("lc run, pid 1", 0o022, IDENTITY)
     written = json.loads((output.state_dir / JOURNAL).read_bytes())
-    claim.put_back()
+    claim.restore()
     claim.release()
     assert shape(written) == shape(fixture("journal-v1"))
 
@@ -364,7 +364,9 @@ def test_allocation_of_tomorrow_is_refused(context: Context) -> None:
 # The session's record: of any version, it says at most why the last one ended.
 
 
-@pytest.mark.parametrize("name", ["session-ended-v2", "session-ended-v3", "session-future"])
+@pytest.mark.parametrize(
+    "name", ["session-ended-v2", "session-ended-v3", "session-ended-v4", "session-future"]
+)
 def test_record_of_a_session_is_read(context: Context, name: str) -> None:
     context.record.write_bytes((FORMATS / f"{name}.json").read_bytes())
     assert recorded_end(context) == fixture(name)["ended"]
@@ -386,7 +388,7 @@ def test_record_of_a_session_that_was_killed(context: Context) -> None:
 def test_record_never_says_that_a_session_is_alive(sandbox: Sandbox) -> None:
     sandbox.lc("session", "start")
     sandbox.lc("session", "stop")
-    for name in ("session-v2", "session-v3", "session-ended-v3", "session-future"):
+    for name in ("session-v3", "session-v4", "session-ended-v4", "session-future"):
         (sandbox.state() / "session.json").write_bytes((FORMATS / f"{name}.json").read_bytes())
         assert sandbox.status()["state"] == "dead"
     assert sandbox.lc("exec", "--", "echo", "hello").stdout == "hello\n"

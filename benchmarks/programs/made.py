@@ -31,8 +31,8 @@ def _make(root: Path) -> None:
             for each in output.inputs
             if each.producer is not None
         }
-        parts = assessed[output.key].parts or assess(output, given).parts
-        assert parts is not None, assessed[output.key].why
+        provenance = assessed[output.key].provenance or assess(output, given).provenance
+        assert provenance is not None, assessed[output.key].why
         output.path.parent.mkdir(parents=True, exist_ok=True)
         output.path.write_text(output.name)
         os.utime(output.path, ns=(_LONG_AGO_NS, _LONG_AGO_NS))
@@ -40,7 +40,9 @@ def _make(root: Path) -> None:
         versions[output.key] = data.version
         write_manifest(
             output.state_dir,
-            Manifest(output.id, output.universe, parts.identity, parts, data, {"seconds": 0.1}),
+            Manifest(
+                output.id, output.universe, provenance.identity, provenance, data, {"seconds": 0.1}
+            ),
         )
 
 

@@ -49,18 +49,20 @@ class RunClient:
         events: what has not been taken; anything may be added.
     """
 
-    def __init__(self, line: Transport, name: str, grace: float, *, tells: bool = False) -> None:
+    def __init__(
+        self, transport: Transport, name: str, grace: float, *, reports_progress: bool = False
+    ) -> None:
         """The link of a caller called ``name``, whose commands are given ``grace`` seconds to end.
 
-        One that ``tells`` is asked how far it is.
+        One that ``reports_progress`` is asked how far it is.
         """
         self.events: SimpleQueue[tuple[str, Any]] = SimpleQueue()
         self.run = secrets.token_hex(6)
         self.label = os.environ.pop(RUN_NAME_VARIABLE, None)  # not for recipes to see
         self.name = f"{f'{name} ({self.label})' if self.label else name}, pid {os.getpid()}"
-        self._line = line
+        self._transport = transport
         self._grace = grace
-        self._tells = tells
+        self._reports_progress = reports_progress
         self._deadline = math.inf  # when what was asked to end is not waited for any longer
         self._interrupts = 0
         self._taken = 0.0  # of them; all, once nobody takes any more
@@ -77,9 +79,9 @@ class RunClient:
             "name": self.name,
             "label": self.label,
             "pid": os.getpid(),
-            "tells": self._tells,
+            "reports_progress": self._reports_progress,
         }
-        self._line.open(self.run, told, self._take)
+        self._transport.open(self.run, told, self._take)
         with termination_callback(self._hear):
             try:
                 yield
@@ -105,17 +107,17 @@ class RunClient:
     def submit(
         self,
         function: str,
-        order: object,
+        request: object,
         key: str,
         resources: dict[str, float] | None,
         priority: int = 0,
     ) -> None:
-        """Have a function, ``module:name``, called with ``order`` where there are the resources."""
-        self._line.send(
+        """Call a function, ``module:name``, with ``request`` where the resources are."""
+        self._transport.send(
             {
                 "op": "submit",
                 "key": key,
-                "call": pack_call(function, order),
+                "call": pack_call(function, request),
                 "resources": resources,
                 "priority": priority,
             }
@@ -123,15 +125,15 @@ class RunClient:
 
     def cancel(self, keys: Sequence[str]) -> None:
         """These tasks, which have not begun, are not wanted any more."""
-        self._line.send({"op": "cancel", "keys": list(keys)})
+        self._transport.send({"op": "cancel", "keys": list(keys)})
 
     def received(self, total: int) -> None:
         """Let the command go on: ``total`` bytes of what it printed have been passed on."""
-        self._line.send({"op": "received", "total": total})
+        self._transport.send({"op": "received", "total": total})
 
-    def tell(self, progress: dict[str, Any]) -> None:
+    def report_progress(self, progress: dict[str, Any]) -> None:
         """Say how far this caller is, to somebody who looks."""
-        self._line.send({"op": "told", "progress": progress})
+        self._transport.send({"op": "progress", "progress": progress})
 
     def interrupt(self) -> None:
         """End this caller's commands on every worker: within the grace, or at once if it is again.
@@ -144,7 +146,7 @@ class RunClient:
             wait = _MARGIN if kill else self._grace + _MARGIN
             self._deadline = min(self._deadline, time.monotonic() + wait)
             self.events.put(("interrupt", self._interrupts))  # before the answer can come
-            self._line.send({"op": "interrupt", "kill": kill})
+            self._transport.send({"op": "interrupt", "kill": kill})
 
     def _hear(self) -> None:
         """Called in another thread, for a signal."""

@@ -150,13 +150,13 @@ class Dispatch:
     """The orders that are with the cluster, or about to be.
 
     Attributes:
-        link: the line to the cluster.
+        client: the connection to the cluster.
         running: the orders whose recipes run.
     """
 
-    link: RunClient
+    client: RunClient
     running: set[str] = field(default_factory=set)
-    _orders: dict[str, tuple[Key, str]] = field(default_factory=dict)
+    _requests: dict[str, tuple[Key, str]] = field(default_factory=dict)
     _tasks: dict[str, _Task] = field(default_factory=dict)
     _unsent: dict[tuple[tuple[str, float], ...], list[MakeRequest]] = field(default_factory=dict)
 
@@ -177,7 +177,7 @@ class Dispatch:
     def named(self) -> set[Key]:
         """The outputs that the cluster itself knows by name: what runs, and the first of a task."""
         names = self.running.union(self.unbegun)
-        return {self._orders[name][0] for name in names if name in self._orders}
+        return {self._requests[name][0] for name in names if name in self._requests}
 
     @staticmethod
     def batch_size(ready: int, workers: Sequence[dict[str, float]]) -> int:
@@ -185,39 +185,39 @@ class Dispatch:
         places = sum(max(1, int(worker["CPU"])) for worker in workers)
         return min(_LONGEST, max(1, ready // (_FOR_EACH_PLACE * places))) if places else 1
 
-    def add(self, order: MakeRequest, resources: dict[str, float] | None, size: int) -> None:
+    def add(self, request: MakeRequest, resources: dict[str, float] | None, size: int) -> None:
         """Give an order to the cluster, or keep it until ``size`` of them ask for the same."""
         if size == 1:
-            self._send([order], resources)
+            self._send([request], resources)
             return
         needs = tuple((resources or {}).items())
-        self._unsent.setdefault(needs, []).append(order)
+        self._unsent.setdefault(needs, []).append(request)
         if len(self._unsent[needs]) == size:
             self._send(self._unsent.pop(needs), resources)
 
     def send_all(self) -> None:
         """Give what was kept to the cluster too."""
-        for needs, orders in self._unsent.items():
-            self._send(orders, dict(needs) or None)
+        for needs, requests in self._unsent.items():
+            self._send(requests, dict(needs) or None)
         self._unsent.clear()
 
-    def _send(self, orders: list[MakeRequest], resources: dict[str, float] | None) -> None:
-        task = orders[0].key
-        for order in orders:
-            self._orders[order.key] = (order.output.key, task)
-        self.link.submit(_MAKE, tuple(orders), task, resources)
-        self._tasks[task] = _Task({order.key for order in orders})
+    def _send(self, requests: list[MakeRequest], resources: dict[str, float] | None) -> None:
+        task = requests[0].key
+        for request in requests:
+            self._requests[request.key] = (request.output.key, task)
+        self.client.submit(_MAKE, tuple(requests), task, resources)
+        self._tasks[task] = _Task({request.key for request in requests})
 
-    def output(self, order: str) -> Key | None:
+    def output(self, request: str) -> Key | None:
         """The output of an order that is open."""
-        return self._orders[order][0] if order in self._orders else None
+        return self._requests[request][0] if request in self._requests else None
 
-    def begin(self, order: str) -> Key | None:
+    def begin(self, request: str) -> Key | None:
         """The recipe of an order runs; its output, unless the order is closed."""
-        if order not in self._orders:
+        if request not in self._requests:
             return None
-        key, task = self._orders[order]
-        self.running.add(order)
+        key, task = self._requests[request]
+        self.running.add(request)
         self._tasks[task].begun = True
         return key
 
@@ -227,12 +227,12 @@ class Dispatch:
             if task in self._tasks:
                 self._tasks[task].begun = True
 
-    def close(self, order: str) -> Key | None:
+    def close(self, request: str) -> Key | None:
         """Nothing more will come of an order; its output, None if it was closed before."""
-        self.running.discard(order)
-        key, task = self._orders.pop(order, (None, ""))
+        self.running.discard(request)
+        key, task = self._requests.pop(request, (None, ""))
         if key is not None:
-            self._tasks[task].left.discard(order)
+            self._tasks[task].left.discard(request)
             if not self._tasks[task].left:
                 del self._tasks[task]
         return key
@@ -241,9 +241,9 @@ class Dispatch:
         """A task has ended; closes what is open of it, and returns that."""
         found = self._tasks.get(task)
         lost = []
-        for order in sorted(found.left) if found is not None else ():
-            begun = order in self.running
-            key = self.close(order)
+        for request in sorted(found.left) if found is not None else ():
+            begun = request in self.running
+            key = self.close(request)
             if key is not None:
                 lost.append(Lost(key, begun))
         return lost

@@ -58,8 +58,10 @@ class Driver:
         self.connection = connection
         self.reporter = reporter
         self.wishes = wishes
-        self.link = RunClient(connection.line, "lc run", context.settings.grace, tells=True)
-        self.dispatch = Dispatch(self.link)
+        self.client = RunClient(
+            connection.transport, "lc run", context.settings.grace, reports_progress=True
+        )
+        self.dispatch = Dispatch(self.client)
         self.serial = itertools.count(1)
         self.walltime = Walltime(connection.ends_at, context.settings.grace)
         self.stop = Stop(context.job, reporter)
@@ -71,7 +73,7 @@ class Driver:
             self.stop,
             set(force),
             self.claims,
-            self.link.events,
+            self.client.events,
         )
 
     def run(self) -> Outcome:
@@ -80,7 +82,7 @@ class Driver:
         Raises:
             SessionError: where the cluster is lost on the way.
         """
-        with self.link.open():
+        with self.client.open():
             while True:
                 size = self._batch_size()
                 while self.graph.ready and self._has_room():
@@ -92,7 +94,7 @@ class Driver:
                     return self._outcome()
                 try:
                     left = math.inf if self.stop.interrupts else self.walltime.left()
-                    what, value = self.link.next(left)
+                    what, value = self.client.next(left)
                 except Empty:
                     if self.stop.interrupts:
                         self.reporter.note(
@@ -104,7 +106,7 @@ class Driver:
                     if self.walltime.left() > 0:
                         continue
                     self.is_asking = True
-                    self.link.interrupt()
+                    self.client.interrupt()
                     self.reporter.note("the allocation is about to end: asking the recipes to end")
                     self.reporter.out_of_time = True
                     continue
@@ -116,14 +118,14 @@ class Driver:
                 elif what == "begun":
                     self.is_asking = False
                     self.dispatch.have_begun(value)
-                    self.link.cancel(self.dispatch.unbegun)
+                    self.client.cancel(self.dispatch.unbegun)
                 elif what == "end":
                     if self.stop.is_over():
                         return self._outcome()
                     raise self._lost(value)
                 elif what == "messages":
                     for message in value:
-                        if message["event"] == "asked":
+                        if message["event"] == "progress_wanted":
                             self._answer()
                         else:
                             getattr(self.results, f"on_{message['event']}")(message)
@@ -132,8 +134,8 @@ class Driver:
 
     def _outcome(self) -> Outcome:
         if self.reporter.out_of_time or (self.reporter.counts["left"] and not self.stop.interrupts):
-            for order in sorted(self.dispatch.running):
-                key = self.dispatch.output(order)
+            for request in sorted(self.dispatch.running):
+                key = self.dispatch.output(request)
                 if key is not None:
                     self.results.interrupted(key)
             for key in [key for key in self.graph.outputs if key in self.graph.open]:
@@ -174,7 +176,7 @@ class Driver:
         if known.state is State.OK and key not in self.results.force and known.manifest is not None:
             self.results.good(output, known.manifest.data.version)
             return
-        if known.parts is None:
+        if known.provenance is None:
             self.results.failed(output, {"reason": known.why})
             return
         given = share_for_output(output, self.connection.resources, self.context.settings.oversized)
@@ -186,11 +188,11 @@ class Driver:
             self.results.left(output, late)
             return
         self.results.attempts[key] = self.results.attempts.get(key, 0) + 1
-        order = MakeRequest(
+        request = MakeRequest(
             # A key that is used again would be given the old task's end.
-            key=self.link.key(f"{output.name}-{next(self.serial)}"),
+            key=self.client.key(f"{output.name}-{next(self.serial)}"),
             output=output,
-            parts=known.parts,
+            provenance=known.provenance,
             producers=tuple(
                 (name, producer.path, producer.state_dir, version)
                 for name, producer, version in producers
@@ -203,7 +205,7 @@ class Driver:
             resume=self.wishes.resume,
             ends_at=self.walltime.ends_at,
         )
-        self.dispatch.add(order, given.resources, 1 if key in self.results.alone else size)
+        self.dispatch.add(request, given.resources, 1 if key in self.results.alone else size)
 
     def _answer(self) -> None:
         """Say how far the run is, to somebody who looks."""
@@ -211,7 +213,7 @@ class Driver:
             self.graph, self.dispatch.named, self.results.waiting_for, self.wishes.jobs
         )
         counts = {name: count for name, count in self.reporter.counts.items() if count}
-        self.link.tell({"total": len(self.graph.outputs), "counts": counts, **told})
+        self.client.report_progress({"total": len(self.graph.outputs), "counts": counts, **told})
 
     def _lost(self, reason: str) -> SessionError:
         external = self.connection.how == "external"

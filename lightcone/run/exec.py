@@ -33,23 +33,23 @@ def run_command(
     given = share_for(asked, connection.resources, clamp=False)
     if isinstance(given, Refused):
         raise UsageError(f"The command cannot run: {given.why}.")
-    link = RunClient(connection.line, "lc exec", context.settings.grace)
+    client = RunClient(connection.transport, "lc exec", context.settings.grace)
     interrupts, started = 0, False
     received = confirmed = 0
-    with link.open():
-        order = ExecRequest(link.name, argv, given.cpus, asked.gpus, context.settings.grace)
-        key = link.key("exec")
-        link.submit(_EXECUTE, order, key, given.resources, priority=_AHEAD_OF_RECIPES)
+    with client.open():
+        request = ExecRequest(client.name, argv, given.cpus, asked.gpus, context.settings.grace)
+        key = client.key("exec")
+        client.submit(_EXECUTE, request, key, given.resources, priority=_AHEAD_OF_RECIPES)
         while True:
             try:
-                what, value = link.next()
+                what, value = client.next()
             except Empty:
                 return INTERRUPTED
             if what == "interrupt":
                 interrupts = value
             elif what == "begun":
                 if not (started or value):
-                    link.cancel([key])
+                    client.cancel([key])
             elif what == "lost" and interrupts:
                 return INTERRUPTED
             elif what in ("end", "lost"):
@@ -65,7 +65,7 @@ def run_command(
                     received += len(message["data"])
                     if received - confirmed >= WINDOW // 4:
                         confirmed = received
-                        link.received(received)
+                        client.received(received)
                 elif message["event"] == "done":
                     if message.get("error"):
                         print(f"lc: {message['error']}", file=sys.stderr)

@@ -133,10 +133,10 @@ class Results:
         if key is not None:
             self.reporter.lines(self.graph.outputs[key], message["lines"])
 
-    def on_back(self, message: dict[str, Any]) -> None:
+    def on_returned(self, message: dict[str, Any]) -> None:
         """Orders of a batch come back, not begun."""
-        for order in message["keys"]:
-            key = self.dispatch.close(order)
+        for request in message["keys"]:
+            key = self.dispatch.close(request)
             if key is not None:
                 self._later(key)
 
@@ -161,7 +161,7 @@ class Results:
             self.left(output, message["reason"])
         elif result is Result.CHANGED:
             # What somebody has made meanwhile, nobody makes without end.
-            self.attempts[key] -= message["meanwhile"]
+            self.attempts[key] -= message["during_recipe"]
             self._again(output, message["reason"])
         elif result is Result.INTERRUPTED and (self.stop.interrupts or self.stop.is_over()):
             self.interrupted(key)

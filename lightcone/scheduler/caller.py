@@ -11,13 +11,13 @@ To the cluster, each with an ``op``:
 - ``cancel``: the tasks ``keys``, which have not begun, are not wanted any more.
 - ``interrupt``: his commands are to end, politely or, if ``kill``, at once.
 - ``received``: he has passed on ``total`` bytes of what a command printed.
-- ``told``: how far he is, ``progress``, as he was asked.
+- ``progress``: how far he is, ``progress``, as he was asked.
 
 To the caller, each with an ``event``: what his tasks say (``lightcone.run``), and
 
 - ``lost``: the task ``key`` has ended without having said so, and why: ``reason``.
 - ``begun``: the answer to ``interrupt``, the ``tasks`` that had begun.
-- ``asked``, ``cancel``: somebody looks, and wants to know how far he is; or wants him to end.
+- ``progress_wanted``: a viewer wants to know how far the caller is; ``cancel``: it is to end.
 - ``ended``: the session has ended, or the connection to the cluster, for a ``reason``; the last
   message.
 """
@@ -85,8 +85,8 @@ class Caller:
             task.add_done_callback(self._interrupts.discard)
         elif operation == "received":
             await self._ask("received", total=message["total"])
-        elif operation == "told":
-            await self._ask("told", progress=message["progress"])
+        elif operation == "progress":
+            await self._ask("progress", progress=message["progress"])
 
     async def begin(self, run: str, description: Mapping[str, Any]) -> None:
         """The caller is there, and what he has to say of himself.
@@ -100,7 +100,7 @@ class Caller:
         await self._ask("begin", client=self._client.id, description=dict(description))
 
     async def _ask(self, operation: str, **more: Any) -> Any:
-        """Call a handler of the scheduler, those of :class:`lightcone.scheduler.runs.Runs` above all."""
+        """Call a handler of the scheduler, most often one of ``Runs``."""
         scheduler: Any = self._client.scheduler
         return await getattr(scheduler, f"lightcone_{operation}")(run=self._run, **more)
 

@@ -108,7 +108,7 @@ class _SessionPlugin(SchedulerPlugin):
             certificate = Path(dask.config.get(_CERTIFICATE))
             self.remote = {"control": await self.control.listen(self.told["listen"], certificate)}
         self.publish()
-        self.upkeep = SelfHeal(
+        self.self_heal = SelfHeal(
             self.control,
             {_owner.path: False, _state / "members.lock": True},
             [_state / "spawn.json", _state / "engine.json", Path(dask.config.get(_CERTIFICATE))],
@@ -164,7 +164,7 @@ class _SessionPlugin(SchedulerPlugin):
         return bool(self.runs.runs or self.control.users)
 
     async def look(self) -> None:
-        await self.upkeep.look()
+        await self.self_heal.look()
         spread(self.scheduler)
         if not self.idleness.in_use() or len(self.scheduler.workers) < self.told["nodes"]:
             self.control.changed()

@@ -29,17 +29,17 @@ class RunningCommand:
     """A command that runs.
 
     Attributes:
-        told: what it said as it began.
+        message: the one by which its beginning was reported.
         at: when that was, by the clock of :func:`time.monotonic`.
     """
 
-    told: Mapping[str, Any]
+    message: Mapping[str, Any]
     at: float
 
     @property
     def log(self) -> str | None:
         """The path of its log, if it has one."""
-        log = self.told.get("log")
+        log = self.message.get("log")
         return None if log is None else os.fsdecode(log)
 
 
@@ -97,7 +97,7 @@ class Activity(SchedulerPlugin):
         self.failures.append(
             {
                 "id": f"failure-{self._failed}",
-                "name": begun.told.get("name") or name_of(key),
+                "name": begun.message.get("name") or name_of(key),
                 "run": self._runs.caller(run_of(key)),
                 "reason": reason,
                 "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -138,9 +138,9 @@ class SnapshotBuilder:
         self._asking: dict[str, asyncio.Task[None]] = {}
         self._progress: dict[str, dict[str, Any]] = {}
         self._heard: dict[str, asyncio.Event] = {}
-        scheduler.handlers["lightcone_told"] = self.told
+        scheduler.handlers["lightcone_progress"] = self.on_progress
 
-    async def told(self, run: str, progress: dict[str, Any]) -> None:
+    async def on_progress(self, run: str, progress: dict[str, Any]) -> None:
         """A run says how far it is and what it has still to do."""
         self._progress[run] = progress
         if run in self._heard:
@@ -190,7 +190,7 @@ class SnapshotBuilder:
     async def _ask(self) -> None:
         """Have the workers and the runs say how they are; who is late is waited for no longer."""
         workers = dict.fromkeys(self.scheduler.workers, self._ask_worker)
-        runs = {run for run, told in self._runs.runs.items() if told.get("tells")}
+        runs = {run for run, told in self._runs.runs.items() if told.get("reports_progress")}
         self._used = {each: self._used[each] for each in workers if each in self._used}
         self._progress = {run: self._progress[run] for run in runs if run in self._progress}
         everybody = workers | dict.fromkeys(runs, self._ask_run)
@@ -204,7 +204,7 @@ class SnapshotBuilder:
 
     async def _ask_run(self, run: str) -> None:
         heard = self._heard[run] = asyncio.Event()
-        self.scheduler.log_event(topic_of(run), pack([{"event": "asked"}]))
+        self.scheduler.log_event(topic_of(run), pack([{"event": "progress_wanted"}]))
         await heard.wait()
 
     async def _ask_worker(self, address: str) -> None:
@@ -225,7 +225,7 @@ class SnapshotBuilder:
         }
 
     def _running(self, ts: Any, key: str, begun: RunningCommand, now: float) -> dict[str, Any]:
-        told = begun.told
+        told = begun.message
         asked, worker = ts.resource_restrictions or {}, ts.processing_on
         used = self._used.get(worker.address, {}).get("commands", {}).get(key, (None, None))
         return {

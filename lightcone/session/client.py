@@ -41,7 +41,7 @@ def connect(directory: str | os.PathLike[str] | None = None) -> Client:
     if address is not None:
         return open_client(address)
     context = current_context(None if directory is None else Path(directory))
-    return _client_of(context, ensure_session(context, meanwhile=_import_engine).description)
+    return _client_of(context, ensure_session(context, while_waiting=_import_engine).description)
 
 
 def open_client(address: str, description: dict[str, Any] | None = None, **options: Any) -> Client:

@@ -22,14 +22,14 @@ class Connection:
     """A cluster that is there to be used.
 
     Attributes:
-        line: to it, for one caller.
+        transport: to it, for one caller.
         how: ``"spawned"``, ``"reused"`` or ``"external"``.
         resources: what each worker has, by name (``CPU``, ``MEMORY`` in bytes, ``GPU``); empty
             where workers declare nothing and are bounded by their threads.
         ends_at: when the allocation that it is in ends, in seconds since the epoch, or None.
     """
 
-    line: Transport
+    transport: Transport
     how: str
     resources: list[dict[str, float]]
     ends_at: float | None = None
@@ -37,7 +37,7 @@ class Connection:
 
 @contextlib.contextmanager
 def join_cluster(
-    context: Context, say: Notify, meanwhile: Callable[[], None] = lambda: None
+    context: Context, notify: Notify, while_waiting: Callable[[], None] = lambda: None
 ) -> Iterator[Connection]:
     """Join the cluster that serves ``context``, starting its session if need be.
 
@@ -45,8 +45,8 @@ def join_cluster(
 
     Args:
         context: whose cluster.
-        say: is told, in a line, what takes time.
-        meanwhile: is called while a session is starting, for what the caller will need anyway.
+        notify: is told, in a line, what takes time.
+        while_waiting: is called while a session is starting, for what the caller will need anyway.
 
     Raises:
         SessionError: where it cannot be started or reached.
@@ -55,10 +55,10 @@ def join_cluster(
     if address is not None:
         from lightcone.session.external import joined
 
-        with joined(address, context) as (line, resources):
-            yield Connection(line, "external", resources)
+        with joined(address, context) as (transport, resources):
+            yield Connection(transport, "external", resources)
         return
-    ensured = ensure_session(context, say, meanwhile)
+    ensured = ensure_session(context, notify, while_waiting)
     description = ensured.description
     resources = [
         {
@@ -71,10 +71,10 @@ def join_cluster(
     how = "spawned" if ensured.spawned else "reused"
     with contextlib.ExitStack() as stack:
         try:
-            line = stack.enter_context(session_transport(context, own_lease()))
+            transport = stack.enter_context(session_transport(context, own_lease()))
         except OSError as error:
             what = "did not answer" if isinstance(error, TimeoutError) else "ended"
             raise SessionError(
                 f"The session {context.name} {what} as it was about to be used: run again."
             ) from error
-        yield Connection(line, how, resources, ends_at(context, description))
+        yield Connection(transport, how, resources, ends_at(context, description))

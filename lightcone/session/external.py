@@ -62,10 +62,10 @@ def joined(address: str, context: Context) -> Iterator[tuple[Transport, list[dic
     quieten()
     with closing(open_client(address)) as client:
         resources = _prepare(client, context)
-        yield _ClientLine(client), resources
+        yield _ClientTransport(client), resources
 
 
-class _ClientLine:
+class _ClientTransport:
     """A line over a client in this process."""
 
     def __init__(self, client: Client) -> None:

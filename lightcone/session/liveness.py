@@ -17,7 +17,6 @@ from lightcone.project.context import Context
 from lightcone.system.files import read_object, write_atomically
 from lightcone.system.locks import Lock
 from lightcone.wire.control_client import ask_session
-from lightcone.wire.protocol import PROTOCOL, PYTHON
 
 __all__ = [
     "START_DEADLINE",
@@ -133,8 +132,8 @@ Notify = Callable[[str], None]
 class Progress:
     """Says now and then how long something has taken."""
 
-    def __init__(self, say: Notify, what: str) -> None:
-        self._say = say
+    def __init__(self, notify: Notify, what: str) -> None:
+        self._notify = notify
         self._what = what
         self._begun = time.monotonic()
         self._next = _PROGRESS
@@ -144,10 +143,10 @@ class Progress:
         passed = time.monotonic() - self._begun
         if passed >= self._next:
             self._next += _PROGRESS
-            self._say(f"{self._what} ({passed:.0f} s)")
+            self._notify(f"{self._what} ({passed:.0f} s)")
 
 
-def wait_until_ready(context: Context, say: Notify) -> dict[str, Any] | None:
+def wait_until_ready(context: Context, notify: Notify) -> dict[str, Any] | None:
     """What the session says of itself once it has a worker, or None where nobody answers."""
     try:
         description = ask_session(context, "describe")
@@ -156,7 +155,7 @@ def wait_until_ready(context: Context, say: Notify) -> dict[str, Any] | None:
     if description.get("key") != context.key or is_outdated(description):
         return None
     deadline = time.monotonic() + START_DEADLINE
-    progress = Progress(say, "waiting for the session's worker")
+    progress = Progress(notify, "waiting for the session's worker")
     while True:
         left = deadline - time.monotonic()
         try:
@@ -164,7 +163,7 @@ def wait_until_ready(context: Context, say: Notify) -> dict[str, Any] | None:
                 description = ask_session(context, "ready", max(min(left, _PROGRESS), _TICK))
             workers, nodes = len(description["workers"]), description.get("nodes", 1)
             if workers < nodes:
-                say(f"{workers} of {nodes} nodes have a worker: see 'lc session logs worker'")
+                notify(f"{workers} of {nodes} nodes have a worker: see 'lc session logs worker'")
             return description
         except TimeoutError as error:
             if left <= _PROGRESS:
@@ -184,6 +183,9 @@ def is_outdated(description: dict[str, Any]) -> bool:
     Raises:
         SessionError: where it can neither be used nor, being in use, be replaced.
     """
+    # What packs messages is not needed to ask whether a session is alive.
+    from lightcone.wire.protocol import PROTOCOL, PYTHON
+
     if (description["protocol"], description["python"]) == (PROTOCOL, PYTHON):
         return False
     if description["idle"]:

@@ -30,7 +30,7 @@ _JOB = re.compile(r"job(?: allocation)? (\d+)")
 _PATIENCE = 5.0
 
 
-def allocate(context: Context, options: str, say: Callable[[str], None]) -> Context:
+def allocate(context: Context, options: str, notify: Callable[[str], None]) -> Context:
     """The context of an allocation for the project of ``context``, asked for unless it has one.
 
     Blocks while the request waits in the queue; it is taken back where a signal or an error ends
@@ -39,7 +39,7 @@ def allocate(context: Context, options: str, say: Callable[[str], None]) -> Cont
     Args:
         context: the project's.
         options: for ``salloc``, as one would write them in a shell.
-        say: is told, in a line, what is waited for.
+        notify: is told, in a line, what is waited for.
 
     Raises:
         UsageError: inside an allocation, or where SLURM refuses the options.
@@ -56,19 +56,19 @@ def allocate(context: Context, options: str, say: Callable[[str], None]) -> Cont
         chosen = shlex.split(options)
     except ValueError as error:
         raise UsageError(f"The options {options!r} cannot be read ({error}).") from error
-    with signal_handlers(dict.fromkeys(TERMINATION_SIGNALS, _stop)), _turn(path, say):
+    with signal_handlers(dict.fromkeys(TERMINATION_SIGNALS, _stop)), _turn(path, notify):
         found = context_of(context.root)  # whoever had the turn before may have got one
         if found.job is not None:
-            say(f"using the allocation that this project has, SLURM job {found.job}")
+            notify(f"using the allocation that this project has, SLURM job {found.job}")
             return found
-        granted = _salloc([f"--job-name={found.name}", *chosen], say)
+        granted = _salloc([f"--job-name={found.name}", *chosen], notify)
         try:
             _keep(path, granted, found)
         except BaseException:
             # No later call would find it, and it would be charged until its time is over.
             jobs.cancel_job(granted)
             raise
-        say(f"SLURM granted the allocation, job {granted}")
+        notify(f"SLURM granted the allocation, job {granted}")
     return context_of(context.root)
 
 
@@ -90,11 +90,11 @@ def give_back(context: Context) -> bool:
 
 
 @contextlib.contextmanager
-def _turn(path: Path, say: Callable[[str], None]) -> Iterator[None]:
+def _turn(path: Path, notify: Callable[[str], None]) -> Iterator[None]:
     """Context in which no other call asks for the allocation that ``path`` is to name."""
     lock = Lock(path.with_suffix(".lock"))
     if not lock.acquire():
-        say("waiting for another call, which asks SLURM for the allocation of this project")
+        notify("waiting for another call, which asks SLURM for the allocation of this project")
         lock.acquire(timeout=None)
     try:
         yield
@@ -112,7 +112,7 @@ def _keep(path: Path, job: int, context: Context) -> None:
         ) from error
 
 
-def _salloc(options: list[str], say: Callable[[str], None]) -> int:
+def _salloc(options: list[str], notify: Callable[[str], None]) -> int:
     """The number of the job that was granted."""
     early: list[int] = []
     try:
@@ -147,10 +147,10 @@ def _salloc(options: list[str], say: Callable[[str], None]) -> int:
                 said.append(line.strip())
                 job = job or _job_in(line)
                 if "Pending" in line:
-                    say(f"waiting in SLURM's queue, job {job}; Ctrl-C takes the request back")
+                    notify(f"waiting in SLURM's queue, job {job}; Ctrl-C takes the request back")
             program.wait()
         except BaseException:
-            say(_take_back(program, job))
+            notify(_take_back(program, job))
             raise
     if program.returncode == 0 and job is not None:
         return job

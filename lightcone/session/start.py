@@ -50,16 +50,16 @@ class Ensured:
 
 def ensure_session(
     context: Context,
-    say: Notify = lambda _: None,
-    meanwhile: Callable[[], None] = lambda: None,
+    notify: Notify = lambda _: None,
+    while_waiting: Callable[[], None] = lambda: None,
     lease: str | None = None,
 ) -> Ensured:
     """The living session of ``context``, started if there is none; any number may call at once.
 
     Args:
         context: whose session.
-        say: is told, in a line, what takes time.
-        meanwhile: is called while a session is starting, for what the caller will need anyway.
+        notify: is told, in a line, what takes time.
+        while_waiting: is called while a session is starting, for what the caller will need anyway.
         lease: the lease to take; by default that of this process's environment, if any.
 
     Raises:
@@ -67,19 +67,19 @@ def ensure_session(
             be told.
     """
     lease = lease or own_lease()
-    ensured = _ensured(context, say, meanwhile)
+    ensured = _ensured(context, notify, while_waiting)
     if lease is not None:
         with contextlib.suppress(OSError):
             ask_session(context, "lease", lease=lease)
     return ensured
 
 
-def _ensured(context: Context, say: Notify, meanwhile: Callable[[], None]) -> Ensured:
-    description = wait_until_ready(context, say)
+def _ensured(context: Context, notify: Notify, while_waiting: Callable[[], None]) -> Ensured:
+    description = wait_until_ready(context, notify)
     if description is not None:
         return Ensured(description, spawned=False)
     try:
-        return _ensure(context, say, meanwhile)
+        return _ensure(context, notify, while_waiting)
     except OSError as error:
         if error.errno not in FULL_DISK:
             raise
@@ -90,14 +90,14 @@ def _ensured(context: Context, say: Notify, meanwhile: Callable[[], None]) -> En
         ) from error
 
 
-def _ensure(context: Context, say: Notify, meanwhile: Callable[[], None]) -> Ensured:
+def _ensure(context: Context, notify: Notify, while_waiting: Callable[[], None]) -> Ensured:
     context.prepare()
     deadline = time.monotonic() + START_DEADLINE
-    progress = Progress(say, "waiting for another call that is starting or ending the session")
+    progress = Progress(notify, "waiting for another call that is starting or ending the session")
     while (lock := take_spawn_lock(context)) is None:
         # Shared with all that wait, so that they go on at once and not one after the other.
         wait_for_spawn_lock(context, _WAITING)
-        description = wait_until_ready(context, say)
+        description = wait_until_ready(context, notify)
         if description is not None:
             return Ensured(description, spawned=False)
         progress.show()
@@ -105,36 +105,36 @@ def _ensure(context: Context, say: Notify, meanwhile: Callable[[], None]) -> Ens
             raise spawn_lock_timeout(context)
         time.sleep(_TICK)  # one of those that share it may have been suspended with it
     try:
-        return _ensure_locked(context, say, meanwhile)
+        return _ensure_locked(context, notify, while_waiting)
     finally:
         lock.release()
 
 
-def _ensure_locked(context: Context, say: Notify, meanwhile: Callable[[], None]) -> Ensured:
-    description = wait_until_ready(context, say)
+def _ensure_locked(context: Context, notify: Notify, while_waiting: Callable[[], None]) -> Ensured:
+    description = wait_until_ready(context, notify)
     if description is not None:
         return Ensured(description, spawned=False)
     tmux.check()
     found = probe(context)
     if found.life is Life.ALIVE and is_outdated(found.description):
-        say("replacing a session of another version")
+        notify("replacing a session of another version")
         with contextlib.suppress(OSError):
             ask_session(context, "reason", reason="replaced by another version")
         end_session(context)
     elif found.life is not Life.DEAD or found.remains or tmux.is_up(context.tmux_socket):
         # One that somebody began to start and left, or one that is about to be gone.
-        say("waiting for a session that is starting or ending")
+        notify("waiting for a session that is starting or ending")
         empty = found.life is Life.DEAD and not found.remains
-        description = _await(context, say, _EMPTY_DEADLINE if empty else LEFTOVER_DEADLINE)
+        description = _await(context, notify, _EMPTY_DEADLINE if empty else LEFTOVER_DEADLINE)
         if description is not None:
             return Ensured(description, spawned=False)
     ended = recorded_end(context)
     if ended is not None:
         ago = (datetime.now(UTC) - datetime.fromisoformat(ended["at"])).total_seconds()
         # The clock may have been put back since.
-        say(f"the last session ended {format_seconds(max(ago, 0.0))} ago: {ended['reason']}")
+        notify(f"the last session ended {format_seconds(max(ago, 0.0))} ago: {ended['reason']}")
     job = None if context.job is None else live_job(context)
-    say(f"starting the session {context.name}")
+    notify(f"starting the session {context.name}")
     spawn.tidy(context)
     if job is not None:
         end_steps(context)
@@ -143,16 +143,16 @@ def _ensure_locked(context: Context, say: Notify, meanwhile: Callable[[], None])
     except BaseException:
         end_session(context)
         raise
-    meanwhile()
+    while_waiting()
     if job is not None:
         prune_old_allocations(context)
-    description = _await(context, say, START_DEADLINE)
+    description = _await(context, notify, START_DEADLINE)
     if description is None:
         raise SessionError(spawn.describe_failed_start(context))
     return Ensured(description, spawned=True)
 
 
-def _await(context: Context, say: Notify, patience: float) -> dict[str, Any] | None:
+def _await(context: Context, notify: Notify, patience: float) -> dict[str, Any] | None:
     """The session's description once it is ready, or None once nothing of it is left.
 
     The spawn lock is held, so nobody else is starting one: what is there without an owner after
@@ -160,9 +160,9 @@ def _await(context: Context, say: Notify, patience: float) -> dict[str, Any] | N
     """
     deadline = time.monotonic() + patience
     next_look = time.monotonic() + 0.2
-    progress = Progress(say, "still waiting for the session to be ready")
+    progress = Progress(notify, "still waiting for the session to be ready")
     while time.monotonic() < deadline:
-        description = wait_until_ready(context, say)
+        description = wait_until_ready(context, notify)
         if description is not None:
             return description
         progress.show()

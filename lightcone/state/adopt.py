@@ -64,11 +64,11 @@ def adopt(assessment: Assessment, claims: Path, hashes: Path | None = None) -> A
         SpecError: where a file that the output depends on cannot be read.
         SessionError: where the directory of the claims cannot be used.
     """
-    output, parts = assessment.output, assessment.parts
-    if not _is_older(assessment) or parts is None:
+    output, provenance = assessment.output, assessment.provenance
+    if not _is_older(assessment) or provenance is None:
         return assessment
     produced = {
-        given.id: parts.inputs[given.id].version
+        given.id: provenance.inputs[given.id].version
         for given in output.inputs
         if given.producer is not None
     }
@@ -82,7 +82,7 @@ def adopt(assessment: Assessment, claims: Path, hashes: Path | None = None) -> A
                 reasons = outdated_reasons(output, found, produced, {}, thorough=True)
                 if reasons:
                     return _not_good(assessment, "; ".join(reasons))
-                _record(output, older_as_manifest(output, found, parts))
+                _record(output, older_as_manifest(output, found, provenance))
         finally:
             claim.release()
     except OSError:

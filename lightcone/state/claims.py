@@ -199,7 +199,7 @@ class Claim:
         if claim.is_first:
             return claim
         try:
-            busy = claim._put_right()
+            busy = claim._recover()
             if busy is None:
                 for unfinished in output.state_dir.glob(".*.new"):
                     unfinished.unlink(missing_ok=True)
@@ -251,7 +251,7 @@ class Claim:
                 path.mkdir()
                 path.chmod(0o777 & ~umask)
         except BaseException:
-            self.put_back()
+            self.restore()
             raise
         return None
 
@@ -285,7 +285,7 @@ class Claim:
         else:
             self._journal.forget()
 
-    def put_back(self) -> None:
+    def restore(self) -> None:
         """Undo :meth:`set_aside`, keeping apart what the recipe had written."""
         told = self._journal.read()
         if told is not None:
@@ -295,7 +295,7 @@ class Claim:
         """Give the claim up, for the recipe's processes too."""
         self.lock.release()
 
-    def _put_right(self) -> Busy | None:
+    def _recover(self) -> Busy | None:
         """Settle what a dead holder left; or say who holds the path, where that one lives."""
         told = self._journal.read()
         if told is None:

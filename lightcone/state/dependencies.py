@@ -172,10 +172,10 @@ class SourceFiles:
         self._together: dict[tuple[str, ...], dict[str, Stamp]] = {}
         self._always: dict[tuple[str, ...], tuple[str, ...]] = {}
 
-    def learn(self, parts: Provenance) -> None:
+    def learn(self, provenance: Provenance) -> None:
         """Take the stamps that were recorded for an output as known."""
-        self._recorded.update(parts.files)
-        for source in parts.inputs.values():
+        self._recorded.update(provenance.files)
+        for source in provenance.inputs.values():
             if source.files and self._learned.get(source.text) != source.version:
                 self._learned[source.text] = source.version
                 path = self._place(source.text)
@@ -270,7 +270,7 @@ class SourceFiles:
         def known(name: str, found: os.stat_result) -> Stamp | None:
             full = _join(path, name)
             for stamp in (self._known.get(full), self._recorded.get(self._relative(full))):
-                if stamp is not None and stamp.stands(found):
+                if stamp is not None and stamp.matches(found):
                     return stamp
             kept = self._hashes.find(full, found)
             if kept is None:

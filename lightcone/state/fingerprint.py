@@ -51,7 +51,7 @@ class Stamp(NamedTuple):
     inode: int
     sha256: str
 
-    def stands(self, found: os.stat_result) -> bool:
+    def matches(self, found: os.stat_result) -> bool:
         """Whether a file that looks like ``found`` surely has the bytes that were hashed."""
         return (
             found.st_mtime_ns == self.mtime_ns != UNTRUSTED
@@ -93,7 +93,7 @@ def fingerprint(
     """
     stamps = known.files if isinstance(known, Data) else known or {}
     files = _files(path)
-    fresh = [found for name, _, found in files if not _stands(stamps.get(name), found)]
+    fresh = [found for name, _, found in files if not _matches(stamps.get(name), found)]
     settled = _wait_for_tick(path, fresh, clock) if fresh else 0
     return _hash_files(files, stamps, settled)
 
@@ -166,8 +166,8 @@ def _files(path: Path) -> list[tuple[str, str, os.stat_result]]:
     return [("", os.fspath(path), top)]
 
 
-def _stands(stamp: Stamp | None, found: os.stat_result) -> bool:
-    return stamp is not None and stamp.stands(found)
+def _matches(stamp: Stamp | None, found: os.stat_result) -> bool:
+    return stamp is not None and stamp.matches(found)
 
 
 def _wait_for_tick(path: Path, fresh: list[os.stat_result], clock: Path | None) -> int:
@@ -212,7 +212,7 @@ def _hash_files(
     stamps = {}
     for name, full, found in files:
         stamp = known.get(name)
-        if stamp is None or not stamp.stands(found):
+        if stamp is None or not stamp.matches(found):
             digest = _hash(full, found)
             after = os.lstat(full) if name else os.stat(full)
             trusted = (
@@ -233,7 +233,7 @@ def _hash_files(
 
 
 def _same(path: str, found: os.stat_result, stamp: Stamp) -> bool:
-    if stamp.stands(found):
+    if stamp.matches(found):
         return True
     return found.st_size == stamp.size and _hash(path, found) == stamp.sha256
 

@@ -46,7 +46,7 @@ class HashCache:
             stamp = Stamp(table["size"], table["mtime_ns"], table["inode"], table["sha256"])
         except (OSError, ValueError, KeyError):
             return None
-        return stamp if isinstance(stamp.sha256, str) and stamp.stands(found) else None
+        return stamp if isinstance(stamp.sha256, str) and stamp.matches(found) else None
 
     def keep(self, path: str, stamp: Stamp) -> None:
         """Keep the stamp of a large file, unless it may have changed within a tick of its time."""

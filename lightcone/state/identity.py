@@ -35,8 +35,8 @@ def identify(
     if sources is None:
         sources = SourceFiles(output.root)
         if recorded is not None:
-            sources.learn(recorded.parts)
-    before = _NOTHING if recorded is None else recorded.parts
+            sources.learn(recorded.provenance)
+    before = _NOTHING if recorded is None else recorded.provenance
     inputs = {}
     for given in output.inputs:
         if given.producer is None:
@@ -81,7 +81,7 @@ def changes(
 
     ``produced`` are the inputs that outputs make.
     """
-    before = recorded.parts
+    before = recorded.provenance
     if before is now:
         return []
     found = []

@@ -94,21 +94,21 @@ class Manifest:
     Attributes:
         output: the qualified id.
         universe: the universe's name.
-        identity: the identity of ``parts`` when it was made.
-        parts: what it was made from.
+        identity: the identity of ``provenance`` when it was made.
+        provenance: what it was made from.
         data: the bytes that were made.
         made: how it was made: ``started`` (ISO 8601, UTC), ``seconds``, ``host``, ``exit_code``
             and whatever else is worth recording; nothing in it decides anything.
         products: files that the command names and the recipe makes, and so no part of the
             identity of what the same recipe makes.
-        disturbed: files of ``parts`` that changed while the recipe ran.
+        disturbed: files of ``provenance`` that changed while the recipe ran.
         version: of the format; ``OLDER`` for a result of the older tool that is taken over.
     """
 
     output: str
     universe: str
     identity: str
-    parts: Provenance
+    provenance: Provenance
     data: Data
     made: Mapping[str, Any] = field(default_factory=dict)
     products: tuple[str, ...] = ()
@@ -179,7 +179,7 @@ def write_manifest(state_dir: Path, manifest: Manifest, umask: int | None = None
 
 
 def _table(manifest: Manifest) -> dict[str, Any]:
-    parts = manifest.parts
+    provenance = manifest.provenance
     seldom = {"products": manifest.products, "disturbed": manifest.disturbed}
     return {
         "version": manifest.version,
@@ -187,19 +187,19 @@ def _table(manifest: Manifest) -> dict[str, Any]:
         "universe": manifest.universe,
         "identity": manifest.identity,
         "parts": {
-            "command": parts.command,
-            "template": parts.template,
-            "container": parts.container,
-            "files": _stamps_table(parts.files),
+            "command": provenance.command,
+            "template": provenance.template,
+            "container": provenance.container,
+            "files": _stamps_table(provenance.files),
             "inputs": {
                 name: {
                     "text": source.text,
                     "version": source.version,
                     "files": _stamps_table(source.files),
                 }
-                for name, source in parts.inputs.items()
+                for name, source in provenance.inputs.items()
             },
-            "decisions": parts.decisions,
+            "decisions": provenance.decisions,
         },
         "data": {"version": manifest.data.version, "files": _stamps_table(manifest.data.files)},
         "made": dict(manifest.made),
@@ -213,22 +213,26 @@ def _stamps_table(stamps: Mapping[str, Stamp]) -> dict[str, dict[str, Any]]:
 def _parse(table: dict[str, Any]) -> Manifest:
     if table["version"] != MANIFEST_VERSION:
         raise ValueError("an unknown version")
-    parts, data, made = table["parts"], table["data"], table["made"]
+    provenance, data, made = table["parts"], table["data"], table["made"]
     if not isinstance(made, dict):
         raise ValueError("'made' is no mapping")
     output, universe, identity = table["output"], table["universe"], table["identity"]
-    command, template, container = parts["command"], parts["template"], parts["container"]
+    command, template, container = (
+        provenance["command"],
+        provenance["template"],
+        provenance["container"],
+    )
     _check_texts(output, universe, identity, command, template, data["version"])
     if container is not None:
         _check_texts(container)
-    decisions = parts["decisions"]
+    decisions = provenance["decisions"]
     _check_texts(*decisions.values())
     inputs = {}
-    for name, source in parts["inputs"].items():
+    for name, source in provenance["inputs"].items():
         text, version = source["text"], source["version"]
         _check_texts(text, version)
         inputs[name] = Source(text, version, _shared(source["files"]))
-    files = _shared(parts["files"])
+    files = _shared(provenance["files"])
     return Manifest(
         output,
         universe,

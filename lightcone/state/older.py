@@ -154,13 +154,13 @@ def find_older(output: Output) -> Older | Unusable | None:
     return found
 
 
-def older_as_manifest(output: Output, found: Older, parts: Provenance) -> Manifest:
-    """A result of the older tool as if we had made it of ``parts``; its files have no stamps."""
+def older_as_manifest(output: Output, found: Older, provenance: Provenance) -> Manifest:
+    """A manifest for a result of the older tool, without stamps of its files."""
     return Manifest(
         output.id,
         output.universe,
-        parts.identity,
-        parts,
+        provenance.identity,
+        provenance,
         Data(found.data),
         found.made,
         version=OLDER_VERSION,

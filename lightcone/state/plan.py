@@ -45,7 +45,7 @@ class Assessment:
         output: the output.
         state: never ``RUNNING``, which claims know.
         why: what is wrong, in words; "" where nothing is.
-        parts: what it would be made from; None where an input is to be made first, or is not there.
+        provenance: what it would be made from; None where an input is missing or to be made first.
         manifest: the record of the result that is there, good or not, if it can be read.
         lacks: whether it cannot be made, as an input from outside is not there; ``why`` says so.
     """
@@ -53,7 +53,7 @@ class Assessment:
     output: Output
     state: State
     why: str
-    parts: Provenance | None
+    provenance: Provenance | None
     manifest: Manifest | None
     lacks: bool = False
 
@@ -110,7 +110,7 @@ def _look_up(output: Output, sources: SourceFiles) -> Manifest | Older | Unusabl
     """What is recorded of an output, and taken as known of its sources."""
     found = inspect_manifest(output.state)
     if isinstance(found, Manifest):
-        sources.learn(found.parts)
+        sources.learn(found.provenance)
     return find_older(output) if found is None else found
 
 
@@ -132,7 +132,11 @@ def _plan(outputs: Sequence[Output], force: Set[Key], hashes: HashCache) -> dict
         if key in force:
             if assessment.state is State.OK:
                 assessment = Assessment(
-                    output, State.STALE, "to be made again", assessment.parts, assessment.manifest
+                    output,
+                    State.STALE,
+                    "to be made again",
+                    assessment.provenance,
+                    assessment.manifest,
                 )
         elif assessment.state is State.OK and assessment.manifest is not None:
             good[key] = assessment.manifest.data.version
@@ -155,25 +159,27 @@ def _assess(
     if waiting and manifest is not None:
         # As if they came out the same, to see what else there is to say.
         for name in waiting:
-            source = manifest.parts.inputs.get(name)
+            source = manifest.provenance.inputs.get(name)
             known[name] = source.version if source is not None else ""
-    parts = identify(output, known, manifest, sources)
-    reasons, gone = _reasons(output, found, parts, versions, sources)
+    provenance = identify(output, known, manifest, sources)
+    reasons, gone = _reasons(output, found, provenance, versions, sources)
     failure = None
     if reasons and not (waiting and gone):
         failure = read_failure(output.state)
     if failure is not None:
-        products = products_of(failure, output) & parts.files.keys()
+        products = products_of(failure, output) & provenance.files.keys()
         if products:
-            files = {name: stamp for name, stamp in parts.files.items() if name not in products}
-            parts = replace(parts, files=files)
-            reasons, gone = _reasons(output, found, parts, versions, sources)
+            files = {
+                name: stamp for name, stamp in provenance.files.items() if name not in products
+            }
+            provenance = replace(provenance, files=files)
+            reasons, gone = _reasons(output, found, provenance, versions, sources)
     if waiting and not gone:
         reasons += _to_be_remade(waiting)
     if not reasons:
         if isinstance(found, Older):
-            manifest = older_as_manifest(output, found, parts)
-        return Assessment(output, State.OK, "", parts, manifest)
+            manifest = older_as_manifest(output, found, provenance)
+        return Assessment(output, State.OK, "", provenance, manifest)
     state = State.MISSING if gone else State.STALE
     # Of what is to be made first, a recipe may well put them there.
     lacked = [] if waiting else [each for each in output.inputs if sources.lacks(each, output)]
@@ -184,15 +190,15 @@ def _assess(
         why += f"; and {len(reasons) - _SHOWN} more"
     if waiting:
         return Assessment(output, state, why, None, manifest)
-    if failure is not None and failure.get("identity") == parts.identity:
+    if failure is not None and failure.get("identity") == provenance.identity:
         state, why = _describe_failure(failure)
-    return Assessment(output, state, why, parts, manifest)
+    return Assessment(output, state, why, provenance, manifest)
 
 
 def _reasons(
     output: Output,
     found: Manifest | Older | Unusable | None,
-    parts: Provenance,
+    provenance: Provenance,
     produced: Mapping[str, str | None],
     sources: SourceFiles,
 ) -> tuple[list[str], bool]:
@@ -207,7 +213,7 @@ def _reasons(
         return outdated_reasons(output, found, produced, sources.tree_versions), False
     if (found.universe, found.output) != output.key:
         return [f"its manifest is that of {found.universe}/{found.output}"], False
-    reasons = changes(output, found, parts, produced)
+    reasons = changes(output, found, provenance, produced)
     differs = difference(output.place, found.data)
     if differs:
         reasons.insert(0, f"{output.shown} {differs}")

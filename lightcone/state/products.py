@@ -30,9 +30,9 @@ class Products:
     ``is_first`` says that there is neither that nor anything else that is known of the output.
     """
 
-    def __init__(self, output: Output, parts: Provenance, *, is_first: bool = False) -> None:
+    def __init__(self, output: Output, provenance: Provenance, *, is_first: bool = False) -> None:
         self._output = output
-        self._parts = parts
+        self._provenance = provenance
         self._before = set(self._named())
         self._known: set[str] = set()
         if is_first:
@@ -47,7 +47,7 @@ class Products:
     def found(self, changed: Iterable[str] = ()) -> list[str]:
         """The products, now that the recipe has ended; ``changed`` are sources that changed."""
         there = set(self._named())
-        sources = self._parts.files.keys() - set(changed)
+        sources = self._provenance.files.keys() - set(changed)
         made = (there - self._before) | (self._known & there)
         return sorted(name for name in made - sources if not is_script(name))
 
@@ -60,15 +60,15 @@ class Products:
         products = self.found(set(changed) & self._known)
         if not products and not changed:
             return manifest
-        files = manifest.parts.files
-        parts = replace(
-            manifest.parts,
+        files = manifest.provenance.files
+        provenance = replace(
+            manifest.provenance,
             files={name: stamp for name, stamp in files.items() if name not in products},
         )
         return replace(
             manifest,
-            parts=parts,
-            identity=parts.identity,
+            provenance=provenance,
+            identity=provenance.identity,
             products=tuple(products),
             disturbed=tuple(name for name in changed if name not in products),
         )
@@ -78,12 +78,12 @@ class Products:
 
     def _changed(self) -> list[str]:
         """What the output was made from and has changed since."""
-        if not self._parts.files:
+        if not self._provenance.files:
             return []
         sources = SourceFiles(self._output.root)
-        sources.learn(self._parts)
+        sources.learn(self._provenance)
         found = []
-        for name, before in self._parts.files.items():
+        for name, before in self._provenance.files.items():
             now = sources.file(name, self._output)
             if now is not None and now.sha256 != before.sha256:
                 found.append(name)

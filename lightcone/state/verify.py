@@ -62,7 +62,7 @@ def verify(outputs: Sequence[Output]) -> tuple[int, list[Finding]]:
 
 def _check(output: Output, manifest: Manifest, others: Mapping[Key, object]) -> list[Finding]:
     findings = []
-    if manifest.parts.identity != manifest.identity:
+    if manifest.provenance.identity != manifest.identity:
         what = "its manifest was changed by hand"
         findings.append(Finding(output, Trouble.DAMAGED, what))
     try:
@@ -76,7 +76,7 @@ def _check(output: Output, manifest: Manifest, others: Mapping[Key, object]) -> 
         if data.version != manifest.data.version:
             findings.append(Finding(output, Trouble.TAMPERED, _OTHER_BYTES))
     for given in output.inputs:
-        source = manifest.parts.inputs.get(given.id)
+        source = manifest.provenance.inputs.get(given.id)
         if given.producer is None or source is None:
             continue
         producer = others.get((output.universe, given.producer))

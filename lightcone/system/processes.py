@@ -212,19 +212,19 @@ class CommandGroup:
         self,
         sink: Callable[[str, bytes], None],
         grace: float,
-        meanwhile: Callable[[], None] | None = None,
+        while_running: Callable[[], None] | None = None,
     ) -> int:
         """Pass the output on until the command ends; return its exit code, -N for signal N.
 
         Processes that the command left behind in its group are ended with it; where it was ended
         itself, all that carry the mark: TERM, and KILL ``grace`` seconds after that. ``sink`` gets
-        a stream's name, ``"out"`` or ``"err"``, and what came. ``meanwhile`` is called first.
+        a stream's name, ``"out"`` or ``"err"``, and what came. ``while_running`` is called first.
         """
         process = self._process
         assert process is not None
         try:
-            if meanwhile is not None:
-                meanwhile()
+            if while_running is not None:
+                while_running()
             return self._wait(process, sink, grace)
         except BaseException:
             # Nobody would look after it any more.

@@ -63,7 +63,7 @@ class MakeRequest:
     Attributes:
         key: what it is called in messages; the run that wants it is part of that.
         output: what to make.
-        parts: what determines it, as the driver saw it.
+        provenance: what determines it, as the driver saw it.
         producers: the produced inputs: id, path, state directory and the version to read.
         claims: the directory of the claims' locks.
         scratch: the scratch directory, which a container is given.
@@ -76,7 +76,7 @@ class MakeRequest:
 
     key: str
     output: Output
-    parts: Provenance
+    provenance: Provenance
     producers: tuple[tuple[str, Path, Path, str], ...]
     claims: Path
     scratch: Path

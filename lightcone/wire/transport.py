@@ -52,14 +52,14 @@ def session_transport(context: Context, lease: str | None) -> Iterator[Transport
     """
     with connect_session(context, _PATIENCE) as conversation:
         conversation.use(lease)
-        line = _SessionLine(conversation.connection, conversation.received)
+        transport = _SessionTransport(conversation.connection, conversation.received)
         try:
-            yield line
+            yield transport
         finally:
-            line.close()
+            transport.close()
 
 
-class _SessionLine:
+class _SessionTransport:
     """A line over a connection, which one thread reads from and writes to."""
 
     def __init__(self, connection: socket.socket, received: bytes) -> None:

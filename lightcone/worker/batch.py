@@ -23,8 +23,8 @@ _TURN = 2.0
 _FLUSHING = 16
 
 
-def make(orders: tuple[MakeRequest, ...]) -> None:
-    """Make the outputs of ``orders``, in turn, and tell their driver what became of each.
+def make(requests: tuple[MakeRequest, ...]) -> None:
+    """Make the outputs of ``requests``, in turn, and tell their driver what became of each.
 
     Meant for quick recipes. While one runs, the results before it are brought to the disk, and the
     next one is prepared. The rest of a batch that turns out to be slow, or is not wanted any more,
@@ -32,13 +32,13 @@ def make(orders: tuple[MakeRequest, ...]) -> None:
     """
     with current_task() as task:
         task.describe_run()
-        _Batch(task, orders).run()
+        _Batch(task, requests).run()
 
 
 class _Batch:
-    def __init__(self, task: Task, orders: tuple[MakeRequest, ...]) -> None:
+    def __init__(self, task: Task, requests: tuple[MakeRequest, ...]) -> None:
         self.task = task
-        self.waiting = deque(orders)
+        self.waiting = deque(requests)
         # For no longer than a batch lasts: a directory may be moved between runs.
         self.real_path: Callable[[str], str] = functools.cache(os.path.realpath)
         # What has been prepared: none before a recipe was quick, and none once the rest was handed
@@ -102,15 +102,15 @@ class _Batch:
         if steps is not None:
             steps.close()
 
-    def _steps(self, order: MakeRequest) -> Generator[None, None, None]:
-        with self.task.part(order.key) as part:
-            steps = OutputMaker(part, order, self._prepare_ahead, self.real_path).steps()
+    def _steps(self, request: MakeRequest) -> Generator[None, None, None]:
+        with self.task.part(request.key) as part:
+            steps = OutputMaker(part, request, self._prepare_ahead, self.real_path).steps()
             try:
                 for _ in islice(steps, 1):
                     yield
             except GeneratorExit:
                 steps.close()
-                self.task.emit({"event": "back", "keys": [order.key]})
+                self.task.emit({"event": "returned", "keys": [request.key]})
                 raise
             next(steps, None)
         yield
@@ -137,4 +137,4 @@ class _Batch:
             except IndexError:
                 break
         if keys:
-            self.task.emit({"event": "back", "keys": keys})
+            self.task.emit({"event": "returned", "keys": keys})

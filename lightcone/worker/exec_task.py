@@ -20,25 +20,25 @@ _NAME_LIMIT = 200
 _logger = logging.getLogger("lightcone")
 
 
-def execute(order: ExecRequest) -> None:
-    """Run the command of ``order`` and tell its caller what it prints."""
+def execute(request: ExecRequest) -> None:
+    """Run the command of ``request`` and tell its caller what it prints."""
     with current_task() as task:
         told: dict[str, Any]
         try:
             run = task.describe_run()
-            _logger.info("%s: started %s", order.caller, shlex.join(order.argv))
-            name = shlex.join(order.argv)[:_NAME_LIMIT]
+            _logger.info("%s: started %s", request.caller, shlex.join(request.argv))
+            name = shlex.join(request.argv)[:_NAME_LIMIT]
             begun = {"event": "start", "key": task.key, "task": task.within, "name": name}
             task.emit(begun)
-            with task.commands.devices(order.gpus) as gpus:
+            with task.commands.devices(request.gpus) as gpus:
                 ended = task.execute(
-                    order.argv,
+                    request.argv,
                     environment=build_environment(
-                        run, order.cpus, gpus, None, task.commands.variables
+                        run, request.cpus, gpus, None, task.commands.variables
                     ),
                     directory=Path(os.fsdecode(run["directory"])),
                     umask=int(run["umask"]),
-                    grace=order.grace,
+                    grace=request.grace,
                     sink=_Sender(task).send,
                     merge=False,
                 )
@@ -47,7 +47,7 @@ def execute(order: ExecRequest) -> None:
             told = {"code": _NOT_FOUND, "error": f"{error.strerror}: {error.filename}"}
         except OSError as error:
             told = {"code": _NOT_EXECUTABLE, "error": f"{error.strerror}: {error.filename}"}
-        _logger.info("%s: exit code %s", order.caller, told["code"])
+        _logger.info("%s: exit code %s", request.caller, told["code"])
         task.emit({"event": "done", "key": task.key, **told})
 
 

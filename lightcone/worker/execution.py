@@ -81,16 +81,16 @@ _TAIL = 20
 
 
 class Execution:
-    """The command of ``order``, run in ``task`` for a run that says ``run`` of itself.
+    """The command of ``request``, run in ``task`` for a run that says ``run`` of itself.
 
     Raises:
         ContainerError: where it has a container that nothing here can run.
     """
 
-    def __init__(self, task: Task, order: MakeRequest, run: Any) -> None:
+    def __init__(self, task: Task, request: MakeRequest, run: Any) -> None:
         self.task = task
-        self.order = order
-        self.output = order.output
+        self.request = request
+        self.output = request.output
         self.run = run
         self.log: Log | None = None
         self.container: Container | None = None
@@ -102,7 +102,7 @@ class Execution:
         umask: int,
         gpus: Sequence[str],
         hold: list[int],
-        meanwhile: Callable[[], None] | None = None,
+        while_running: Callable[[], None] | None = None,
     ) -> tuple[Ended, list[str]]:
         """Run it to its end; how it ended, and the last lines it printed.
 
@@ -110,14 +110,14 @@ class Execution:
             umask: its file mode creation mask.
             gpus: the devices that are its own.
             hold: the descriptors that stay open for as long as anything of it runs.
-            meanwhile: called, briefly, while it runs.
+            while_running: called, briefly, while it runs.
         """
         variables = self._environment(gpus)
         log = self.log = Log(self.output.log, umask, self._heading(variables))
         tail: deque[str] = deque(maxlen=_TAIL)
 
         def tell(lines: list[str]) -> None:
-            self.task.emit({"event": "lines", "key": self.order.key, "lines": lines})
+            self.task.emit({"event": "lines", "key": self.request.key, "lines": lines})
 
         stream = LineStream(tell, tail)
 
@@ -131,11 +131,11 @@ class Execution:
                 environment=variables,
                 directory=self.output.root,
                 umask=umask,
-                grace=self.order.grace,
+                grace=self.request.grace,
                 sink=sink,
                 time_limit=self.output.resources.time_limit,
                 hold=held,
-                meanwhile=meanwhile,
+                while_running=while_running,
             )
         stream.finish()
         log.end(ended, self.usage(ended))
@@ -143,7 +143,7 @@ class Execution:
 
     def usage(self, ended: Ended) -> dict[str, Any]:
         """What is recorded of it; nothing of a container that is no descendant of its program."""
-        if self.task.keeper is not None:
+        if self.task.container is not None:
             return {}
         return {
             "cpu_seconds": round(ended.usage.cpu_seconds, 3),
@@ -162,7 +162,7 @@ class Execution:
 
     def _environment(self, gpus: Sequence[str]) -> dict[str, str]:
         session = self.task.commands.variables
-        return build_environment(self.run, self.order.cpus, gpus, self.output.name, session)
+        return build_environment(self.run, self.request.cpus, gpus, self.output.name, session)
 
     @contextlib.contextmanager
     def _launched(
@@ -173,14 +173,16 @@ class Execution:
             yield shell_arguments(self.output.command, variables), hold
             return
         launch = self.container.launch(
-            self.output, variables, umask, self.order.scratch, self.order.key
+            self.output, variables, umask, self.request.scratch, self.request.key
         )
         if launch.commands is None:
             yield launch.argv, hold
             return
-        keeper = self.task.keeper = ContainerHandle(launch.commands, variables, self.order.grace)
-        with keeper.holding(hold):
-            # Held by the keeper alone: the runtime may leave programs of its own behind.
+        handle = self.task.container = ContainerHandle(
+            launch.commands, variables, self.request.grace
+        )
+        with handle.holding(hold):
+            # Held by the supervisor alone: the runtime may leave programs of its own behind.
             yield launch.argv, []
 
     def _heading(self, variables: dict[str, str]) -> str:
@@ -189,4 +191,4 @@ class Execution:
         more = environment_lines(before, {**variables, MARK: self.task.group.mark})
         if self.container is not None:
             more.append(self.container.describe())
-        return heading(self.output, self.order.cpus, str(self.run["name"]), more)
+        return heading(self.output, self.request.cpus, str(self.run["name"]), more)

@@ -29,32 +29,32 @@ _logger = logging.getLogger("lightcone")
 
 
 class OutputMaker:
-    """Making the output of ``order`` in ``task``, and telling its driver what became of it.
+    """Making the output of ``request`` in ``task``, and telling its driver what became of it.
 
     Args:
         task: what is begun and ended with it.
-        order: what to make.
-        meanwhile: called, briefly, while the recipe runs.
+        request: what to make.
+        while_running: called, briefly, while the recipe runs.
         real_path: what a batch has in common; see :func:`lock_path`.
     """
 
     def __init__(
         self,
         task: Task,
-        order: MakeRequest,
-        meanwhile: Callable[[], None] | None = None,
+        request: MakeRequest,
+        while_running: Callable[[], None] | None = None,
         real_path: Callable[[str], str] = os.path.realpath,
     ) -> None:
         self.task = task
-        self.order = order
-        self.meanwhile = meanwhile
+        self.request = request
+        self.while_running = while_running
         self.real_path = real_path
-        self.output = order.output
-        self.state = order.output.state_dir
-        self.identity = order.parts.identity
+        self.output = request.output
+        self.state = request.output.state_dir
+        self.identity = request.provenance.identity
         self.execution: Execution | None = None
         self.products: Products | None = None
-        self.sights: dict[str, tuple[int, int] | None] = {}
+        self.stat_tokens: dict[str, tuple[int, int] | None] = {}
 
     def steps(self) -> Generator[None, None, None]:
         """Three steps: what comes before the recipe, the recipe, what makes its output a good one.
@@ -71,25 +71,25 @@ class OutputMaker:
         _logger.info("%s: %s%s", self.output.name, told["result"].value, reason)
         # Messages cross the network as plain values.
         told["result"] = str(told["result"].value)
-        self.task.emit({"event": "done", "key": self.order.key, **told})
+        self.task.emit({"event": "done", "key": self.request.key, **told})
 
     def _run(self) -> Generator[None, None, dict[str, Any]]:
         run = self.task.describe_run()
-        places = [(path, state) for _, path, state, _ in self.order.producers]
-        inputs = lock_inputs(self.order.claims, places, self.real_path)
+        places = [(path, state) for _, path, state, _ in self.request.producers]
+        inputs = lock_inputs(self.request.claims, places, self.real_path)
         if isinstance(inputs, Busy):
             return _busy(inputs)
         try:
-            for name, _, state, version in self.order.producers:
-                self.sights[name] = stat_token(state)
+            for name, _, state, version in self.request.producers:
+                self.stat_tokens[name] = stat_token(state)
                 found = read_manifest(state)
                 if found is None or found.data.version != version:
-                    return _changed(name, meanwhile=False)
-            claim = Claim.take(self.output, self.order.claims, self.real_path)
+                    return _changed(name, during_recipe=False)
+            claim = Claim.take(self.output, self.request.claims, self.real_path)
             if isinstance(claim, Busy):
                 return _busy(claim)
             try:
-                good = None if self.order.force or claim.is_first else self._good()
+                good = None if self.request.force or claim.is_first else self._good()
                 if good is not None:
                     return {"result": Result.GOOD, "version": good.data.version}
                 hold = [claim.lock.fd, *(lock.fd for lock in inputs)]
@@ -119,30 +119,30 @@ class OutputMaker:
     ) -> Generator[None, None, dict[str, Any]]:
         if self.task.unwanted:
             return {"result": Result.INTERRUPTED}
-        late = Walltime(self.order.ends_at, self.order.grace).objection(self.output)
+        late = Walltime(self.request.ends_at, self.request.grace).objection(self.output)
         if late is not None:
             return {"result": Result.LEFT, "reason": late}
         umask = int(run["umask"])
-        execution = self.execution = Execution(self.task, self.order, run)
-        self.products = Products(self.output, self.order.parts, is_first=claim.is_first)
-        busy = claim.set_aside(str(run["name"]), umask, self.identity, resume=self.order.resume)
+        execution = self.execution = Execution(self.task, self.request, run)
+        self.products = Products(self.output, self.request.provenance, is_first=claim.is_first)
+        busy = claim.set_aside(str(run["name"]), umask, self.identity, resume=self.request.resume)
         if busy is not None:
             return _busy(busy)
         try:
             yield
             started = datetime.now(UTC)
             _logger.info("%s: started for %s", self.output.name, run["name"])
-            begun = {"event": "start", "key": self.order.key, "task": self.task.within}
+            begun = {"event": "start", "key": self.request.key, "task": self.task.within}
             # As bytes: a path need not be text, and of texts only those can be sent that are.
             self.task.emit({**begun, "log": os.fsencode(self.output.log)})
             with self.task.commands.devices(self.output.resources.gpus) as gpus:
-                ended, tail = execution.execute(umask, gpus, hold, self.meanwhile)
+                ended, tail = execution.execute(umask, gpus, hold, self.while_running)
             wrong = find_fault(self.output, ended)
             # Another context has no lock of ours to see that the inputs are being read.
-            for name, _, state, _ in self.order.producers:
-                if stat_token(state) != self.sights[name] and not self.task.unwanted:
-                    claim.put_back()
-                    return _changed(name, meanwhile=True)
+            for name, _, state, _ in self.request.producers:
+                if stat_token(state) != self.stat_tokens[name] and not self.task.unwanted:
+                    claim.restore()
+                    return _changed(name, during_recipe=True)
             if wrong is None:
                 yield
                 flush_tree(self.output.path)
@@ -155,9 +155,9 @@ class OutputMaker:
                 version = made.data.version
                 return {"result": Result.MADE, "seconds": ended.seconds, "version": version}
         except BaseException:
-            claim.put_back()
+            claim.restore()
             raise
-        claim.put_back()
+        claim.restore()
         told = {
             "result": Result.INTERRUPTED if ended.cause is Cause.UNWANTED else Result.FAILED,
             "reason": wrong,
@@ -175,7 +175,7 @@ class OutputMaker:
             output=self.output.id,
             universe=self.output.universe,
             identity=self.identity,
-            parts=self.order.parts,
+            provenance=self.request.provenance,
             data=fingerprint(self.output.path, clock=self.state / JOURNAL),
             made={
                 "attempt": claim.attempt,
@@ -183,7 +183,7 @@ class OutputMaker:
                 "seconds": round(ended.seconds, 3),
                 "host": socket.gethostname(),
                 "exit_code": ended.code,
-                "cpus": self.order.cpus,
+                "cpus": self.request.cpus,
                 **usage,
             },
         )
@@ -208,9 +208,9 @@ class OutputMaker:
         )
 
 
-def _changed(name: str, *, meanwhile: bool) -> dict[str, Any]:
+def _changed(name: str, *, during_recipe: bool) -> dict[str, Any]:
     reason = f"input {name} has changed"
-    return {"result": Result.CHANGED, "reason": reason, "meanwhile": meanwhile}
+    return {"result": Result.CHANGED, "reason": reason, "during_recipe": during_recipe}
 
 
 def _busy(busy: Busy) -> dict[str, Any]:

@@ -69,7 +69,7 @@ class Task:
         self.group = CommandGroup(key)
         self.cause = Cause.ITSELF
         self.started = False
-        self.keeper: ContainerHandle | None = None
+        self.container: ContainerHandle | None = None
         self._parts: list[Task] = []
         self._lock = threading.Lock()
 
@@ -118,12 +118,12 @@ class Task:
         time_limit: float | None = None,
         hold: Sequence[int] = (),
         merge: bool = True,
-        meanwhile: Callable[[], None] | None = None,
+        while_running: Callable[[], None] | None = None,
     ) -> Ended:
         """Run a command to its end; see :meth:`CommandGroup.start` for the arguments.
 
         ``time_limit`` is in seconds that this process was awake; past it the command is ended.
-        ``meanwhile`` is called, briefly, while the command runs: its end is not seen before.
+        ``while_running`` is called, briefly, while the command runs: its end is not seen before.
 
         Raises:
             OSError: where the program cannot be run.
@@ -144,9 +144,9 @@ class Task:
                 merge=merge,
             ):
                 return Ended(-signal.SIGTERM, self.cause, 0.0, Usage())
-            if self.keeper is not None:
-                self.keeper.started(self.group.pid)
-            code = self.group.wait(sink, grace, meanwhile)
+            if self.container is not None:
+                self.container.started(self.group.pid)
+            code = self.group.wait(sink, grace, while_running)
         finally:
             if timer is not None:
                 timer.cancel()
@@ -162,11 +162,11 @@ class Task:
         if grace <= 0:
             self.group.end(signal.SIGKILL)
             return
-        if self.keeper is None:
+        if self.container is None:
             self.group.end(signal.SIGTERM)
         else:
             self.group.refuse()
-            self.keeper.ask()
+            self.container.ask()
         timer = threading.Timer(grace, self.group.end, (signal.SIGKILL,))
         timer.daemon = True
         timer.start()
@@ -254,7 +254,9 @@ class Commands(WorkerPlugin):
         """Somebody looks: what the commands use; see :class:`Meter`."""
         # What a container uses is not seen here, as it is no descendant of its command.
         tasks = [each for task in list(self.tasks.values()) for each in (task, *task.parts())]
-        shown = {each.key: each.group.pid for each in tasks if each.group.pid and not each.keeper}
+        shown = {
+            each.key: each.group.pid for each in tasks if each.group.pid and not each.container
+        }
         return await asyncio.to_thread(self._meter.read, shown)
 
     async def teardown(self, worker: Worker) -> None:

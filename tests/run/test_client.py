@@ -6,7 +6,7 @@ import socket
 from queue import SimpleQueue
 
 from lightcone.wire.protocol import frame, pack
-from lightcone.wire.transport import _SessionLine
+from lightcone.wire.transport import _SessionTransport
 from tests.helpers import Sandbox
 
 _LEAVES_WHILE_A_TASK_RUNS = """if True:
@@ -15,9 +15,9 @@ _LEAVES_WHILE_A_TASK_RUNS = """if True:
     from lightcone.session.connect import join_cluster
 
     with join_cluster(current_context(), print) as connection:
-        link = RunClient(connection.line, "test", 10.0)
-        with link.open():
-            link.submit("time:sleep", 3, link.key("x"), None)
+        client = RunClient(connection.transport, "test", 10.0)
+        with client.open():
+            client.submit("time:sleep", 3, client.key("x"), None)
 """
 
 
@@ -34,10 +34,10 @@ _TELLS_WHAT_HAPPENS = """if True:
     from lightcone.session.connect import join_cluster
 
     with join_cluster(current_context(), print) as connection:
-        link = RunClient(connection.line, "test", 10.0)
-        with link.open():
+        client = RunClient(connection.transport, "test", 10.0)
+        with client.open():
             {does}
-            print(link.next(20))
+            print(client.next(20))
             assert not {{"distributed", "tornado", "asyncio"}} & sys.modules.keys()
 """
 
@@ -68,23 +68,24 @@ def test_interrupt_is_heard_at_once_whichever_thread_it_reaches(shared: Sandbox)
 
 
 def test_task_that_fails_is_told_of_with_its_reason(shared: Sandbox) -> None:
-    told = _told(shared, "link.submit('math:sqrt', -1, link.key('x'), None)")
+    told = _told(shared, "client.submit('math:sqrt', -1, client.key('x'), None)")
     assert told.startswith("('lost', ('lightcone-")
     assert told.endswith("-x', 'ValueError: math domain error'))\n")
 
 
 def test_task_that_nothing_has_begun_of_can_be_cancelled(shared: Sandbox) -> None:
-    submit = "link.submit('time:sleep', 3, link.key('x'), {'CPU': 1e9})"
-    told = _told(shared, f"{submit}; link.cancel([link.key('x')])")
+    submit = "client.submit('time:sleep', 3, client.key('x'), {'CPU': 1e9})"
+    told = _told(shared, f"{submit}; client.cancel([client.key('x')])")
     assert told.endswith("-x', 'its worker was lost'))\n")
 
 
 def test_much_crosses_in_both_directions(shared: Sandbox) -> None:
     """More than the connection holds, in pieces that are cut anywhere."""
     submit = (
-        "[link.submit('builtins:len', b'x' * 300_000, link.key(f'{n}-1'), None) for n in range(40)]"
+        "[client.submit('builtins:len', b'x' * 300_000, client.key(f'{n}-1'), None)"
+        " for n in range(40)]"
     )
-    fail = "link.submit('builtins:int', 'y' * 3_000_000, link.key('z'), None)"
+    fail = "client.submit('builtins:int', 'y' * 3_000_000, client.key('z'), None)"
     told = _told(shared, f"{submit}; {fail}")
     assert told.startswith("('lost', ")
     assert told.count("y") > 100
@@ -96,10 +97,10 @@ def test_last_word_of_a_session_is_heard_though_it_left_what_it_was_told_unread(
     there.sendall(frame(pack([{"event": "ended", "reason": "why"}])))
     there.close()
     heard: SimpleQueue[list[dict[str, object]]] = SimpleQueue()
-    line = _SessionLine(here, b"")
-    line.open("run", {}, heard.put)
+    transport = _SessionTransport(here, b"")
+    transport.open("run", {}, heard.put)
     try:
         assert heard.get(timeout=30) == [{"event": "ended", "reason": "why"}]
     finally:
-        line.close()
+        transport.close()
         here.close()

@@ -16,7 +16,7 @@ from lightcone.wire.protocol import HEADER_SIZE, frame, frame_length, pack, topi
 
 _Test = Callable[[Scheduler, Runs], Coroutine[Any, Any, None]]
 _RUN = "0123456789ab"
-_TOLD = {"name": "lc run, pid 1", "label": None, "pid": 1, "tells": True}
+_TOLD = {"name": "lc run, pid 1", "label": None, "pid": 1, "reports_progress": True}
 
 
 def _with_scheduler(test: _Test) -> None:

@@ -50,7 +50,7 @@ def test_a_source_that_is_a_path_has_to_be_there(
     (project.root / "data").mkdir()
     project.spec(CHAIN.replace("data/raw.csv", f"'{source}'"))
     found = project.plan()["baseline/clean"]
-    assert found.lacks and found.parts is None
+    assert found.lacks and found.provenance is None
     shown = source.strip()
     assert found.why == f"input raw: {shown} does not exist: put it there, or correct astra.yaml"
 
@@ -80,7 +80,7 @@ def test_a_source_that_is_none_is_the_recipes_affair(source: str, project: Proje
     project.spec(CHAIN.replace("data/raw.csv", f"'{source}'"))
     found = project.plan()["baseline/clean"]
     assert (found.lacks, found.why) == (False, "never made")
-    assert found.parts is not None
+    assert found.provenance is not None
 
 
 def test_what_is_there_is_enough(project: Project) -> None:
@@ -134,11 +134,11 @@ outputs:
     )
     assert not project.plan()["baseline/fit"].lacks
     (fetch,) = [each for each in project.outputs() if each.id == "fetch"]
-    parts = project.plan()["baseline/fetch"].parts
-    assert parts is not None
-    products = Products(fetch, parts)
+    provenance = project.plan()["baseline/fetch"].provenance
+    assert provenance is not None
+    products = Products(fetch, provenance)
     project.execute(fetch)
-    project.record(fetch, parts, products)
+    project.record(fetch, provenance, products)
     why = "input by_hand: results/baseline/by_hand.txt does not exist"
     assert project.why("baseline/fit") == f"{why}: put it there, or correct astra.yaml"
     project.write("results/baseline/by_hand.txt", "1")
@@ -164,12 +164,14 @@ def test_results_made_without_it_stay_good(project: Project) -> None:
     project.spec(CHAIN.replace("cat {inputs.raw}", "echo {inputs.raw}"))
     (clean,) = [each for each in project.outputs() if each.id == "clean"]
     project.write("data/raw.csv", "1")
-    parts = project.plan()["baseline/clean"].parts
-    assert parts is not None
+    provenance = project.plan()["baseline/clean"].provenance
+    assert provenance is not None
     (project.root / "data/raw.csv").unlink()
-    source = type(parts.inputs["raw"])("data/raw.csv", "text:data/raw.csv")
+    source = type(provenance.inputs["raw"])("data/raw.csv", "text:data/raw.csv")
     project.execute(clean)
-    project.record(clean, type(parts)(parts.command, parts.template, None, {}, {"raw": source}))
+    project.record(
+        clean, type(provenance)(provenance.command, provenance.template, None, {}, {"raw": source})
+    )
     assert project.states()["baseline/clean"] == "ok"
 
 

@@ -155,7 +155,7 @@ def _fail(place: Place) -> None:
     claim = place.begin()
     place.log("of the failure")
     place.write("half")
-    claim.put_back()
+    claim.restore()
     claim.release()
 
 
@@ -271,7 +271,7 @@ def test_who_has_read_it_sees_that_it_was_away(place: Place) -> None:
     assert before is not None
     claim = place.begin()
     assert stat_token(place.output.state_dir) is None
-    claim.put_back()
+    claim.restore()
     claim.release()
     assert place.found() == "old"
     assert stat_token(place.output.state_dir) not in (None, before)
@@ -282,7 +282,7 @@ def test_claim_given_up_before_anything_was_run_leaves_all_as_it_was(place: Plac
     before = place.all_files()
     claim = place.begin()
     assert place.all_files() != before
-    claim.put_back()
+    claim.restore()
     claim.release()
     assert place.all_files() == before
 
@@ -334,10 +334,10 @@ def test_partial_work_can_be_gone_on_with_or_discarded(place: Place) -> None:
     claim = place.take()
     claim.set_aside("lc run", 0o022, "another identity", resume=True)
     assert not place.file.exists()
-    claim.put_back()
+    claim.restore()
     claim.set_aside("lc run", 0o022, "identity", resume=True)
     assert place.file.read_text() == "half"
-    claim.put_back()
+    claim.restore()
     claim.release()
     assert place.partial() == "half"
     assert discard_partial(place.output) >= len("half")
@@ -352,7 +352,7 @@ def test_partial_work_of_another_name_is_not_gone_on_with(place: Place) -> None:
     claim = place.take()
     claim.set_aside("lc run", 0o022, "identity", resume=True)
     assert not place.file.exists()
-    claim.put_back()
+    claim.restore()
     claim.release()
 
 
@@ -361,7 +361,7 @@ def test_what_nobody_has_taken_away_is_no_partial_work(place: Place) -> None:
     leftover.mkdir(parents=True)
     claim = place.take()
     claim.set_aside("lc run", 0o022, "identity")
-    claim.put_back()
+    claim.restore()
     claim.release()
     assert not leftover.exists()
     assert not (place.output.state_dir / "partial").exists()
@@ -378,7 +378,7 @@ def test_partial_work_is_kept_without_links(place: Place, monkeypatch: pytest.Mo
     monkeypatch.setattr(os, "link", _no_links)
     before = os.umask(0o077)
     try:
-        claim.put_back()
+        claim.restore()
     finally:
         os.umask(before)
     claim.release()
@@ -396,7 +396,7 @@ def test_directory_is_made_for_the_recipe_with_its_umask(place: Place) -> None:
         assert place.output.path.stat().st_mode & 0o777 == 0o750
     else:
         assert not place.output.path.exists()
-    claim.put_back()
+    claim.restore()
     claim.release()
     assert place.found() == "nothing"
     assert not (place.output.state_dir / "partial").exists()
@@ -407,7 +407,7 @@ def test_claim_is_exclusive_until_it_is_released(place: Place) -> None:
     assert place.busy().lock == lock_path(place.claims, place.output.path)
     claim.set_aside("lc run, pid 7", 0o022, "identity")
     assert place.busy().by.startswith(f"lc run, pid 7 on {socket.gethostname()} since ")
-    claim.put_back()
+    claim.restore()
     claim.release()
     place.take().release()
 
@@ -687,7 +687,7 @@ def test_link_at_the_path_is_set_aside_and_put_back_as_it_is(place: Place) -> No
     place.output.path.symlink_to(target)
     claim = place.begin()
     assert not place.output.path.is_symlink()
-    claim.put_back()
+    claim.restore()
     claim.release()
     assert place.output.path.is_symlink()
     assert (target / "file").read_text() == "kept"
@@ -768,7 +768,7 @@ def test_of_two_contexts_that_begin_at_once_one_has_the_path(place: Place) -> No
     assert (place.output.state_dir / "previous").exists(), "what the other set aside is there"
     later = Claim.take(place.output, place.root / "other claims")
     assert isinstance(later, Busy)
-    ours.put_back()
+    ours.restore()
     ours.release()
     assert place.found() == "old"
     again = Claim.take(place.output, place.root / "other claims")
@@ -784,5 +784,5 @@ def test_journal_is_readable_by_later_versions(place: Place) -> None:
         "had_output", "identity", "name",
     }  # fmt: skip
     assert journal["version"] == JOURNAL_VERSION == 1
-    claim.put_back()
+    claim.restore()
     claim.release()

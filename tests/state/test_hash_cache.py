@@ -29,7 +29,11 @@ outputs:
 
 def identities(project: Project, kept: Path | None = None) -> dict[str, str]:
     assessed = plan(project.outputs(), hashes=kept).values()
-    return {each.output.name: each.parts.identity for each in assessed if each.parts is not None}
+    return {
+        each.output.name: each.provenance.identity
+        for each in assessed
+        if each.provenance is not None
+    }
 
 
 @pytest.fixture

@@ -233,10 +233,10 @@ def test_what_comes_out_the_same_stops_the_cascade(project: Project) -> None:
 def test_what_comes_out_different_does_not(project: Project) -> None:
     project.write("src/clean.sh", "tac $1\n")
     clean = project.output("u/clean")
-    parts = project.plan()["u/clean"].parts
-    assert parts is not None
+    provenance = project.plan()["u/clean"].provenance
+    assert provenance is not None
     project.execute(clean)
-    project.record(clean, parts)
+    project.record(clean, provenance)
     assert project.states() == OK | {
         "u/fit": "stale (input clean was remade)",
         "u/plot": "stale (input fit is to be remade)",
@@ -306,7 +306,7 @@ def test_force(project: Project) -> None:
         "u/fit": ("stale", "to be made again"),
         "u/plot": ("stale", "input fit is to be remade"),
     }
-    assert plan["u/fit"].parts is not None
+    assert plan["u/fit"].provenance is not None
     project.write("src/fit.py", "other\n")
     assert project.plan(force=[("u", "fit")])["u/fit"].why == "src/fit.py changed"
 
@@ -346,10 +346,10 @@ def test_nothing_is_written(project: Project) -> None:
 def test_a_manifest_knows_what_it_was_made_from(project: Project) -> None:
     found = read_manifest(project.output("u/fit").state_dir)
     assert found is not None
-    assert found.parts.command == project.output("u/fit").command
-    assert set(found.parts.files) == {"src/fit.py"}
-    assert found.parts.decisions == {"cut": "strict"}
+    assert found.provenance.command == project.output("u/fit").command
+    assert set(found.provenance.files) == {"src/fit.py"}
+    assert found.provenance.decisions == {"cut": "strict"}
     clean = read_manifest(project.output("u/clean").state_dir)
     assert clean is not None
-    assert found.parts.inputs["clean"].version == clean.data.version
-    assert found.parts.inputs["sky"].version == "text:https://example.org/sky"
+    assert found.provenance.inputs["clean"].version == clean.data.version
+    assert found.provenance.inputs["sky"].version == "text:https://example.org/sky"

@@ -43,7 +43,7 @@ MANIFEST = Manifest(
     output="sub.fit",
     universe="u",
     identity=PARTS.identity,
-    parts=PARTS,
+    provenance=PARTS,
     data=Data("ef" * 32, {"a/b.csv": Stamp(3, 4, 5, SHA), "\udcff": Stamp(0, 0, 0, SHA)}),
     made={"started": "2026-11-22T10:00:00+00:00", "seconds": 1.5, "host": "h", "exit_code": 0},
 )
@@ -105,8 +105,8 @@ def test_what_is_part_of_the_identity() -> None:
         replace(PARTS, decisions=dict(reversed(PARTS.decisions.items()))),
         replace(PARTS, inputs=PARTS.inputs | {"raw": Source("data/raw.csv", SHA)}),
     ]
-    assert len({parts.identity for parts in [PARTS, *changed]}) == 1 + len(changed)
-    assert {parts.identity for parts in same} == {PARTS.identity}
+    assert len({provenance.identity for provenance in [PARTS, *changed]}) == 1 + len(changed)
+    assert {provenance.identity for provenance in same} == {PARTS.identity}
 
 
 def test_permissions_are_as_the_umask_says(tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_any_damage_is_found_or_harmless(tmp_path: Path, data: st.DataObject) ->
     found = inspect_manifest(tmp_path)
     assert isinstance(found, Manifest | Unusable)
     if isinstance(found, Manifest):
-        assert isinstance(found.parts.identity, str)
+        assert isinstance(found.provenance.identity, str)
 
 
 @given(content=st.binary())

@@ -263,9 +263,9 @@ def test_a_run_takes_over_and_then_notices_everything(
     clean = read_manifest(project.output("u/clean").state_dir)
     assert found is not None
     assert clean is not None
-    assert found.identity == found.parts.identity
-    assert set(found.parts.files) == {"src/fit.py"}
-    assert found.parts.inputs["clean"].version == clean.data.version
+    assert found.identity == found.provenance.identity
+    assert set(found.provenance.files) == {"src/fit.py"}
+    assert found.provenance.inputs["clean"].version == clean.data.version
     assert found.data == fingerprint(project.root / "results/u/fit")
     assert found.made == {
         "by": "lightcone-cli 0.4.2",
@@ -294,14 +294,14 @@ def test_what_is_remade_with_the_same_bytes(project: Project, claims: Path) -> N
     shutil.rmtree(clean.path)
     project.write("results/u/clean/table.csv", "1\n2\n")
     project.write("results/u/clean/deep/a b.txt", "x\n")
-    parts = project.plan()["u/clean"].parts
-    assert parts is not None
-    project.record(clean, parts)
+    provenance = project.plan()["u/clean"].provenance
+    assert provenance is not None
+    project.record(clean, provenance)
     assert project.states() == OK
     assert run(project, claims)
     assert project.states() == OK
     project.write("results/u/clean/table.csv", "other\n")
-    project.record(clean, parts)
+    project.record(clean, provenance)
     assert project.states() == OK | {"u/fit": "stale (input clean was remade)"}
 
 
@@ -313,7 +313,7 @@ def test_while_somebody_makes_it(project: Project, claims: Path) -> None:
     taken = adopt(assessed["u", "clean"], claims)
     assert (taken.state, taken.why) == ("stale", "in use by a recipe that reads it")
     claim.release()
-    project.record(clean, assessed["u", "clean"].parts)  # type: ignore[arg-type]
+    project.record(clean, assessed["u", "clean"].provenance)  # type: ignore[arg-type]
     assert adopt(assessed["u", "clean"], claims).manifest == read_manifest(clean.state_dir)
 
 

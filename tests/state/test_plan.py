@@ -168,13 +168,13 @@ class Both:
     def make(self, key: Key) -> None:
         """Make one output, if its inputs are good."""
         assessment = self.plan()[key]
-        if assessment.parts is None:
+        if assessment.provenance is None:
             return
         content = self.oracle.content(key)
         self.oracle.files[key] = content
         self.oracle.made_from[key] = (self.oracle.origin(key), content)
         self.project.write(self.path(key), content)
-        self.project.record(assessment.output, assessment.parts)
+        self.project.record(assessment.output, assessment.provenance)
 
     def plan(self, force: frozenset[Key] = frozenset()) -> dict[Key, Assessment]:
         outputs = load_outputs(self.project.root, Settings())
@@ -192,7 +192,7 @@ class Both:
                 assert assessment.state is (State.STALE if there else State.MISSING)
             above = [(key[0], name) for name in self.oracle.above(key[1])]
             ready = all(self.oracle.is_good(each) for each in above)
-            assert (assessment.parts is not None) == ready
+            assert (assessment.provenance is not None) == ready
             versions = {
                 name: record.data.version
                 if found[universe, name].state is State.OK

@@ -35,7 +35,7 @@ def recorded(project: Project) -> Manifest:
 def test_a_log_that_the_recipe_begins(project: Project) -> None:
     project.make()
     assert recorded(project).products == ("run.log",)
-    assert set(recorded(project).parts.files) == {"src/fit.sh", "conf.yaml"}
+    assert set(recorded(project).provenance.files) == {"src/fit.sh", "conf.yaml"}
     assert project.states() == OK
     (project.root / "run.log").write_text("")
     assert project.states() == OK
@@ -110,7 +110,7 @@ def test_a_recipe_that_is_declared_anew(project: Project) -> None:
     project.make()
     assert recorded(project).products == ("run.log",)
     assert recorded(project).disturbed == ()
-    assert recorded(project).identity == recorded(project).parts.identity
+    assert recorded(project).identity == recorded(project).provenance.identity
     assert project.states() == OK
     declared(project, "cat run.log > {output}/x")  # which reads what the other had written
     project.make()
@@ -124,18 +124,18 @@ def test_a_file_that_cannot_be_looked_at(project: Project, monkeypatch: pytest.M
     from lightcone.errors import SpecError
     from lightcone.state.dependencies import SourceFiles
 
-    parts = project.plan()["baseline/x"].parts
-    assert parts is not None
+    provenance = project.plan()["baseline/x"].provenance
+    assert provenance is not None
     output = project.output("x")
-    products = Products(output, parts)
+    products = Products(output, provenance)
     project.execute(output)
 
     def refuse(*_: object) -> None:
         raise SpecError("unreadable")
 
     monkeypatch.setattr(SourceFiles, "file", refuse)
-    written = project.record(output, parts, products)
-    assert written.parts == parts
+    written = project.record(output, provenance, products)
+    assert written.provenance == provenance
 
 
 @pytest.mark.parametrize(
@@ -144,14 +144,14 @@ def test_a_file_that_cannot_be_looked_at(project: Project, monkeypatch: pytest.M
 def test_a_record_that_does_not_say_whose(project: Project, record: dict[str, object]) -> None:
     project.write("run.log", "x")
     project.fail(project.output("x"), exit_code=1, **record)
-    parts = project.plan()["baseline/x"].parts
-    assert parts is not None
-    assert "run.log" in parts.files
+    provenance = project.plan()["baseline/x"].provenance
+    assert provenance is not None
+    assert "run.log" in provenance.files
 
 
 def test_redirections_need_no_run(project: Project) -> None:
     declared(project, "sh src/fit.sh --conf=conf.yaml /dev/null {output}/x 2>> err.txt | tee log")
     Path(project.root / "log").write_text("before\n")
     project.make()
-    assert set(recorded(project).parts.files) == {"src/fit.sh", "conf.yaml"}
+    assert set(recorded(project).provenance.files) == {"src/fit.sh", "conf.yaml"}
     assert project.states() == OK
