@@ -226,7 +226,7 @@ def cancel_job(job: int, timeout: float = TIMEOUT) -> Unknown | None:
 
 
 def cancel_by_name(target: str, timeout: float) -> Unknown | None:
-    """Cancel a job or step by SLURM's id; an ended one is no error."""
+    """Cancel a job or step by SLURM's id, unless it has ended."""
     # Strict, because scancel exits with 0 even where it fails.
     output = run_slurm(["scancel", target], timeout, strict=True)
     over = isinstance(output, Unknown) and any(message in output.why for message in _OVER)

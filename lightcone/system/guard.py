@@ -308,8 +308,8 @@ class _Guard:
     def _rotate_log(self) -> None:
         with contextlib.suppress(OSError):  # somebody has removed it, say
             os.rename(self.log_path, f"{self.log_path}.old")
-        before, self.log = self.log, self._open_log()
-        os.close(before)
+        former_log, self.log = self.log, self._open_log()
+        os.close(former_log)
 
     def _open_log(self) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW

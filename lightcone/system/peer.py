@@ -16,7 +16,7 @@ _PROBES = 5
 
 
 def peer_uid(connection: Any) -> int:
-    """Return the user id of a Unix socket's peer, as the kernel reports it.
+    """Return the kernel's user id for the peer of a Unix socket.
 
     Raises:
         OSError: where the peer is gone.

@@ -53,7 +53,7 @@ def parse_bytes(text: str | int) -> int:
 
 
 def format_seconds(seconds: float) -> str:
-    """Format a duration: ``8 ms``, ``0.4 s``, ``12 s``, ``3 min``, ``1 h 5 min``, ``2 d``."""
+    """Format a duration: ``8 ms``, ``0.4 s``, ``3 min``, ``1 h 5 min``, ``2 d``."""
     if 0 < seconds < 0.0995:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 9.95:
