@@ -1,4 +1,4 @@
-"""lightcone keeps one compute cluster alive per project and runs analyses on it."""
+"""One compute cluster per project, kept alive, and analyses run on it."""
 
 from __future__ import annotations
 

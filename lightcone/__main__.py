@@ -1,4 +1,4 @@
-"""The program ``lc``, which ``python -m lightcone`` is too."""
+"""The program ``lc``, also run as ``python -m lightcone``."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The errors that users see, and the exit code each stands for.
+"""The errors that users see, each with its exit code.
 
 Every message is one sentence saying what is wrong, where, and what to do next; the command
-line prints it and leaves with the error's ``exit_code``.
+line prints it and exits with the error's ``exit_code``.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ INTERRUPTED = 130
 """The exit code of a command that the user stopped: 128 and SIGINT, as shells have it."""
 
 OUT_OF_TIME = 4
-"""The exit code of a run that an allocation had not enough time for."""
+"""The exit code of a run that its allocation has too little time for."""
 
 ENOUGH = "end some of what runs here, or have this machine's limits raised, and run again"
-"""What to do where the system lets a user start, or open, nothing more."""
+"""The remedy where the system refuses further processes or open files."""
 
 
 class LightconeError(Exception):
-    """Any failure that a user can cause or has to know of."""
+    """Base of all errors that a user can cause or has to know."""
 
     exit_code: ClassVar[int] = 1
 
 
 class OutputError(LightconeError):
-    """What is printed could not be written, as where the disk behind it is full."""
+    """Standard output cannot be written, for instance to a full disk."""
 
 
 class UsageError(LightconeError):
-    """The call asks for something that cannot be: an unknown output, a bad option value."""
+    """The call is invalid: an unknown output, a bad option value."""
 
     exit_code = 2
 
 
 class SpecError(LightconeError):
-    """The project's ``astra.yaml`` or a universe file cannot be used as it stands."""
+    """The project's ``astra.yaml`` or a universe file cannot be used."""
 
     exit_code = 2
 

@@ -26,7 +26,7 @@ from lightcone.errors import LightconeError
 from lightcone.project import context as contexts
 from lightcone.project.context import Context, allocation_file
 from lightcone.project.settings import Settings, load_settings
-from lightcone.scaffold.changes import make
+from lightcone.scaffold.changes import apply_changes
 from lightcone.scaffold.hooks import with_hooks, without_hooks
 from lightcone.session import doctor_host
 from lightcone.session.liveness import record_end, recorded_end
@@ -212,7 +212,7 @@ def _read_claude_settings(place: Place) -> None:
     path = place.root / ".claude/settings.json"
     before = path.read_bytes() if path.is_file() else None
     for change in (with_hooks(place.root), without_hooks(place.root)):
-        make(place.root, [change])
+        apply_changes(place.root, [change])
         if before is not None and change.before is not None and path.is_file():
             path.write_bytes(before)
 

@@ -10,9 +10,9 @@ import click
 
 from lightcone.errors import SpecError
 from lightcone.project.context import SPEC_FILE, find_root
-from lightcone.scaffold.changes import Change, Kind, make
+from lightcone.scaffold.changes import Change, Kind, apply_changes
 from lightcone.scaffold.hooks import with_hooks, without_hooks
-from lightcone.scaffold.project import agents, ignored, scaffold
+from lightcone.scaffold.project import agents_changes, gitignore_change, scaffold
 
 __all__ = ["command"]
 
@@ -36,13 +36,13 @@ def command(directory: str | None, hooks: bool, for_agents: bool, as_json: bool)
     """
     root = _root(directory)
     new = not (root / SPEC_FILE).is_file()
-    changes = [ignored(root), with_hooks(root) if hooks else without_hooks(root)]
+    changes = [gitignore_change(root), with_hooks(root) if hooks else without_hooks(root)]
     if for_agents:
-        changes += agents(root)
+        changes += agents_changes(root)
     if new:
         changes += scaffold(root)
     changes = [change for change in changes if (change.before, change.after) != (None, None)]
-    make(root, changes)
+    apply_changes(root, changes)
     steps = _next_steps(directory, new)
     if as_json:
         done = {kind.value: _paths(changes, kind) for kind in Kind}

@@ -1,4 +1,4 @@
-"""The engine's command lines and settings, and every use of what it does not document.
+"""The engine's command lines and settings, and all uses of its undocumented behaviour.
 
 Nothing else is here.
 """

@@ -1,4 +1,4 @@
-"""The engine's command lines and settings: the only place that writes them."""
+"""The engine's command lines and settings, which only this module writes."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ MEMORY_VARIABLE = "LIGHTCONE_SESSION_MEMORY"
 _PYTHON = (sys.executable, "-P")
 _PROGRAM = (*_PYTHON, "-m", "lightcone.system.interpreter")
 _LOOPBACK = "127.0.0.1"
-# A node that dies says nothing; one that is only busy is heard of every few seconds.
+# A dead node sends nothing; a busy one sends a heartbeat every few seconds.
 _WORKER_TTL = "120s"
 # Seconds that a worker takes to close besides what it gives its commands.
 _MARGIN = 5.0
 
 
 def engine_settings(state: Path, certificate: Path, *, nodes: bool = False) -> dict[str, Any]:
-    """Every engine setting that a session depends on, for a file of settings.
+    """Build every engine setting that a session depends on.
 
     Args:
         state: the session's state directory.
@@ -89,7 +89,7 @@ def engine_settings(state: Path, certificate: Path, *, nodes: bool = False) -> d
 
 
 def client_variables(address: str, certificate: Path) -> dict[str, str]:
-    """The variables by which any program of the engine finds the session at ``address``.
+    """Build the variables by which engine programs find the session at ``address``.
 
     The values are no secrets: the key is in the file.
     """
@@ -107,7 +107,7 @@ def client_variables(address: str, certificate: Path) -> dict[str, str]:
 def scheduler_command(
     state: Path, certificate: Path, grace: float, host: str = _LOOPBACK
 ) -> list[str]:
-    """The command that runs a scheduler at the address ``host``, guarded, for one session."""
+    """Build the guarded command of a session's scheduler at the address ``host``."""
     program = [*_PROGRAM, "distributed.cli.dask_scheduler"]
     program += ["--host", host, "--port", "0", "--protocol", "tls"]
     program += ["--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
@@ -119,7 +119,7 @@ def scheduler_command(
 def worker_command(
     state: Path, grace: float, name: str, cpus: int | None = None, memory: int | None = None
 ) -> list[str]:
-    """The command that runs this host's worker, guarded and started again when it dies.
+    """Build the command of this host's worker, guarded and restarted on failure.
 
     It has no more than ``cpus`` processors and ``memory`` bytes, or all that it may have.
     """
@@ -128,51 +128,51 @@ def worker_command(
 
 
 def steps_command(state: Path, grace: float, commands: Sequence[Sequence[str]]) -> list[str]:
-    """The command that runs the commands which start the workers on other hosts, guarded."""
+    """Combine the commands that start remote workers into one guarded command."""
     program = list(commands[0])
     if len(commands) > 1:
         script = "".join(f"{shlex.join(each)} & " for each in commands)
         program = ["/bin/sh", "-c", f"{script}wait"]
-    # They are told by the scheduler. Were the commands asked, all on the nodes would be killed.
+    # The scheduler ends the workers: signals to these commands would kill all on the nodes.
     return _guarded(program, state, "worker", grace, f"--patience={grace + _MARGIN}")
 
 
 def node_step_command(state: Path, grace: float) -> list[str]:
-    """The command that, run on such a host, becomes its worker."""
+    """Build the command that a step runs to become its node's worker."""
     return [*_PYTHON, "-m", "lightcone.worker.step", str(state), str(grace)]
 
 
 def node_worker_command(
     state: Path, grace: float, name: str, host: str, spill: Path, cpus: int, memory: int | None
 ) -> list[str]:
-    """The command that runs the worker of one of those hosts, guarded.
+    """Build the guarded command of one node's worker.
 
     Args:
         state: the session's state directory.
         grace: seconds between asking its commands to end and ending them.
-        name: the host's.
+        name: the name of the host.
         host: the address to listen at.
-        spill: where it puts data that does not fit in memory.
+        spill: the directory for data that does not fit in memory.
         cpus: the processors that it has.
         memory: the bytes that it has; None for all that the machine lets it have.
     """
     inner = _worker(state, grace, name, host, spill, cpus, memory)
     # What it prints goes to the log of the one that started the steps.
-    more = [f"--remove={spill}"]
+    extra = [f"--remove={spill}"]
     # The engine believes no figure above what the machine shows.
-    more += [] if memory is None else [f"--set={MEMORY_VARIABLE}={memory}"]
-    return _guarded(inner, state, None, grace, *more)
+    extra += [] if memory is None else [f"--set={MEMORY_VARIABLE}={memory}"]
+    return _guarded(inner, state, None, grace, *extra)
 
 
 def overview_command(runtime: Path) -> list[str]:
-    """The command that shows the session with sockets in ``runtime`` while somebody looks."""
+    """Build the command of the live view's window; ``runtime`` has the session's sockets."""
     return [*_PYTHON, "-m", "lightcone.view.overview", str(runtime)]
 
 
 def driver_command(state: Path, directory: Path, grace: float, program: list[str]) -> list[str]:
-    """The command that runs a driver of ``lc run`` as a program of the session, guarded.
+    """Build the guarded command of an ``lc run`` driver inside the session.
 
-    What it prints, and its exit status, go to ``log`` and ``status`` in ``directory``.
+    Its output and its exit status go to ``log`` and ``status`` in ``directory``.
     """
     options = [
         f"--log={directory / 'log'}",
@@ -206,10 +206,10 @@ def _worker(
 
 
 def _guarded(
-    program: list[str], state: Path, role: str | None, grace: float, *more: str
+    program: list[str], state: Path, role: str | None, grace: float, *extra: str
 ) -> list[str]:
     options = [
-        *more,
+        *extra,
         *([] if role is None else [f"--log={state / 'logs' / role}.log"]),
         f"--members={state / 'members.lock'}",
         f"--grace={grace}",

@@ -1,4 +1,4 @@
-"""Which of several workers a command is sent to, and when it is moved to another.
+"""Placement of commands on workers, by the resources that are free.
 
 The engine goes by the time that its own threads are busy, and a command takes none: as it comes, a
 second one may wait at a worker that is full, beside one that is empty. Recipes take hours.
@@ -19,28 +19,28 @@ _TOLERANCE = 1e-6
 
 
 def place_by_resources(scheduler: Scheduler) -> None:
-    """Have each task sent to the worker that has the largest part of what it asks for free."""
-    before = scheduler.worker_objective
+    """Make the scheduler send each task to the worker with most room."""
+    default_objective = scheduler.worker_objective
 
     def objective(task: TaskState, worker: WorkerState) -> tuple[Any, ...]:
-        return (_load(task, worker), *before(task, worker))
+        return (_load(task, worker), *default_objective(task, worker))
 
     scheduler.worker_objective = objective  # type: ignore[method-assign, assignment]
 
 
 def _load(task: TaskState, worker: WorkerState) -> float:
-    """The part of the worker that would be taken, of the resource that is scarcest there."""
-    asked = task.resource_restrictions or {}
+    """Return the worker's used fraction with the task, of its scarcest resource."""
+    requested = task.resource_restrictions or {}
     loads = [
         (worker.used_resources.get(name, 0.0) + amount) / worker.resources[name]
-        for name, amount in asked.items()
+        for name, amount in requested.items()
         if worker.resources.get(name)
     ]
     return max(loads, default=0.0)
 
 
 def spread(scheduler: Scheduler) -> None:
-    """Ask for every waiting command that fits elsewhere to be moved there; call it now and then."""
+    """Move waiting commands to workers with room; to be called periodically."""
     workers = [each for each in scheduler.workers.values() if each.status is Status.running]
     if len(workers) < 2:
         return
@@ -65,14 +65,14 @@ def spread(scheduler: Scheduler) -> None:
 
 
 def _free(worker: WorkerState) -> dict[str, float]:
-    """What the worker has left of each resource; below zero where more is waiting than fits."""
-    asked: defaultdict[str, float] = defaultdict(float)
+    """Return the worker's free resources, negative where more waits than fits."""
+    requested: defaultdict[str, float] = defaultdict(float)
     for task in worker.processing:
         for name, amount in (task.resource_restrictions or {}).items():
-            asked[name] += amount
+            requested[name] += amount
     for name in worker.resources:
-        worker.used_resources[name] = asked[name]  # the engine forgets it when a task is moved
-    return {name: amount - asked[name] for name, amount in worker.resources.items()}
+        worker.used_resources[name] = requested[name]  # the engine forgets it when a task is moved
+    return {name: amount - requested[name] for name, amount in worker.resources.items()}
 
 
 def _with_room(
@@ -80,7 +80,7 @@ def _with_room(
 ) -> WorkerState | None:
     if task.worker_restrictions or task.host_restrictions:
         return None
-    for worker, left in free.items():
-        if all(left.get(name, 0.0) >= amount - _TOLERANCE for name, amount in needs.items()):
+    for worker, available in free.items():
+        if all(available.get(name, 0.0) >= amount - _TOLERANCE for name, amount in needs.items()):
             return worker
     return None

@@ -1,4 +1,4 @@
-"""Inside the engine's own programs: our settings and nothing else's."""
+"""Startup of the engine's own programs: settings, clock, imports, fatal errors."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ __all__ = [
 ]
 
 _SPAWN_DEADLINE = 60.0
-_ALONE = 0.25
+_LOCK_CHECK_INTERVAL = 0.25
 # Named, not imported: what is here knows nothing of what it is used for.
-_WORK = ("lightcone.wire.protocol", "lightcone.worker.exec_task", "lightcone.worker.batch")
+_TASK_MODULES = ("lightcone.wire.protocol", "lightcone.worker.exec_task", "lightcone.worker.batch")
 _EPOCH = time.time() - time.monotonic()
 
 
 def use_our_settings() -> Path:
-    """Drop every setting read so far, the user's files and variables included, for the session's.
+    """Replace every engine setting, the user's included, by the session's.
 
     The clock becomes a steady one, too.
 
     Returns the session's state directory.
     """
     _use_steady_clock()
-    _start_no_uname()
+    _avoid_uname_process()
     dask.config.refresh(paths=[os.environ[SETTINGS_VARIABLE]], env={})
     for logger in logging.root.manager.loggerDict.values():
         if isinstance(logger, logging.Logger):
@@ -52,42 +52,43 @@ def use_our_settings() -> Path:
 
 
 def _use_steady_clock() -> None:
-    """Have the engine reckon, in this process, with a clock that nobody sets.
+    """Make the engine in this process use a monotonic clock.
 
     As it comes it waits until a time of day. When the clock is put back by a day, nothing that it
     does at intervals is done for a day, and what it was about to send may wait as long.
     """
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] == "distributed" and getattr(module, "time", None) is time.time:
-            module.time = _steady  # type: ignore[attr-defined]
-    IOLoop.time = lambda self: _steady()  # type: ignore[method-assign]
+            module.time = _steady_time  # type: ignore[attr-defined]
+    IOLoop.time = lambda self: _steady_time()  # type: ignore[method-assign]
 
 
-def _start_no_uname() -> None:
-    """Keep the engine, which tells of this machine to whom it connects, from a process for it."""
+def _avoid_uname_process() -> None:
+    """Keep the engine from starting ``uname`` to describe this machine."""
     vars(platform.uname()).setdefault("processor", "")  # else it is asked of 'uname -p'
 
 
-def _steady() -> float:
+def _steady_time() -> float:
     return time.monotonic() + _EPOCH
 
 
 def import_task_modules() -> None:
-    """Import what tasks of ours will ask for.
+    """Import the modules that our tasks need, before the tasks come.
 
     When they come, the package's files may be those of another version, or gone.
     """
-    for name in _WORK:
+    for name in _TASK_MODULES:
         importlib.import_module(name)
 
 
 def wait_for_file(path: Path, locks: Sequence[str] = ()) -> dict[str, Any]:
-    """The JSON object in ``path``, waited for: a program may be up before it is written.
+    """Wait for a file, and return the JSON object in it.
 
-    Gives up once nobody holds any of the ``locks`` beside it, if there are any.
+    A program may be up before the file is written. The wait ends once no process holds any of the
+    ``locks`` beside the file, if there are any.
     """
     deadline = time.monotonic() + _SPAWN_DEADLINE
-    next_look = time.monotonic() + _ALONE
+    next_check = time.monotonic() + _LOCK_CHECK_INTERVAL
     while True:
         try:
             loaded: dict[str, Any] = json.loads(path.read_bytes())
@@ -96,19 +97,19 @@ def wait_for_file(path: Path, locks: Sequence[str] = ()) -> dict[str, Any]:
                 raise
         else:
             return loaded
-        if locks and time.monotonic() > next_look:
-            next_look = time.monotonic() + _ALONE
+        if locks and time.monotonic() > next_check:
+            next_check = time.monotonic() + _LOCK_CHECK_INTERVAL
             if all(Lock.is_free(path.with_name(name)) for name in locks):
                 raise SystemExit("Whoever was starting this session has left.")
         time.sleep(0.005)
 
 
-def abort_program(what: str) -> None:
+def abort_program(message: str) -> None:
     """End this program at once with a traceback in its log.
 
     The engine logs an exception in a preload and goes on without it, which would leave a program
     that looks alive and serves nobody.
     """
-    logging.getLogger("lightcone").exception(what)
+    logging.getLogger("lightcone").exception(message)
     logging.shutdown()
     os._exit(3)

@@ -1,4 +1,4 @@
-"""Which context a call is in: what a session belongs to, and where its files are."""
+"""The context of a call: its project or allocation, and their directories."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ _REMEDY_FOR_SCRATCH = "set LIGHTCONE_SCRATCH to a directory that is yours"
 
 @dataclass(frozen=True)
 class Context:
-    """What a session belongs to: a project directory on this host, or a SLURM allocation.
+    """The project on this host, or the allocation, that a session serves.
 
     Attributes:
         key: short, unique and the same for every caller of the context.
         kind: ``"project"`` or ``"allocation"``.
-        root: the project's directory, its real path.
+        root: the real path of the project's directory.
         settings: the settings in force.
         scratch: the directory that holds sessions, locks and logs.
         runtime: the directory that holds the session's sockets, on this host.
@@ -66,7 +66,7 @@ class Context:
 
     @property
     def state(self) -> Path:
-        """Where the session keeps its locks, record, keys, logs and spilled data.
+        """The directory of the session's locks, record, keys, logs and spilled data.
 
         The boot id is part of a project's: scratch may be shared by hosts that each have a session
         for a project at the same path. An allocation's is found from all of its hosts.
@@ -77,17 +77,17 @@ class Context:
 
     @property
     def claims(self) -> Path:
-        """Where the locks on outputs are."""
+        """The directory of the locks on outputs."""
         return self.scratch / ".lightcone" / "claims"
 
     @property
     def hashes(self) -> Path:
-        """Where the hashes of large inputs are kept, so that each is read once."""
+        """The directory of the cached hashes of large inputs."""
         return self.scratch / ".lightcone" / "hashes"
 
     @property
     def control_socket(self) -> Path:
-        """The socket that the living session answers on."""
+        """The socket on which the scheduler serves requests."""
         return self.runtime / "control"
 
     @property
@@ -97,28 +97,28 @@ class Context:
 
     @property
     def owner_lock(self) -> Path:
-        """Held by the scheduler for as long as it lives."""
+        """The lock that the scheduler holds for its lifetime."""
         return self.state / "owner.lock"
 
     @property
     def members_lock(self) -> Path:
-        """Held, shared, by every guard and program of the session for as long as they live."""
+        """The lock that all guards and programs of the session share."""
         return self.state / "members.lock"
 
     @property
     def spawn_lock(self) -> Path:
-        """Held by whoever starts or ends the session."""
+        """The lock that a call holds while it starts or ends the session."""
         return self.state / "spawn.lock"
 
     @property
     def record(self) -> Path:
-        """``session.json``: what the scheduler published about itself."""
+        """``session.json``: the scheduler's published record of itself."""
         return self.state / "session.json"
 
     def check(self) -> None:
-        """Refuse directories that are not this user's, as others can make theirs first.
+        """Raise where an existing directory belongs to another user.
 
-        Changes nothing, and passes where there are none.
+        Other users can create theirs first. Changes nothing, and passes where there are none.
 
         Raises:
             SessionError: where one is a link or another user's.
@@ -126,8 +126,8 @@ class Context:
         for path, remedy in self._exposed():
             check_own(path, remedy)
 
-    def take(self) -> None:
-        """Make the directories, private to this user, so that nobody else can make them any more.
+    def create_directories(self) -> None:
+        """Create the directories, private to this user, before others can.
 
         Raises:
             SessionError: where one is a link or another user's, or cannot be made.
@@ -136,7 +136,7 @@ class Context:
             private_directory(path, remedy)
 
     def _exposed(self) -> list[tuple[Path, str]]:
-        """The directories in places that others may write to, and what to do where they did."""
+        """List the directories in places open to other users, each with its remedy."""
         sockets = [self.runtime]
         if self.settings.runtime_dir is None:  # its name can be guessed, in a place open to all
             sockets.insert(0, self.runtime.parent)
@@ -149,7 +149,7 @@ class Context:
         ]
 
     def prepare(self) -> None:
-        """Make all that a session needs, private to this user, and check that locks work there.
+        """Create all that a session needs, private to this user; check its locks.
 
         Raises:
             SessionError: where a directory or the locks in it cannot be had.
@@ -157,13 +157,13 @@ class Context:
         if self.settings.runtime_dir is not None:
             # It may be a directory that the user has for other things too.
             check_directory(self.runtime.parent, _REMEDY_FOR_SOCKETS)
-        longest = len(os.fsencode(self.control_socket))
-        if longest > SOCKET_PATH_MAX:
+        length = len(os.fsencode(self.control_socket))
+        if length > SOCKET_PATH_MAX:
             raise SessionError(
-                f"The socket path {self.control_socket} has {longest} bytes, more than the "
+                f"The socket path {self.control_socket} has {length} bytes, more than the "
                 f"{SOCKET_PATH_MAX} that this system allows: {_REMEDY_FOR_SOCKETS}."
             )
-        self.take()
+        self.create_directories()
         remedy = _REMEDY_FOR_SCRATCH
         for path in (self.state, self.state / "logs", self.state / "tls", self.state / "spill"):
             private_directory(path, remedy)
@@ -177,7 +177,9 @@ class Context:
 
 
 def find_root(start: Path) -> Path:
-    """The real path of the nearest directory, at or above ``start``, with a spec in it.
+    """Find the nearest directory with a spec, at or above ``start``.
+
+    The result is its real path.
 
     Raises:
         SpecError: where there is none, or one that another user has put where all may write.
@@ -193,7 +195,10 @@ def find_root(start: Path) -> Path:
 
 
 def _check_spec(directory: Path) -> None:
-    """A spec above some directory of this user's could be there for him to run it unawares."""
+    """Refuse another user's spec in a directory open to all.
+
+    It may be there so that this user runs it unawares.
+    """
     owner = (directory / SPEC_FILE).stat().st_uid
     if owner not in (0, os.getuid()) and directory.stat().st_mode & stat.S_IWOTH:
         raise SpecError(
@@ -203,7 +208,7 @@ def _check_spec(directory: Path) -> None:
 
 
 def current_context(start: Path | None = None) -> Context:
-    """The context of a call made in ``start`` (default: the working directory).
+    """Return the context of a call in ``start`` (default: the working directory).
 
     Raises:
         SpecError: outside any project.
@@ -222,7 +227,7 @@ def current_context(start: Path | None = None) -> Context:
 
 
 def context_of(root: Path) -> Context:
-    """The context of a directory, given as its real path, whether or not there is a project.
+    """Return the context of a directory's real path, with or without a project.
 
     Raises:
         SettingsError: where a setting cannot be used.
@@ -243,7 +248,7 @@ def context_of(root: Path) -> Context:
 
 
 def allocation_file(root: Path, settings: Settings) -> Path:
-    """The file that names the allocation which ``lc run --allocate`` got for a project."""
+    """Return the file that records a project's allocation from ``lc run --allocate``."""
     directory = _shared_scratch(settings) / ".lightcone" / "allocations"
     return directory / f"{_project_key(root)}.json"
 
@@ -254,11 +259,14 @@ def _project_key(root: Path) -> str:
 
 
 def _shared_scratch(settings: Settings) -> Path:
-    """A directory that the nodes of an allocation share; home is one nearly everywhere."""
+    """Return a directory that the nodes of an allocation share.
+
+    Home is one nearly everywhere.
+    """
     return settings.scratch or site_scratch() or Path.home()
 
 
 def external_address() -> str | None:
-    """The address of the cluster that the user wants used instead of a session, if any."""
+    """Return the address of the user's own cluster, used instead of a session."""
     address = os.environ.get(ADDRESS_VARIABLE) or None
     return None if address == os.environ.get(OWN_ADDRESS_VARIABLE) else address

@@ -1,4 +1,4 @@
-"""This host: what tells it from others, and where a user's files are on it alone."""
+"""This host: its boot id, its address, its directories for this user."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SOCKET_PATH_MAX = 103 if sys.platform == "darwin" else 107
 
 @cache
 def boot_id() -> str:
-    """What tells this running host from every other and from itself before a reboot, in hex."""
+    """Return a hex id unique to this host since its last boot."""
     try:
         text = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
     except OSError:
@@ -31,23 +31,25 @@ def boot_id() -> str:
 
 
 def address_facing(host: str) -> str:
-    """The address of this host on its way to another, which is not asked for it.
+    """Return this host's address on the route to another.
+
+    Nothing is sent to the other host.
 
     Raises:
-        OSError: where there is no way.
+        OSError: where there is no route.
     """
-    family, kind, _, _, where = socket.getaddrinfo(host, _ANY_PORT, type=socket.SOCK_DGRAM)[0]
+    family, kind, _, _, address = socket.getaddrinfo(host, _ANY_PORT, type=socket.SOCK_DGRAM)[0]
     with socket.socket(family, kind) as probe:
-        probe.connect(where)  # sends nothing: it only chooses the way
+        probe.connect(address)  # sends nothing: it only chooses the route
         return str(probe.getsockname()[0])
 
 
 def runtime_directory(settings: Settings) -> Path:
-    """The directory of all this user's session sockets on this host."""
+    """Return the directory of this user's session sockets on this host."""
     # Not XDG_RUNTIME_DIR: it differs between shells of one user and vanishes at logout.
     return settings.runtime_dir or Path(f"/tmp/lightcone-{os.getuid()}")  # noqa: S108 (checked)
 
 
 def own_scratch() -> Path:
-    """The scratch directory where none is named: this user's, on this host."""
+    """Return this user's default scratch directory on this host."""
     return Path(f"/var/tmp/lightcone-{os.getuid()}")  # noqa: S108 (checked)

@@ -1,4 +1,4 @@
-"""What a user may set: the environment first, then the project's ``lightcone.toml``."""
+"""User settings, from the environment or else the project's ``lightcone.toml``."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Settings:
 
 
 def load_settings(root: Path, environ: Mapping[str, str] | None = None) -> Settings:
-    """The settings of the project at ``root``, the environment's values winning.
+    """Load the settings of the project at ``root``; environment values win.
 
     Raises:
         SettingsError: where the file or a variable cannot be used.

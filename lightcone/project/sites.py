@@ -1,4 +1,4 @@
-"""What is known of particular computing sites, in one table."""
+"""A table of known computing sites."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["SITES", "LoginLimits", "Site", "current_site", "site_scratch"]
 
 @dataclass(frozen=True)
 class LoginLimits:
-    """The most that one recipe may ask for on a site's login nodes, which all its users share.
+    """Limits of one recipe on a site's shared login nodes.
 
     Attributes:
         cpus: processors.
@@ -31,14 +31,14 @@ class Site:
 
     Attributes:
         name: its name for people.
-        mark: an environment variable that every shell there has, and no shell elsewhere.
+        marker: an environment variable that every shell there has, and no shell elsewhere.
         scratch: the variable that names the user's directory on a file system which all nodes
             share and whose locks work between them.
-        login: what its login nodes are for; None where they are as any other host.
+        login: the limits on its login nodes; None where they are as any other host.
     """
 
     name: str
-    mark: str
+    marker: str
     scratch: str
     login: LoginLimits | None
 
@@ -51,13 +51,13 @@ SITES = (
 
 
 def current_site(environ: Mapping[str, str] | None = None) -> Site | None:
-    """The site that this host belongs to, as far as the environment tells."""
+    """Return the site of this host, as far as the environment shows."""
     environ = os.environ if environ is None else environ
-    return next((site for site in SITES if environ.get(site.mark)), None)
+    return next((site for site in SITES if environ.get(site.marker)), None)
 
 
 def site_scratch(environ: Mapping[str, str] | None = None) -> Path | None:
-    """The site's own choice of a scratch directory for this user, if it has one."""
+    """Return the site's scratch directory for this user, if it has one."""
     environ = os.environ if environ is None else environ
     site = current_site(environ)
     named = environ.get(site.scratch) if site is not None else None

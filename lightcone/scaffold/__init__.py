@@ -1,1 +1,4 @@
-"""What ``lc init`` writes into a project, as changes to files; nothing here asks or prints."""
+"""The changes that ``lc init`` makes to a project's files.
+
+Nothing here prompts or prints.
+"""

@@ -1,4 +1,4 @@
-"""Changes to a project's files: decided on first, all of them, and then made."""
+"""Changes to a project's files, all decided on before any is made."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pathlib import Path
 from lightcone.errors import UsageError
 from lightcone.system.files import read_file, write_atomically
 
-__all__ = ["Change", "Kind", "make", "read"]
+__all__ = ["Change", "Kind", "apply_changes", "read"]
 
 
 class Kind(Enum):
-    """What becomes of a file."""
+    """The kinds of change to a file."""
 
     CREATED = "created"
     CHANGED = "changed"
@@ -27,7 +27,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Change:
-    """What one file contains before and after; None where it is not there.
+    """One file's content before and after; None where it does not exist.
 
     Attributes:
         path: the file, relative to the project.
@@ -39,7 +39,7 @@ class Change:
 
     @property
     def kind(self) -> Kind:
-        """What becomes of the file."""
+        """The kind of this change."""
         if self.before == self.after:
             return Kind.KEPT
         if self.before is None:
@@ -48,7 +48,7 @@ class Change:
 
 
 def read(path: Path) -> bytes | None:
-    """What a file contains; None where there is none.
+    """Return a file's content, or None where it does not exist.
 
     Raises:
         UsageError: where it cannot be read.
@@ -64,8 +64,8 @@ def read(path: Path) -> bytes | None:
         ) from error
 
 
-def make(root: Path, changes: Sequence[Change]) -> None:
-    """Make the changes in order, each file's at once; what is to be kept is not touched.
+def apply_changes(root: Path, changes: Sequence[Change]) -> None:
+    """Apply the changes in order, each atomically; leave kept files untouched.
 
     Raises:
         UsageError: where a file cannot be written.

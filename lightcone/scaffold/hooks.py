@@ -1,4 +1,4 @@
-"""The hooks of Claude Code, put into a project's settings and taken out again."""
+"""Claude Code's hooks: added to a project's settings, and removed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Table = dict[str, Any]
 
 
 def with_hooks(root: Path) -> Change:
-    """The settings with the hooks, where an event has none of them yet.
+    """Return the change that adds missing hooks to the settings.
 
     Raises:
         SettingsError: where the settings cannot be understood.
@@ -27,7 +27,9 @@ def with_hooks(root: Path) -> Change:
     before = read(root / _FILE)
     settings, events = _parse(root, before)
     wanted = json.loads((Path(__file__).parent / "hooks.json").read_bytes())["hooks"]
-    missing = {event: groups for event, groups in wanted.items() if not _has(events.get(event, []))}
+    missing = {
+        event: groups for event, groups in wanted.items() if not _has_ours(events.get(event, []))
+    }
     if not missing:
         return Change(_FILE, before, before)
     for event, groups in missing.items():
@@ -37,18 +39,22 @@ def with_hooks(root: Path) -> Change:
 
 
 def without_hooks(root: Path) -> Change:
-    """The settings without the hooks; without the file where it says nothing else.
+    """Return the change that removes the hooks from the settings.
+
+    The file is removed where nothing else is in it.
 
     Raises:
         SettingsError: where the settings cannot be understood.
     """
     before = read(root / _FILE)
     settings, events = _parse(root, before)
-    with_ours = [event for event, groups in events.items() if _has(groups)]
+    with_ours = [event for event, groups in events.items() if _has_ours(groups)]
     if not with_ours:
         return Change(_FILE, before, before)
     for event in with_ours:
-        events[event] = [left for group in events[event] if (left := _less(group)) is not None]
+        events[event] = [
+            remaining for group in events[event] if (remaining := _without_ours(group)) is not None
+        ]
         if not events[event]:
             del events[event]
     if not events:
@@ -57,12 +63,12 @@ def without_hooks(root: Path) -> Change:
 
 
 def _parse(root: Path, content: bytes | None) -> tuple[Table, Table]:
-    """The settings, and their hooks by event."""
+    """Return the settings, and their hooks by event."""
     path = root / _FILE
     if content is None:
         return {}, {}
     try:
-        settings = json.loads(content, object_pairs_hook=_pairs, parse_constant=_refuse)
+        settings = json.loads(content, object_pairs_hook=_unique_pairs, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise SettingsError(
             f"{path} is not valid JSON ({error}): mend it, and use 'lc init' again."
@@ -76,7 +82,7 @@ def _parse(root: Path, content: bytes | None) -> tuple[Table, Table]:
     return settings, events
 
 
-def _pairs(pairs: list[tuple[str, Any]]) -> Table:
+def _unique_pairs(pairs: list[tuple[str, Any]]) -> Table:
     table = dict(pairs)
     if len(table) < len(pairs):
         raise ValueError("a name stands twice in one object")
@@ -96,16 +102,16 @@ def _is_list_of_groups(groups: Any) -> bool:
     )
 
 
-def _has(groups: list[Table]) -> bool:
+def _has_ours(groups: list[Table]) -> bool:
     return any(_is_ours(hook) for group in groups for hook in group["hooks"])
 
 
-def _less(group: Table) -> Table | None:
-    """A group of hooks without ours; None where it had no other."""
-    left = [hook for hook in group["hooks"] if not _is_ours(hook)]
-    if len(left) == len(group["hooks"]):
+def _without_ours(group: Table) -> Table | None:
+    """Remove our hooks from a group; None where it had no other."""
+    remaining = [hook for hook in group["hooks"] if not _is_ours(hook)]
+    if len(remaining) == len(group["hooks"]):
         return group
-    return {**group, "hooks": left} if left else None
+    return {**group, "hooks": remaining} if remaining else None
 
 
 def _is_ours(hook: Table) -> bool:
@@ -115,11 +121,11 @@ def _is_ours(hook: Table) -> bool:
 
 
 def _render(root: Path, before: bytes | None, settings: Table) -> bytes:
-    """The settings as text, laid out like the text before."""
-    shape = (before or b"").decode("utf-8-sig", errors="replace")
-    found = re.search(r"\n([ \t]+)\S", shape)
-    end = "\n" if before is None or shape.endswith("\n") else ""
-    indent = found[1] if found else 2
+    """Format the settings in the layout of the text before."""
+    former_text = (before or b"").decode("utf-8-sig", errors="replace")
+    match = re.search(r"\n([ \t]+)\S", former_text)
+    end = "\n" if before is None or former_text.endswith("\n") else ""
+    indent = match[1] if match else 2
     try:
         text = json.dumps(settings, indent=indent, ensure_ascii=False, allow_nan=False)
         return (text + end).encode()

@@ -1,4 +1,4 @@
-"""The files of a new project, and what every project needs of files that have other users too."""
+"""The files of a new project, and additions to files shared with others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lightcone.errors import UsageError
 from lightcone.project.context import SPEC_FILE
 from lightcone.scaffold.changes import Change, read
 
-__all__ = ["agents", "ignored", "scaffold"]
+__all__ = ["agents_changes", "gitignore_change", "scaffold"]
 
 _HERE = Path(__file__).parent
 _RESULTS = "results/"
@@ -16,7 +16,9 @@ _MARK = b"<!-- lc init: agents -->"
 
 
 def scaffold(root: Path) -> list[Change]:
-    """A small project that runs as it is, its spec last: with that, it is one.
+    """Return the changes that create a small project which runs.
+
+    The spec is last, because a directory with a spec is a project.
 
     Raises:
         UsageError: where a file of that name is there with something else in it.
@@ -37,36 +39,36 @@ def scaffold(root: Path) -> list[Change]:
     return changes
 
 
-def ignored(root: Path) -> Change:
-    """Results left out of what git keeps, unless its file says something about them already."""
+def gitignore_change(root: Path) -> Change:
+    """Return the change that adds the results to ``.gitignore``, unless listed."""
     name = ".gitignore"
     before = read(root / name)
     lines = (before or b"").decode(errors="replace").splitlines()
-    said = any(
+    is_listed = any(
         line.strip().lstrip("!/").removeprefix("**/").split("/")[0] == _RESULTS.rstrip("/")
         for line in lines
     )
     added = f"# Made by lc\n{_RESULTS}\n".encode()
-    return Change(name, before, before if said else _append(before, added))
+    return Change(name, before, before if is_listed else _append(before, added))
 
 
-def agents(root: Path) -> list[Change]:
-    """What agents should know, in the file that they read.
+def agents_changes(root: Path) -> list[Change]:
+    """Return the changes that give agents notes on lc, in ``AGENTS.md``.
 
-    Claude Code reads another one, which gets a reference to it where there is none.
+    Claude Code reads ``CLAUDE.md``, which is created with a reference where it does not exist.
     """
     text = (_HERE / "agents.md").read_bytes()
     before = read(root / "AGENTS.md")
-    told = before is not None and _MARK in before
+    is_present = before is not None and _MARK in before
     claude = read(root / "CLAUDE.md")
     return [
-        Change("AGENTS.md", before, before if told else _append(before, text)),
+        Change("AGENTS.md", before, before if is_present else _append(before, text)),
         Change("CLAUDE.md", claude, b"@AGENTS.md\n" if claude is None else claude),
     ]
 
 
 def _append(before: bytes | None, text: bytes) -> bytes:
-    """The text after what is there, with an empty line between."""
+    """Append the text to the content, with an empty line between."""
     if not before:
         return text
     return before + (b"\n" if before.endswith(b"\n") else b"\n\n") + text

@@ -163,4 +163,4 @@ def _old(context: Context) -> Iterator[tuple[Path, int]]:
 
 
 def _is_free(directory: Path) -> bool:
-    return all(Lock.is_free(directory / name, of_all=True) for name in _LOCKS)
+    return all(Lock.is_free(directory / name, including_shared=True) for name in _LOCKS)

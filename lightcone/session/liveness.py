@@ -81,7 +81,7 @@ def probe(context: Context, timeout: float = 2.0) -> Liveness:
         silence = f"is not what answers on {context.control_socket}"
     if not Lock.is_free(context.owner_lock):
         return Liveness(Life.UNKNOWN, _told_of_scheduler(context, silence))
-    remains = not Lock.is_free(context.members_lock, of_all=True)
+    remains = not Lock.is_free(context.members_lock, including_shared=True)
     return Liveness(Life.DEAD, "no session is running", remains=remains)
 
 

@@ -20,7 +20,7 @@ from lightcone.slurm import jobs
 from lightcone.slurm.allocation import job_id, step_environment
 from lightcone.slurm.allocation_file import forget_allocation, read_allocation, write_allocation
 from lightcone.system.files import private_directory
-from lightcone.system.guard import end_with
+from lightcone.system.guard import die_with_parent
 from lightcone.system.locks import Lock
 from lightcone.system.signals import TERMINATION_SIGNALS, signal_handlers
 
@@ -130,7 +130,7 @@ def _salloc(options: list[str], notify: Callable[[str], None]) -> int:
                 errors="replace",
                 start_new_session=True,
                 # Its request would wait on without this process, be granted some day, and charged.
-                preexec_fn=partial(end_with, os.getpid()),
+                preexec_fn=partial(die_with_parent, os.getpid()),
             )
     except OSError as error:
         raise SessionError(

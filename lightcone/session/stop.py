@@ -39,7 +39,8 @@ def stop_session(
     """
     if not context.state.is_dir():
         return False
-    context.take()  # what is connected to and removed below has to be ours, and stay so
+    # What is connected to and removed below has to be ours, and stay so.
+    context.create_directories()
     with spawn_lock_held(context):
         found = probe(context) if force else _settled(context)
         if found.life is Life.UNKNOWN and not force:

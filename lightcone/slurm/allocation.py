@@ -1,4 +1,4 @@
-"""What SLURM's variables say: the allocation, a step's share of a node, what a command is given."""
+"""Allocations, step shares and command environments, from SLURM's variables."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DEVICES = (
     "GPU_DEVICE_ORDINAL",
     "ZE_AFFINITY_MASK",
 )
-"""What names a program's devices, each for the libraries of another maker."""
+"""The variables that name a program's devices, one for each vendor's libraries."""
 
 # Which cluster is meant, and who one is to it.
 _CLUSTER = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT")
@@ -68,14 +68,14 @@ _TASK = (
 
 @dataclass(frozen=True)
 class Allocation:
-    """The allocation that a process was started in; whether it is alive, SLURM has to say.
+    """The allocation that this process was started in, alive or not.
 
     Attributes:
         job: the job's id, for an element of an array its own.
-        nodes: the names of its nodes, empty where the variables do not tell.
+        nodes: the names of its nodes, empty where the variables do not name them.
         cpus: the processors granted on each of them, likewise.
         node: the node that this process is on, None on the submit host.
-        end_time: when it ends, in seconds since the epoch, where that is said.
+        end_time: when it ends, in seconds since the epoch, None where unknown.
         components: 1, or how many a heterogeneous job has, of which this is the first.
     """
 
@@ -89,7 +89,7 @@ class Allocation:
 
 @dataclass(frozen=True)
 class Shape:
-    """What SLURM granted of a node.
+    """The part of a node that SLURM granted to a step.
 
     Attributes:
         cpus: processors.
@@ -103,23 +103,23 @@ class Shape:
 
 
 def job_id(environ: Mapping[str, str]) -> int | None:
-    """The job that the variables name, alive or not."""
+    """Return the job that the variables name, alive or not."""
     text = environ.get("SLURM_JOB_ID") or environ.get("SLURM_JOBID") or ""
     return int(text) if text.isascii() and text.isdigit() else None
 
 
 def allocation(environ: Mapping[str, str] = os.environ) -> Allocation | None:
-    """The allocation that the variables tell of, or None."""
+    """Return the allocation that the variables describe, or None."""
     job = job_id(environ)
     if job is None:
         return None
 
-    def said(name: str) -> str:
+    def variable(name: str) -> str:
         return environ.get(name) or environ.get(f"{name}_HET_GROUP_0") or ""
 
     try:
-        nodes = expand_nodes(said("SLURM_JOB_NODELIST"))
-        cpus = expand_counts(said("SLURM_JOB_CPUS_PER_NODE"))
+        nodes = expand_nodes(variable("SLURM_JOB_NODELIST"))
+        cpus = expand_counts(variable("SLURM_JOB_CPUS_PER_NODE"))
     except ValueError:
         nodes, cpus = (), ()
     end = environ.get("SLURM_JOB_END_TIME", "")
@@ -135,7 +135,7 @@ def allocation(environ: Mapping[str, str] = os.environ) -> Allocation | None:
 
 
 def step_shape(environ: Mapping[str, str] = os.environ) -> Shape:
-    """What the step that this process runs in was granted of this node.
+    """Return the part of this node granted to this process's step.
 
     ``environ`` is what SLURM gave to the step. Its figures win over the machine's.
     """
@@ -177,7 +177,7 @@ def _number(environ: Mapping[str, str], name: str) -> int:
 
 
 def step_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment to call SLURM's commands in: that of ``environ``, less their options.
+    """Return ``environ`` without the variables that SLURM's commands read as options.
 
     ``srun``, ``squeue`` and the others read a hundred variables as if they were options, and a
     shell in an allocation has many of them set: the caller's ``-n`` or ``--mem`` is not a worker's.
@@ -195,7 +195,7 @@ def command_environment(
     node: Mapping[str, str],
     is_directory: Callable[[str], bool] = os.path.isdir,
 ) -> dict[str, str]:
-    """The environment of a caller's command that runs in a worker's step.
+    """Build the environment of a caller's command in a worker's step.
 
     All of the caller's, but: what SLURM said of the task and the node that the caller is on is
     left out, and this node's devices and name stand there instead. A caller that is in no job or
@@ -209,26 +209,34 @@ def command_environment(
         node: what SLURM gave to the worker's step.
         is_directory: whether a path is a directory on this node.
     """
-    kept = dict(caller)
+    environment = dict(caller)
     on_a_node = "SLURMD_NODENAME" in caller
     if job_id(caller) != job_id(node):
-        kept = {name: kept[name] for name in kept if not name.startswith(("SLURM", "SRUN_"))}
-    if "SLURM_JOB_NODELIST" not in kept:  # nor where the job is known by its number alone
-        kept |= {name: node[name] for name in _JOB if name in node}
+        environment = {
+            name: environment[name]
+            for name in environment
+            if not name.startswith(("SLURM", "SRUN_"))
+        }
+    if "SLURM_JOB_NODELIST" not in environment:  # nor where the job is known by its number alone
+        environment |= {name: node[name] for name in _JOB if name in node}
         if nodes := node.get("SLURM_JOB_NODELIST"):
             count = str(len(expand_nodes(nodes)))
-            kept |= {"SLURM_NODELIST": nodes, "SLURM_NNODES": count, "SLURM_JOB_NUM_NODES": count}
-    kept = {name: value for name, value in kept.items() if not name.startswith(_TASK)}
+            environment |= {
+                "SLURM_NODELIST": nodes,
+                "SLURM_NNODES": count,
+                "SLURM_JOB_NUM_NODES": count,
+            }
+    environment = {name: value for name, value in environment.items() if not name.startswith(_TASK)}
     for name in DEVICES:
         if on_a_node:
-            kept.pop(name, None)
+            environment.pop(name, None)
         if name in node:
-            kept.setdefault(name, node[name])
+            environment.setdefault(name, node[name])
     if "SLURMD_NODENAME" in node:
-        kept["SLURMD_NODENAME"] = node["SLURMD_NODENAME"]
-    if "TMPDIR" in kept and not is_directory(kept["TMPDIR"]):
-        del kept["TMPDIR"]
+        environment["SLURMD_NODENAME"] = node["SLURMD_NODENAME"]
+    if "TMPDIR" in environment and not is_directory(environment["TMPDIR"]):
+        del environment["TMPDIR"]
     if "TMPDIR" in node:
-        kept.setdefault("TMPDIR", node["TMPDIR"])
-    kept.setdefault("SLURM_OVERLAP", "1")
-    return kept
+        environment.setdefault("TMPDIR", node["TMPDIR"])
+    environment.setdefault("SLURM_OVERLAP", "1")
+    return environment

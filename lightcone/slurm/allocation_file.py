@@ -1,4 +1,4 @@
-"""The file that names the allocation which ``lc run --allocate`` got for a project."""
+"""The file that records a project's allocation from ``lc run --allocate``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ALLOCATION_VERSION = 1
 
 
 def read_allocation(path: Path) -> int | None:
-    """The job that the file names; None where it names none that can be understood.
+    """Return the job that the file names, or None where it is unreadable.
 
     Raises:
         SessionError: where a newer ``lc`` has written it.
@@ -39,7 +39,7 @@ def read_allocation(path: Path) -> int | None:
 
 
 def live_allocation(path: Path) -> int | None:
-    """The job that the file names, unless it has ended, in which case the file is removed.
+    """Return the file's job, or remove the file of an ended job.
 
     Raises:
         SessionError: as :func:`read_allocation`.

@@ -1,7 +1,7 @@
-"""SLURM's controller, asked through SLURM's own commands.
+"""Queries to SLURM's controller, through SLURM's own commands.
 
 Nothing here waits for longer than its timeout, in seconds, and nothing raises: where SLURM does not
-answer, the answer is :class:`Unknown`, which says why.
+answer, the result is :class:`Unknown`, with the reason.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ TIMEOUT = 5.0
 """Seconds. A controller that is away is given up by SLURM's own commands after 18 to 20."""
 
 UNKNOWN_JOB = "Invalid job id specified"
-"""How SLURM says that it knows no such job."""
+"""SLURM's error message for a job that it does not know."""
 
 
 @dataclass(frozen=True)
 class Unknown:
-    """SLURM did not answer.
+    """The result of a query that SLURM did not answer.
 
     Attributes:
         why: a clause: ``squeue did not answer within 5 s``.
@@ -34,27 +34,27 @@ class Unknown:
 
 
 def node_address(node: str, timeout: float = TIMEOUT) -> str | Unknown:
-    """Where a node is reached: an address, or a name that stands for one."""
-    said = run_slurm(["scontrol", "show", "node", "-o", node], timeout)
-    if isinstance(said, Unknown):
-        return said
-    found = re.search(r"\bNodeAddr=(\S+)", said)
-    return node if found is None else found[1]
+    """Return the address or host name that a node is reached at."""
+    output = run_slurm(["scontrol", "show", "node", "-o", node], timeout)
+    if isinstance(output, Unknown):
+        return output
+    match = re.search(r"\bNodeAddr=(\S+)", output)
+    return node if match is None else match[1]
 
 
 def cluster_name(timeout: float = TIMEOUT) -> str | Unknown:
-    """The name of the cluster that SLURM's commands ask here."""
-    said = run_slurm(["scontrol", "show", "config"], timeout)
-    if isinstance(said, Unknown):
-        return said
-    found = re.search(r"^ClusterName\s*=\s*(\S+)", said, re.MULTILINE)
-    return Unknown("scontrol names no cluster") if found is None else found[1]
+    """Return the name of the cluster that SLURM's commands query here."""
+    output = run_slurm(["scontrol", "show", "config"], timeout)
+    if isinstance(output, Unknown):
+        return output
+    match = re.search(r"^ClusterName\s*=\s*(\S+)", output, re.MULTILINE)
+    return Unknown("scontrol names no cluster") if match is None else match[1]
 
 
 def run_slurm(argv: Sequence[str], timeout: float, strict: bool = False) -> str | Unknown:
-    """What one of SLURM's commands prints.
+    """Run one of SLURM's commands and return its output.
 
-    ``strict``: it has failed, too, where it leaves with 0 and an error was printed.
+    With ``strict``, a command that prints an error has failed even if it exits with 0.
     """
     environment = step_environment(os.environ)
     # Times in seconds since the epoch, messages as they are looked for here.

@@ -1,4 +1,4 @@
-"""A job of SLURM's: what becomes of it, what it was granted, its end.
+"""SLURM jobs: their state, their granted resources, their end.
 
 As with the controller, nothing here waits for longer than its timeout, and nothing raises.
 """
@@ -34,7 +34,7 @@ _ALIVE = ("RUNNING", "SUSPENDED", "CONFIGURING", "RESIZING", "SIGNALING", "STOPP
 
 
 class JobState(StrEnum):
-    """Whether a job has its nodes."""
+    """The states of a job, by whether it has its nodes."""
 
     WAITING = "waiting"
     ALIVE = "alive"
@@ -44,13 +44,13 @@ class JobState(StrEnum):
 
     @property
     def is_over(self) -> bool:
-        """Whether it has ended, or is about to: its nodes are not to be counted on."""
+        """Whether the job has ended or is ending, and loses its nodes."""
         return self in (JobState.ENDING, JobState.ENDED)
 
 
 @dataclass(frozen=True)
 class JobVerdict:
-    """What is known of a job.
+    """A job's state and the evidence for it.
 
     Attributes:
         state: of the job.
@@ -63,11 +63,11 @@ class JobVerdict:
 
 @dataclass(frozen=True)
 class Share:
-    """What a job was granted of one node.
+    """The resources that a job was granted on one node.
 
     Attributes:
         node: its name.
-        cpus: processors, as far as SLURM says; 0 where it does not.
+        cpus: processors; 0 where SLURM does not list them.
         memory: bytes, 0 where SLURM does not manage memory.
         gpus: how many.
     """
@@ -84,34 +84,34 @@ class Job:
 
     Attributes:
         id: its number.
-        word: SLURM's own word for its state, such as ``RUNNING``.
+        slurm_state: SLURM's own word for its state, such as ``RUNNING``.
         uid: the user that it belongs to.
         partition: where it runs.
         nodes: the names of its nodes, in SLURM's order; none before it has begun.
         batch_host: the node that its script runs on, the first one.
         shares: what it was granted of each node; none once it has ended.
         end_time: when its time is over, in seconds since the epoch; None where it is unlimited.
-        is_mixed: whether it is a component of a heterogeneous job.
+        is_heterogeneous: whether it is a component of a heterogeneous job.
     """
 
     id: int
-    word: str
+    slurm_state: str
     uid: int
     partition: str
     nodes: tuple[str, ...]
     batch_host: str
     shares: tuple[Share, ...]
     end_time: float | None
-    is_mixed: bool = False
+    is_heterogeneous: bool = False
 
     @property
     def is_mine(self) -> bool:
-        """Whether it belongs to this user."""
+        """Whether the job belongs to this user."""
         return self.uid == os.getuid()
 
 
 def job_state(job: int, timeout: float = TIMEOUT) -> JobVerdict:
-    """Whether a job has its nodes."""
+    """Ask SLURM whether a job has its nodes."""
     row = _row(job, timeout)
     if isinstance(row, Unknown):
         if UNKNOWN_JOB in row.why:
@@ -123,48 +123,51 @@ def job_state(job: int, timeout: float = TIMEOUT) -> JobVerdict:
 
 
 def _row(job: int, timeout: float) -> tuple[str, str] | Unknown | None:
-    """How SLURM writes a job's id, such as ``7_2``, and its state; None where it has ended."""
-    said = run_slurm(["squeue", "-h", "-j", str(job), "-o", "%A|%i|%T"], timeout)
-    if isinstance(said, Unknown):
-        return said
-    for line in said.split():
-        number, label, word = line.split("|")
+    """Query a job's id, as SLURM writes it (``7_2``), and its state.
+
+    None where the job has ended.
+    """
+    output = run_slurm(["squeue", "-h", "-j", str(job), "-o", "%A|%i|%T"], timeout)
+    if isinstance(output, Unknown):
+        return output
+    for line in output.split():
+        number, label, slurm_state = line.split("|")
         # An array's last element has the array's number, which also stands for all the others.
         if number == str(job):
-            return label, word
+            return label, slurm_state
     return None
 
 
-def _state(word: str) -> JobState:
-    if word == "COMPLETING":
+def _state(slurm_state: str) -> JobState:
+    if slurm_state == "COMPLETING":
         return JobState.ENDING
-    if word in _ALIVE:
+    if slurm_state in _ALIVE:
         return JobState.ALIVE
-    return JobState.WAITING if word in _WAITING else JobState.ENDED
+    return JobState.WAITING if slurm_state in _WAITING else JobState.ENDED
 
 
 def describe_job(job: int, timeout: float = TIMEOUT) -> Job | Unknown:
-    """Everything about a job that SLURM knows, as long as it remembers it."""
-    said = run_slurm(["scontrol", "show", "job", "-d", str(job)], timeout)
-    if isinstance(said, Unknown):
-        return Unknown(f"SLURM knows no job {job}") if UNKNOWN_JOB in said.why else said
-    for record in re.split(r"\n\s*\n", said):
+    """Query SLURM's description of a job, while SLURM remembers it."""
+    output = run_slurm(["scontrol", "show", "job", "-d", str(job)], timeout)
+    if isinstance(output, Unknown):
+        return Unknown(f"SLURM knows no job {job}") if UNKNOWN_JOB in output.why else output
+    for record in re.split(r"\n\s*\n", output):
         first, *lines = record.strip().split("\n")
         if first.split()[:1] == [f"JobId={job}"]:
             try:
-                is_mixed = " HetJobId=" in first
-                return _job(job, is_mixed, [line.split() for line in lines])
+                is_heterogeneous = " HetJobId=" in first
+                return _job(job, is_heterogeneous, [line.split() for line in lines])
             except (KeyError, ValueError) as error:
                 return Unknown(f"scontrol described job {job} in an unknown form ({error})")
     return Unknown(f"scontrol did not describe job {job}")
 
 
-def _job(number: int, is_mixed: bool, lines: Sequence[Sequence[str]]) -> Job:
+def _job(number: int, is_heterogeneous: bool, lines: Sequence[Sequence[str]]) -> Job:
     fields: dict[str, str] = {}
     shares: list[Share] = []
-    for words in lines:
-        pairs = dict(word.partition("=")[::2] for word in words)
-        if words and words[0].startswith("Nodes="):
+    for entries in lines:
+        pairs = dict(entry.partition("=")[::2] for entry in entries)
+        if entries and entries[0].startswith("Nodes="):
             shares += _shares(pairs)
         else:
             fields = pairs | fields  # free text, such as a path, comes last
@@ -173,14 +176,14 @@ def _job(number: int, is_mixed: bool, lines: Sequence[Sequence[str]]) -> Job:
     end = fields.get("EndTime", "Unknown")
     return Job(
         id=number,
-        word=fields["JobState"],
+        slurm_state=fields["JobState"],
         uid=int(user[1]) if user else -1,
         partition=fields.get("Partition", ""),
         nodes=expand_nodes(nodes),
         batch_host=fields.get("BatchHost", ""),
         shares=tuple(shares),
         end_time=float(end) if end.isdigit() else None,
-        is_mixed=is_mixed,
+        is_heterogeneous=is_heterogeneous,
     )
 
 
@@ -196,7 +199,10 @@ def _shares(pairs: Mapping[str, str]) -> list[Share]:
 
 
 def time_left(job: int, timeout: float = TIMEOUT) -> float | Unknown:
-    """Seconds until a job's time is over: ``math.inf`` where it is unlimited, never below 0."""
+    """Return the seconds until a job's time is over, at least 0.
+
+    ``math.inf`` where its time is unlimited.
+    """
     described = describe_job(job, timeout)
     if isinstance(described, Unknown):
         return described
@@ -206,9 +212,9 @@ def time_left(job: int, timeout: float = TIMEOUT) -> float | Unknown:
 
 
 def cancel_job(job: int, timeout: float = TIMEOUT) -> Unknown | None:
-    """End a job, or take its request back. One that is over is fine.
+    """Cancel a running or waiting job; an ended one is no error.
 
-    Of an array no more than that element.
+    Of an array, only that element is cancelled.
     """
     row = _row(job, timeout)
     if isinstance(row, Unknown):
@@ -219,9 +225,9 @@ def cancel_job(job: int, timeout: float = TIMEOUT) -> Unknown | None:
     return cancel_by_name(row[0] if "_" in row[0] else str(job), timeout)
 
 
-def cancel_by_name(what: str, timeout: float) -> Unknown | None:
-    """End what SLURM writes so, a job or a step. One that is over is fine."""
-    # It leaves with 0 though it could not do what it was to do.
-    said = run_slurm(["scancel", what], timeout, strict=True)
-    over = isinstance(said, Unknown) and any(words in said.why for words in _OVER)
-    return said if isinstance(said, Unknown) and not over else None
+def cancel_by_name(target: str, timeout: float) -> Unknown | None:
+    """Cancel a job or step by SLURM's id, unless it has ended."""
+    # Strict, because scancel exits with 0 even where it fails.
+    output = run_slurm(["scancel", target], timeout, strict=True)
+    over = isinstance(output, Unknown) and any(message in output.why for message in _OVER)
+    return output if isinstance(output, Unknown) and not over else None

@@ -1,4 +1,4 @@
-"""Lists as SLURM abbreviates them: of node names, and of counts for each node."""
+"""Expansion of SLURM's abbreviated lists of node names and counts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _COUNT = re.compile(r"(\d+)(?:\(x(\d+)\))?")
 
 
 def expand_nodes(text: str) -> tuple[str, ...]:
-    """The names in a list such as ``nid[001-004,9],login1``, in its order.
+    """Expand a list of nodes such as ``nid[001-004,9],login1``, in order.
 
     Raises:
         ValueError: where it is no such list.
@@ -23,18 +23,18 @@ def expand_nodes(text: str) -> tuple[str, ...]:
     if not text:
         return ()
     names: list[str] = []
-    place = 0
+    position = 0
     while True:
-        match = _NAME.match(text, place)
+        match = _NAME.match(text, position)
         if match is None:
             raise ValueError(f"{text!r} is not a list of nodes")
         names += map("".join, itertools.product(*_choices(match[0])))
-        place = match.end()
-        if place == len(text):
+        position = match.end()
+        if position == len(text):
             return tuple(names)
-        if text[place] != ",":
+        if text[position] != ",":
             raise ValueError(f"{text!r} is not a list of nodes")
-        place += 1
+        position += 1
 
 
 def _choices(name: str) -> Iterator[list[str]]:
@@ -53,7 +53,7 @@ def _range(text: str) -> list[str]:
 
 
 def expand_counts(text: str) -> tuple[int, ...]:
-    """The counts in a list such as ``4(x2),2``: 4, 4 and 2.
+    """Expand a list of counts such as ``4(x2),2`` to 4, 4 and 2.
 
     Raises:
         ValueError: where it is no such list.

@@ -1,4 +1,4 @@
-"""Steps: how a session's workers are started on the nodes of a job, found and ended."""
+"""The SLURM steps of a session's workers: starting, finding and cancelling them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NAME = "lightcone-{}"
 
 @dataclass(frozen=True)
 class Step:
-    """A running step.
+    """A running step of a job.
 
     Attributes:
         id: as SLURM writes it, ``123.0`` or ``123_4.0``.
@@ -32,12 +32,13 @@ class Step:
 
 
 def step_commands(job: Job, program: Sequence[str], directory: Path) -> list[list[str]]:
-    """The commands that together start ``program`` once on every node of a job that has begun.
+    """Build the commands that start ``program`` once on every node.
 
-    Each runs until its programs have ended, and belongs into the environment that
-    :func:`lightcone.slurm.allocation.step_environment` makes. A program has its node's whole
-    share of the job, and yet the job's other steps start as if it were not there. A program or a
-    node that ends takes no other with it, as far as the job itself outlives its node.
+    The job must have its nodes. Each command runs until its programs have ended, and belongs into
+    the environment that :func:`lightcone.slurm.allocation.step_environment` makes. A program has
+    its node's whole share of the job, and yet the job's other steps start as if it were not there.
+    A program or a node that ends takes no other with it, as far as the job itself outlives its
+    node.
 
     It is one command, save in a job with different numbers of GPUs on its nodes, where no one
     request fits all of them: there it is one for each node.
@@ -48,7 +49,7 @@ def step_commands(job: Job, program: Sequence[str], directory: Path) -> list[lis
     options += ["--overlap", "--ntasks-per-node=1", "--mem=0", "--cpu-bind=none"]
     options += ["--no-kill", "--kill-on-bad-exit=0", "--wait=0"]
     options += ["--mpi=none", "--export=ALL", "--input=none", "--quiet", f"--chdir={directory}"]
-    if job.is_mixed:
+    if job.is_heterogeneous:
         options.append("--het-group=0")
     counts = {share.gpus for share in job.shares}
     if len(counts) <= 1:
@@ -66,12 +67,12 @@ def step_commands(job: Job, program: Sequence[str], directory: Path) -> list[lis
 
 
 def steps(job: int, timeout: float = TIMEOUT) -> list[Step] | Unknown:
-    """The running steps of a job."""
-    said = run_slurm(["squeue", "-h", "-s", "-j", str(job), "-o", "%i|%N|%j"], timeout)
-    if isinstance(said, Unknown):
-        return [] if UNKNOWN_JOB in said.why else said
+    """List the running steps of a job."""
+    output = run_slurm(["squeue", "-h", "-s", "-j", str(job), "-o", "%i|%N|%j"], timeout)
+    if isinstance(output, Unknown):
+        return [] if UNKNOWN_JOB in output.why else output
     found = []
-    for line in said.splitlines():
+    for line in output.splitlines():
         number, _, rest = line.strip().partition("|")
         nodes, _, name = rest.partition("|")
         try:
@@ -82,7 +83,7 @@ def steps(job: int, timeout: float = TIMEOUT) -> list[Step] | Unknown:
 
 
 def worker_steps(job: int, timeout: float = TIMEOUT) -> list[Step] | Unknown:
-    """The running steps that :func:`step_commands` has begun, orphaned ones included."""
+    """List the running steps of :func:`step_commands`, orphaned ones included."""
     found = steps(job, timeout)
     if isinstance(found, Unknown):
         return found
@@ -90,5 +91,8 @@ def worker_steps(job: int, timeout: float = TIMEOUT) -> list[Step] | Unknown:
 
 
 def cancel_step(step: Step, timeout: float = TIMEOUT) -> Unknown | None:
-    """End a step: TERM to its processes, KILL after the site's grace. One that is over is fine."""
+    """Cancel a step: TERM to its processes, KILL after the site's grace.
+
+    An ended step is no error.
+    """
     return cancel_by_name(step.id, timeout)

@@ -239,7 +239,7 @@ def is_proved_dead(told: Mapping[str, Any]) -> bool:
         # This host's before it was started anew or its scratch was cleaned; or another host's.
         return told.get("host") == socket.gethostname() or _has_ended(told)
     try:
-        return Lock.is_free(Path(lock), of_all=True)
+        return Lock.is_free(Path(lock), including_shared=True)
     except (OSError, SessionError):
         return False  # another user's, say: it cannot be asked, so it is not known to be gone
 

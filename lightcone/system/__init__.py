@@ -1,4 +1,4 @@
-"""What the operating system offers: processes, signals, locks, files, mounts.
+"""The operating system: processes, signals, locks, files, mounts.
 
 Nothing here knows of lightcone's work.
 """

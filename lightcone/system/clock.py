@@ -1,4 +1,4 @@
-"""Time in which this process was awake: a machine that sleeps, or a stopped process, uses none."""
+"""Timers on a suspend clock: time asleep or stopped does not count."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _STEP = 1.0
 
 
 class Stopwatch:
-    """Seconds in which this process ran, for one who looks at it every ``step`` seconds."""
+    """Running time of this process; the caller reads it every ``step`` seconds."""
 
     def __init__(self, step: float) -> None:
         self._longest = 2 * step
         self._last = time.monotonic()
 
     def lap(self) -> float:
-        """The seconds since the last look, less those in which this process did not run."""
+        """Return the seconds since the last call, less those spent suspended."""
         now = time.monotonic()
         passed = min(now - self._last, self._longest)
         self._last = now
@@ -27,24 +27,24 @@ class Stopwatch:
 
 
 class SuspendAwareTimer(threading.Thread):
-    """Calls ``function(*arguments)`` once this process has been awake for ``seconds``."""
+    """Timer thread: calls ``function(*arguments)`` after ``seconds`` of running time."""
 
     def __init__(self, seconds: float, function: Callable[..., object], *arguments: object) -> None:
         super().__init__(daemon=True)
-        self._left = seconds
+        self._remaining = seconds
         self._function = function
         self._arguments = arguments
         self._cancelled = threading.Event()
 
     def cancel(self) -> None:
-        """Call nothing any more."""
+        """Stop the timer, so that it does not call the function."""
         self._cancelled.set()
 
     def run(self) -> None:
-        """The thread's part."""
+        """Wait for the time to pass, then call the function."""
         watch = Stopwatch(_STEP)
-        while self._left > 0:
-            if self._cancelled.wait(min(self._left, _STEP)):
+        while self._remaining > 0:
+            if self._cancelled.wait(min(self._remaining, _STEP)):
                 return
-            self._left -= watch.lap()
+            self._remaining -= watch.lap()
         self._function(*self._arguments)

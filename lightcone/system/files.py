@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
-"""The errors of a write that there is no room for."""
+"""The error numbers of a write to a full disk or over a quota."""
 
 _CHUNK = 1 << 16
 # Less is of no use, and some file systems never say that there is nothing.
@@ -40,7 +40,7 @@ _UNSYNCABLE = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EROFS, errno.EBADF, 
 
 
 def private_directory(path: Path, remedy: str) -> Path:
-    """Make ``path`` a directory that only this user can enter (0700), or refuse.
+    """Make ``path`` a directory that only this user can enter (0700).
 
     Directories above it that are missing are made so too.
 
@@ -77,7 +77,7 @@ def _is_private(path: Path) -> bool:
 
 
 def check_own(path: Path, remedy: str) -> None:
-    """Refuse ``path`` unless it is a directory of this user's, or nothing that can be reached.
+    """Raise unless ``path`` is this user's own directory or cannot be reached.
 
     Raises:
         SessionError: where it is a link, another user's or shared by all; the sentence ends with
@@ -96,7 +96,7 @@ def check_own(path: Path, remedy: str) -> None:
 
 
 def make_directory(path: Path, mode: int = 0o777) -> bool:
-    """Make a directory, and what is missing above it; False where something is there already.
+    """Create a directory and its missing parents; False where ``path`` exists.
 
     Raises:
         OSError: where it cannot be made.
@@ -115,7 +115,7 @@ def make_directory(path: Path, mode: int = 0o777) -> bool:
 
 
 def check_directory(path: Path, remedy: str) -> None:
-    """Make ``path`` unless it is there, and refuse it where others may put things into it.
+    """Create ``path`` if missing; raise where other users may write to it.
 
     Raises:
         SessionError: as :func:`private_directory`, and where others may write there.
@@ -130,7 +130,7 @@ def check_directory(path: Path, remedy: str) -> None:
 
 
 def read_file(path: str | Path) -> bytes:
-    """What a file contains; what lies there and is no file is neither waited for nor read.
+    """Return the bytes of a regular file; refuse anything else unread.
 
     Raises:
         OSError: where there is none, or it cannot be read.
@@ -151,28 +151,28 @@ def read_file(path: str | Path) -> bytes:
 
 
 def read_object(path: str | Path) -> dict[str, Any]:
-    """The JSON object in a file.
+    """Return the JSON object in a file.
 
     Raises:
         OSError: where there is none, or it cannot be read.
         ValueError: where it contains something else.
     """
     try:
-        told = json.loads(read_file(path))
+        value = json.loads(read_file(path))
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
-    if not isinstance(told, dict):
+    if not isinstance(value, dict):
         raise ValueError("no object")
-    return told
+    return value
 
 
 def write_atomically(
     path: Path, data: bytes, mode: int = 0o600, durable: bool = True, umask: int | None = None
 ) -> None:
-    """Replace ``path`` so that a reader sees the old or the new content whole.
+    """Replace a file so that readers see old or new content whole.
 
-    With ``durable`` so does whoever looks after a power loss, who then sees the new one once this
-    has returned. ``mode`` is subject to ``umask``, by default this process's own.
+    With ``durable`` this holds after a power loss too: once this has returned, readers see the new
+    content. ``mode`` is subject to ``umask``, by default this process's own.
 
     Raises:
         OSError: where it cannot be written, with the name of ``path``.
@@ -196,7 +196,7 @@ def write_atomically(
 def write_new(
     path: Path, data: bytes, mode: int, *, durable: bool = False, umask: int | None = None
 ) -> None:
-    """Make a file where there is nothing; nothing is left of one that cannot be written whole.
+    """Create a file that does not exist; remove it where writing fails.
 
     For ``mode`` and ``umask`` see :func:`write_atomically`. With ``durable`` its content, but not
     its name, has been flushed.
@@ -226,7 +226,9 @@ def write_new(
 
 
 def flush_to_disk(path: str | Path) -> None:
-    """Make a file's content, or a directory's renames and creations, survive a power loss.
+    """Flush a file's content, or a directory's entries, to the disk.
+
+    Renames and creations in a flushed directory survive a power loss.
 
     Raises:
         OSError: where the disk refuses, for instance because it is full.
@@ -245,7 +247,7 @@ def flush_to_disk(path: str | Path) -> None:
 
 
 def flush_tree(path: Path) -> None:
-    """Flush every file and directory of a tree to the disk, its own name included.
+    """Flush a whole tree, and its own directory entry, to the disk.
 
     Raises:
         OSError: where the disk refuses, for instance because it is full.
@@ -268,16 +270,16 @@ def flush_tree(path: Path) -> None:
 
 
 def is_full(directory: Path) -> bool:
-    """Whether there is no room left on the disk of ``directory``, as far as it says."""
+    """Whether the disk of ``directory`` is full, as far as it reports."""
     try:
-        found = os.statvfs(directory)
+        disk = os.statvfs(directory)
     except OSError:
         return False
-    return found.f_bavail * found.f_frsize < _NO_ROOM
+    return disk.f_bavail * disk.f_frsize < _NO_ROOM
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link or a whole tree, if it is there."""
+    """Remove a file, link or whole tree, if it exists."""
     import shutil
 
     try:

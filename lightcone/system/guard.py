@@ -1,4 +1,4 @@
-"""The guard: runs one program of a session and lets nothing of it outlive it.
+"""Run one program of a session, and end all its descendants with it.
 
 A script of the standard library alone, run with ``python -I -S guard.py OPTIONS -- PROGRAM…``:
 it stands beside every program of a session, so it has to be small and quick to start.
@@ -6,7 +6,8 @@ it stands beside every program of a session, so it has to be small and quick to 
 - It is a child subreaper (Linux, ``prctl(2)``), so every descendant of the program, however
   detached, becomes the guard's child when its parent dies, and is ended when the program is gone:
   TERM, and KILL after the grace. Elsewhere it ends the descendants it can find by parent.
-- A keeper (``keeper.py``) is left alone, with what it runs: it ends a container, and then itself.
+- A container supervisor (``worker/container_supervisor.py``) is left alone, with what it runs: it
+  ends a container, and then itself.
 - SIGHUP, SIGTERM and SIGINT ask the program to end; one that has not ended after the grace and
   five seconds more is killed. With ``--patience=SECONDS`` it is asked only when it has not ended by
   itself that long after the guard was asked.
@@ -20,7 +21,7 @@ it stands beside every program of a session, so it has to be small and quick to 
 - ``--status=FILE``: the exit status is written there when everything is over.
 - ``--members=FILE``: this lock is held, shared, until both the guard and the program are gone.
 
-It leaves with the program's exit status, 128 + N where signal N ended it.
+The guard exits with the program's exit status, 128 + N where signal N ended it.
 """
 
 from __future__ import annotations
@@ -37,24 +38,24 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:  # importing typing would double what the guard takes to start
     from collections.abc import Callable
 
-__all__ = ["GAVE_UP", "children_of_all", "descendants", "end_all", "end_with"]
+__all__ = ["GAVE_UP", "children_by_parent", "descendants", "die_with_parent", "end_all"]
 
 GAVE_UP = "[guard] five bad ends within a minute: giving up"
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _LINUX = sys.platform == "linux"
-_ASK = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
-_HANDLED = (*_ASK, signal.SIGCHLD, signal.SIGUSR1)
+_TERMINATION_SIGNALS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
+_HANDLED = (*_TERMINATION_SIGNALS, signal.SIGCHLD, signal.SIGUSR1)
 _LOG_LIMIT = 16 * 1024 * 1024
 _MARGIN = 5.0
 _TICK = 0.02
-_KEEPER = b"lc-keeper\n"
+_CONTAINER_SUPERVISOR = b"lc-keeper\n"
 
 
 def descendants(root: int, children: dict[int, list[tuple[int, bool]]] | None = None) -> list[int]:
-    """The living processes below ``root``, zombies left out, nearest first."""
-    children = children_of_all() if children is None else children
+    """List the living descendants of ``root``, nearest first, without zombies."""
+    children = children_by_parent() if children is None else children
     found, queue = [], [root]
     while queue:
         for pid, zombie in children.get(queue.pop(0), ()):
@@ -64,8 +65,8 @@ def descendants(root: int, children: dict[int, list[tuple[int, bool]]] | None = 
     return found
 
 
-def children_of_all() -> dict[int, list[tuple[int, bool]]]:
-    """The children of each process, and whether they are zombies."""
+def children_by_parent() -> dict[int, list[tuple[int, bool]]]:
+    """Map each process to its children and whether they are zombies."""
     children: dict[int, list[tuple[int, bool]]] = {}
     if _LINUX:
         for name in os.listdir("/proc"):
@@ -80,47 +81,50 @@ def children_of_all() -> dict[int, list[tuple[int, bool]]]:
     else:
         with os.popen("/bin/ps -A -o pid=,ppid=,stat=") as lines:  # noqa: S605 (a constant)
             for line in lines:
-                words = line.split()
-                row = (int(words[0]), words[2].startswith("Z"))
-                children.setdefault(int(words[1]), []).append(row)
+                columns = line.split()
+                row = (int(columns[0]), columns[2].startswith("Z"))
+                children.setdefault(int(columns[1]), []).append(row)
     return children
 
 
 def end_all(root: int, grace: float) -> None:
-    """End every process below ``root``: TERM, and KILL after ``grace`` seconds."""
+    """End every descendant of ``root``: TERM, and KILL after ``grace`` seconds."""
     deadline = time.monotonic() + grace
-    asked: set[int] = set()
+    signalled: set[int] = set()
     while True:
         _reap()
-        left = descendants(root)
-        if not left:
+        remaining = descendants(root)
+        if not remaining:
             return
-        late = time.monotonic() >= deadline
-        kept = _kept(left)
-        for pid in (pid for pid in left if pid not in kept):
-            if late or pid not in asked:
+        expired = time.monotonic() >= deadline
+        spared = _supervised(remaining)
+        for pid in (pid for pid in remaining if pid not in spared):
+            if expired or pid not in signalled:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
-                    if not late:  # a stopped process acts on TERM only when it goes on
+                    os.kill(pid, signal.SIGKILL if expired else signal.SIGTERM)
+                    if not expired:  # a stopped process acts on TERM only when it goes on
                         os.kill(pid, signal.SIGCONT)
-                asked.add(pid)
-        if late and time.monotonic() >= deadline + _MARGIN:
-            return  # only keepers, and processes of another user or in the kernel's hands
+                signalled.add(pid)
+        if expired and time.monotonic() >= deadline + _MARGIN:
+            return  # only supervisors, and processes of another user or in the kernel's hands
         time.sleep(_TICK)
 
 
-def _kept(pids: list[int]) -> set[int]:
-    """The keepers among ``pids``, and what they run."""
-    kept = set()
+def _supervised(pids: list[int]) -> set[int]:
+    """Find the container supervisors among ``pids``, and their descendants."""
+    supervised = set()
     for pid in pids:
         with contextlib.suppress(OSError), open(f"/proc/{pid}/comm", "rb") as file:
-            if file.read() == _KEEPER:
-                kept |= {pid, *descendants(pid)}
-    return kept
+            if file.read() == _CONTAINER_SUPERVISOR:
+                supervised |= {pid, *descendants(pid)}
+    return supervised
 
 
-def end_with(parent: int) -> None:
-    """Have this process, just forked by ``parent``, sent SIGTERM when that one dies (Linux)."""
+def die_with_parent(parent: int) -> None:
+    """Have the kernel send this process SIGTERM when ``parent`` dies (Linux).
+
+    To be called by a process that ``parent`` has just forked.
+    """
     if _LINUX:
         _load_prctl()(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:
@@ -128,7 +132,7 @@ def end_with(parent: int) -> None:
 
 
 def _reap() -> dict[int, int]:
-    """The ended children, by their raw wait status."""
+    """Reap the ended children; map each to its raw wait status."""
     ended = {}
     with contextlib.suppress(ChildProcessError):
         while True:
@@ -148,7 +152,7 @@ class _Guard:
         self.is_driver = "--status" in options
         self.log_path = options.get("--log", "")
         self.log = self._open_log() if self.log_path else -1
-        self.asked = 0.0
+        self.stop_requested_at = 0.0
         self.was_up = False
         drop = options.get("--drop")
         self.environment = {
@@ -171,8 +175,8 @@ class _Guard:
         for end in (self.wakeup, wakeup_write):
             os.set_blocking(end, False)
         signal.set_wakeup_fd(wakeup_write, warn_on_full_buffer=False)
-        for signum in _ASK:
-            signal.signal(signum, self._on_request)
+        for signum in _TERMINATION_SIGNALS:
+            signal.signal(signum, self._on_termination_signal)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGUSR1, self._on_up)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
@@ -183,60 +187,60 @@ class _Guard:
     def _on_up(self, *_: object) -> None:
         self.was_up = True
 
-    def _on_request(self, *_: object) -> None:
-        if self.asked:
+    def _on_termination_signal(self, *_: object) -> None:
+        if self.stop_requested_at:
             return  # a program that is asked twice may leave without an orderly end
-        self.asked = time.monotonic()
+        self.stop_requested_at = time.monotonic()
         if self.pid and not self.patience:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGTERM)
 
     def run(self) -> int:
-        """Run the program, again where that is asked for, and return the exit status."""
-        bad_ends: list[float] = []
+        """Run the program, with restarts where wanted; return the exit status."""
+        recent_failures: list[float] = []
         while True:
             status = self._run_once()
             code = os.waitstatus_to_exitcode(status)
-            how = f"signal {-code}" if code < 0 else f"exit status {code}"
-            self._say(f"[guard] {os.path.basename(self.program[0])} ended: {how}")
+            outcome = f"signal {-code}" if code < 0 else f"exit status {code}"
+            self._report(f"[guard] {os.path.basename(self.program[0])} ended: {outcome}")
             code = 128 - code if code < 0 else code
-            if self.asked or code == 0 or not (self.restart and self.was_up):
+            if self.stop_requested_at or code == 0 or not (self.restart and self.was_up):
                 return code
             now = time.monotonic()
-            bad_ends = [moment for moment in bad_ends if now - moment < 60] + [now]
-            if len(bad_ends) >= 5:
-                self._say(GAVE_UP)
+            recent_failures = [moment for moment in recent_failures if now - moment < 60] + [now]
+            if len(recent_failures) >= 5:
+                self._report(GAVE_UP)
                 return code
-            pause = 0.1 * 4 ** (len(bad_ends) - 1)
-            self._say(f"[guard] starting it again in {pause:.1f} s")
-            while not self.asked and (left := now + pause - time.monotonic()) > 0:
-                self._wait([], left)
-            if self.asked:
+            pause = 0.1 * 4 ** (len(recent_failures) - 1)
+            self._report(f"[guard] starting it again in {pause:.1f} s")
+            while not self.stop_requested_at and (remaining := now + pause - time.monotonic()) > 0:
+                self._wait([], remaining)
+            if self.stop_requested_at:
                 return code
 
     def _run_once(self) -> int:
         reader, writer = os.pipe()
         parent = os.getpid()
         # Between here and the fork a request would find no program to pass it on to.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _ASK)
+        signal.pthread_sigmask(signal.SIG_BLOCK, _TERMINATION_SIGNALS)
         self.pid = os.fork()
         if self.pid == 0:
             self._become_program(parent, writer)
-        if self.asked and not self.patience:
+        if self.stop_requested_at and not self.patience:
             os.kill(self.pid, signal.SIGTERM)  # it came when there was nobody to pass it on to
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ASK)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _TERMINATION_SIGNALS)
         os.close(writer)
         status: int | None = None
         readers = [reader]
         try:
             while status is None:
                 timeout = None
-                if self.asked:
+                if self.stop_requested_at:
                     now = time.monotonic()
-                    if self.patience and now >= self.asked + self.patience:
-                        self.asked, self.patience = now, 0.0
+                    if self.patience and now >= self.stop_requested_at + self.patience:
+                        self.stop_requested_at, self.patience = now, 0.0
                         os.kill(self.pid, signal.SIGTERM)
-                    timeout = self.asked + (self.patience or self.grace + _MARGIN) - now
+                    timeout = self.stop_requested_at + (self.patience or self.grace + _MARGIN) - now
                     if timeout <= 0:
                         os.kill(self.pid, signal.SIGKILL)
                         timeout = None
@@ -255,7 +259,7 @@ class _Guard:
         return status
 
     def _wait(self, readers: list[int], timeout: float | None) -> list[int]:
-        """Wait for a signal or one of ``readers``; which of them came, signals as ``wakeup``."""
+        """Wait for ``readers`` or a signal (``wakeup``); return the ready ones."""
         ready = select.select([*readers, self.wakeup], [], [], timeout)[0]
         if self.wakeup in ready:
             with contextlib.suppress(BlockingIOError):
@@ -266,7 +270,7 @@ class _Guard:
         try:
             # A session of its own: a hangup reaches the guard alone, which passes it on.
             os.setsid()
-            end_with(parent)
+            die_with_parent(parent)
             null = os.open(os.devnull, os.O_RDONLY)
             os.dup2(null, 0)
             os.dup2(writer, 1)
@@ -286,9 +290,9 @@ class _Guard:
         self._emit(data)
         return bool(data)
 
-    def _say(self, line: str) -> None:
+    def _report(self, line: str) -> None:
         if self.is_driver:
-            return  # its log is what the run says
+            return  # its log is the output of the run alone
         self._emit(f"{line}\n".encode())
 
     def _emit(self, data: bytes) -> None:
@@ -297,15 +301,15 @@ class _Guard:
         if self.log >= 0:
             with contextlib.suppress(OSError):
                 if os.fstat(self.log).st_size > _LOG_LIMIT:
-                    self._begin_log()
+                    self._rotate_log()
             with contextlib.suppress(OSError):
                 os.write(self.log, data)
 
-    def _begin_log(self) -> None:
+    def _rotate_log(self) -> None:
         with contextlib.suppress(OSError):  # somebody has removed it, say
             os.rename(self.log_path, f"{self.log_path}.old")
-        before, self.log = self.log, self._open_log()
-        os.close(before)
+        former_log, self.log = self.log, self._open_log()
+        os.close(former_log)
 
     def _open_log(self) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW

@@ -1,4 +1,4 @@
-"""One of the engine's own programs: ``python -m lightcone.system.interpreter MODULE ARGUMENTS``.
+"""Run an engine program: ``python -m lightcone.system.interpreter MODULE ARGUMENTS``.
 
 As ``python -m MODULE ARGUMENTS``, but for the garbage collector, which would take a tenth of the
 time that the engine is imported in.
@@ -18,40 +18,47 @@ __all__ = ["gc_paused", "main", "raise_open_files_limit", "restore_open_files_li
 
 @contextlib.contextmanager
 def gc_paused() -> Iterator[None]:
-    """Look for no garbage meanwhile: what is made by the ten thousand is there to stay.
+    """Pause the garbage collector while the context is open.
 
-    Neither is it looked through later, nor at the end of the program.
+    Objects made by the ten thousand are there to stay, so they are frozen at the end: neither a
+    later collection nor the end of the program looks through them.
     """
-    collecting = gc.isenabled()
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if collecting:
+        if was_enabled:
             gc.freeze()
             gc.enable()
 
 
-_given: list[tuple[int, int]] = []
+_original_limits: list[tuple[int, int]] = []
 
 
 def raise_open_files_limit() -> None:
-    """Let this process open as many files as it may: each command and caller takes a few."""
+    """Raise this process's limit of open files as far as allowed.
+
+    Each command and caller takes a few.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hasattr(resource, "prlimit") and soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        _given.append((soft, hard))
+        _original_limits.append((soft, hard))
 
 
 def restore_open_files_limit(pid: int) -> None:
-    """Give a command that was just started the limit that there was: some use all that they may."""
-    for limits in _given:
+    """Give a just started command the original limit of open files.
+
+    Some programs use all that they may.
+    """
+    for limits in _original_limits:
         with contextlib.suppress(OSError):  # it may have ended
             resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
 
 
 def main() -> None:
-    """Run the program that the arguments name."""
+    """Run the program that the first argument names."""
     del sys.argv[0]
     with gc_paused():
         program = importlib.import_module(sys.argv[0])

@@ -17,10 +17,10 @@ _OLD = 24 * 3600.0
 
 
 class Lock:
-    """An advisory whole-file lock (``flock``), which the kernel drops when its holders are gone.
+    """Advisory whole-file lock (``flock``), which ends with its last holder.
 
     The lock belongs to the open file, so a child process that is handed :attr:`fd` holds it too,
-    and it lasts until every such process has ended or somebody calls :meth:`release`.
+    and it lasts until every such process has ended or one of them calls :meth:`release`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -28,7 +28,7 @@ class Lock:
         self.fd = -1
 
     def acquire(self, *, shared: bool = False, timeout: float | None = 0.0) -> bool:
-        """Take the lock; False when ``timeout`` seconds (None: no limit) were not enough.
+        """Take the lock within ``timeout`` seconds (None: no limit), or return False.
 
         Raises:
             SessionError: where the file cannot be opened or its file system has no locks.
@@ -63,31 +63,31 @@ class Lock:
         return False
 
     def release(self) -> None:
-        """Give the lock up, for every process that holds it through this open file."""
+        """Release the lock for every process that shares this open file."""
         if self.fd >= 0:
             fcntl.flock(self.fd, fcntl.LOCK_UN)
         self.close()
 
     def close(self) -> None:
-        """Close this process's part; the lock stays with any other process that holds it."""
+        """Close this process's descriptor; other holders keep the lock."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
 
     @staticmethod
-    def is_free(path: Path, *, of_all: bool = False) -> bool:
-        """Whether nobody holds the lock: exclusively, or, ``of_all``, in any way at all."""
+    def is_free(path: Path, *, including_shared: bool = False) -> bool:
+        """Whether no process holds the lock exclusively or, ``including_shared``, at all."""
         if not path.exists():
             return True
         probe = Lock(path)
-        if not probe.acquire(shared=not of_all):
+        if not probe.acquire(shared=not including_shared):
             return False
         probe.release()
         return True
 
 
 def refresh_lock_file(file: int | str, status: os.stat_result) -> None:
-    """Give a lock's file a new time, unless it has one: cleaners remove files that look old."""
+    """Renew an old lock file's time, so that cleaners do not remove it."""
     if status.st_mtime < time.time() - _OLD:
         with contextlib.suppress(OSError):
             os.utime(file)

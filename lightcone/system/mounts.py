@@ -13,7 +13,7 @@ _TABLE = Path("/proc/self/mountinfo")
 
 
 class _Mount(NamedTuple):
-    """One line of the table: where which part of which file system is, see proc(5)."""
+    """One line of the mount table, as proc(5) describes it."""
 
     device: str
     part: str
@@ -22,13 +22,13 @@ class _Mount(NamedTuple):
 
 
 def file_system(path: Path) -> str:
-    """The kind of the file system that ``path`` is on, such as ``nfs4``; "" where unknown."""
+    """Return the file system's type for ``path``, such as ``nfs4``; "" where unknown."""
     mount = _mount_of(os.path.realpath(path), _mounts())
     return "" if mount is None else mount.kind
 
 
 def alternative_path(path: Path) -> Path | None:
-    """The same file as ``path`` by another mount of its file system, where there is one."""
+    """Find the same file through another mount of its file system."""
     path, mounts = Path(os.path.realpath(path)), _mounts()
     own = _mount_of(str(path), mounts)
     if own is None:
@@ -46,17 +46,17 @@ def alternative_path(path: Path) -> Path | None:
 
 
 def mount_point_in(path: Path) -> Path | None:
-    """A mount point at ``path`` or below it, or None where there is none.
+    """Find a mount point at ``path`` or below it; None without one.
 
-    Where the system does not list its mounts, only ``path`` itself is looked at.
+    Where the system does not list its mounts, only ``path`` itself is checked.
     """
-    place = os.path.join(os.path.realpath(path.parent), path.name)
+    location = os.path.join(os.path.realpath(path.parent), path.name)
     mounts = _mounts()
     if not mounts:
-        return path if os.path.ismount(place) else None
+        return path if os.path.ismount(location) else None
     for mount in mounts:
-        if _is_below(mount.point, place):
-            return path / os.path.relpath(mount.point, place)
+        if _is_below(mount.point, location):
+            return path / os.path.relpath(mount.point, location)
     return None
 
 
@@ -78,12 +78,12 @@ def _mounts() -> list[_Mount]:
     found = []
     # Names may contain whatever else ends a line elsewhere.
     for line in text.split("\n")[:-1]:
-        words = line.split(" ")
+        fields = line.split(" ")
         if "\\" in line:
-            words = [_plain(word) for word in words]
-        found.append(_Mount(words[2], words[3], words[4], words[words.index("-") + 1]))
+            fields = [_unescape(field) for field in fields]
+        found.append(_Mount(fields[2], fields[3], fields[4], fields[fields.index("-") + 1]))
     return found
 
 
-def _plain(word: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), word)
+def _unescape(field: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)

@@ -1,4 +1,4 @@
-"""The other end of a connection: whose it is, and whether it is still there."""
+"""The peer of a connection: its user, and probes that it is alive."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 __all__ = ["GONE_AFTER", "enable_keepalive", "peer_uid"]
 
 GONE_AFTER = 30
-"""Seconds after which a host that answers nothing counts as gone."""
+"""Seconds without a reply after which a host counts as gone."""
 
 _PROBES = 5
 
 
 def peer_uid(connection: Any) -> int:
-    """The id of the user at the other end of a Unix socket, as the kernel tells it.
+    """Return the kernel's user id for the peer of a Unix socket.
 
     Raises:
-        OSError: where there is nobody any more.
+        OSError: where the peer is gone.
     """
     if sys.platform == "darwin":
         # struct xucred, for SOL_LOCAL and LOCAL_PEERCRED, of <sys/un.h> and <sys/ucred.h>.
@@ -29,14 +29,14 @@ def peer_uid(connection: Any) -> int:
 
 
 def enable_keepalive(connection: Any) -> None:
-    """Have a connection to another host end when that is gone without a word."""
+    """Let the kernel end a connection whose remote host has vanished."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    every = GONE_AFTER // _PROBES
+    interval = GONE_AFTER // _PROBES
     options = {
         # The first two are the same, by the names of Linux and of macOS.
-        "TCP_KEEPIDLE": every,
-        "TCP_KEEPALIVE": every,
-        "TCP_KEEPINTVL": every,
+        "TCP_KEEPIDLE": interval,
+        "TCP_KEEPALIVE": interval,
+        "TCP_KEEPINTVL": interval,
         "TCP_KEEPCNT": _PROBES - 1,
         # Else what was sent and is not acknowledged puts the probes off for a quarter of an hour.
         "TCP_USER_TIMEOUT": GONE_AFTER * 1000,

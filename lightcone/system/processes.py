@@ -1,4 +1,4 @@
-"""Processes and signals: the one place, beside the guard, that starts and ends commands."""
+"""Starting, signalling and reaping of commands, for all rooms but the guard."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lightcone.system.guard import children_of_all, descendants
+from lightcone.system.guard import children_by_parent, descendants
 from lightcone.system.interpreter import restore_open_files_limit
 
 __all__ = ["MARK", "CommandGroup", "ProcessTable", "Usage", "run_quiet"]
 
-_PATIENCE = 5.0
+_TIMEOUT = 5.0
 
 
 def run_quiet(
-    *command: str, patience: float = _PATIENCE, environment: Mapping[str, str] | None = None
+    *command: str, timeout: float = _TIMEOUT, environment: Mapping[str, str] | None = None
 ) -> str | None:
-    """What a program prints, or None where it fails or takes longer than ``patience`` seconds.
+    """Return a program's output, or None where it fails or times out.
 
-    It has this process's environment unless another is given.
+    It has ``timeout`` seconds, and this process's environment unless another is given.
     """
     try:
         result = subprocess.run(
@@ -39,7 +39,7 @@ def run_quiet(
             stderr=subprocess.DEVNULL,
             text=True,
             errors="replace",
-            timeout=patience,
+            timeout=timeout,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
@@ -49,7 +49,7 @@ def run_quiet(
 
 MARK = "LIGHTCONE_TASK"
 
-"""The variable in their environment by which a command's processes are known."""
+"""The environment variable that identifies a command's processes."""
 
 _FRESH = 0.05
 
@@ -57,41 +57,42 @@ _ENTRY = f"\0{MARK}=".encode()
 
 
 class ProcessTable:
-    """What the system tells of its processes; of another user's, or on macOS, no marks.
+    """Snapshot of the system's processes and the marks that they carry.
 
-    Where many commands end at once, all of them are served by one look.
+    The marks of another user's processes are unknown, on macOS all marks. Where many commands end
+    at once, one snapshot serves all of them.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._children: dict[int, list[tuple[int, bool]]] = {}
         self._marked: dict[str, set[int]] = {}
-        self._begun = self._done = -math.inf
+        self._started = self._finished = -math.inf
 
     def below(self, root: int) -> set[int]:
-        """The living processes below ``root``, as of just now."""
+        """List the living descendants of ``root``, from a fresh snapshot."""
         with self._lock:
-            self._look(-math.inf)
+            self._refresh(-math.inf)
             return set(descendants(root, self._children))
 
     def marked(self, mark: str, since: float = -math.inf) -> set[int]:
-        """Those that carry ``mark``, as of just now and not before ``since`` (monotonic)."""
+        """List the processes with ``mark``, from a snapshot begun after ``since`` (monotonic)."""
         with self._lock:
-            self._look(since)
+            self._refresh(since)
             return set(self._marked.get(mark, ()))
 
-    def _look(self, since: float) -> None:
-        if self._begun >= since and time.monotonic() < self._done + _FRESH:
+    def _refresh(self, since: float) -> None:
+        if self._started >= since and time.monotonic() < self._finished + _FRESH:
             return
-        self._begun = time.monotonic()
-        self._children, self._marked = children_of_all(), {}
+        self._started = time.monotonic()
+        self._children, self._marked = children_by_parent(), {}
         for pid in [pid for children in self._children.values() for pid, _ in children]:
             with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
                 _, found, rest = (b"\0" + file.read()).partition(_ENTRY)
                 if found:
                     mark = os.fsdecode(rest.partition(b"\0")[0])
                     self._marked.setdefault(mark, set()).add(pid)
-        self._done = time.monotonic()
+        self._finished = time.monotonic()
 
 
 _CHUNK = 65536
@@ -107,7 +108,7 @@ _table = ProcessTable()
 
 @dataclass(frozen=True)
 class Usage:
-    """What a command and the children it waited for used: seconds and bytes."""
+    """Resources that a command and its awaited children used."""
 
     cpu_seconds: float = 0.0
     peak_memory: int = 0
@@ -121,7 +122,7 @@ class CommandGroup:
     """
 
     def __init__(self, mark: str) -> None:
-        """A group whose processes are known, wherever they detach to, by ``mark``.
+        """Create a group; ``mark`` identifies its processes, detached ones included.
 
         They find it in their environment, as ``LIGHTCONE_TASK``.
         """
@@ -129,7 +130,7 @@ class CommandGroup:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._reaped = False
-        self._refused = False
+        self._start_prevented = False
         self._ended_at: float | None = None
         self._killed = threading.Event()
         self.usage = Usage()
@@ -144,7 +145,7 @@ class CommandGroup:
         hold: Sequence[int] = (),
         merge: bool = True,
     ) -> bool:
-        """Start the command, or return False when it has been ended already.
+        """Start the command, or return False where it has been ended already.
 
         Args:
             argv: the program and its arguments.
@@ -158,7 +159,7 @@ class CommandGroup:
             OSError: where the program cannot be run.
         """
         with self._lock:
-            if self._refused:
+            if self._start_prevented:
                 return False
             self._process = subprocess.Popen(
                 argv,
@@ -182,18 +183,18 @@ class CommandGroup:
         """The command's process id; 0 before it has been started."""
         return self._process.pid if self._process is not None else 0
 
-    def refuse(self) -> None:
-        """Never start, if not started yet."""
+    def prevent_start(self) -> None:
+        """Prevent the command from starting, if it has not started yet."""
         with self._lock:
-            self._refused = True
+            self._start_prevented = True
 
     def end(self, signum: signal.Signals) -> None:
-        """Signal the group, every descendant and all that carry the mark; none starts any more.
+        """Signal the group, all descendants and marked processes; prevent a start.
 
         Once the command itself has ended, :meth:`wait` does so with what is left of it.
         """
         with self._lock:
-            self._refused = True
+            self._start_prevented = True
             self._ended_at = self._ended_at or time.monotonic()
             if signum == signal.SIGKILL:
                 self._killed.set()
@@ -214,11 +215,12 @@ class CommandGroup:
         grace: float,
         while_running: Callable[[], None] | None = None,
     ) -> int:
-        """Pass the output on until the command ends; return its exit code, -N for signal N.
+        """Forward the output until the command ends, and return its exit code.
 
-        Processes that the command left behind in its group are ended with it; where it was ended
-        itself, all that carry the mark: TERM, and KILL ``grace`` seconds after that. ``sink`` gets
-        a stream's name, ``"out"`` or ``"err"``, and what came. ``while_running`` is called first.
+        The code is -N where signal N ended it. Processes that the command left behind in its group
+        are ended with it; where it was ended itself, all that carry the mark: TERM, and KILL
+        ``grace`` seconds after that. ``sink`` gets a stream's name, ``"out"`` or ``"err"``, and the
+        bytes read. ``while_running`` is called first.
         """
         process = self._process
         assert process is not None
@@ -275,27 +277,27 @@ class CommandGroup:
         return process.returncode
 
     def _end_rest(self, leader: int, grace: float) -> None:
-        """End what is left of the group and, where the command was ended, of its mark."""
-        begun, pause = time.monotonic(), _TICK
+        """End the group's remaining processes and, after :meth:`end`, the marked ones."""
+        started, pause = time.monotonic(), _TICK
         killed_at: float | None = None
-        is_group, asked = True, set[int]()
+        is_group, signalled = True, set[int]()
         while True:
             now = time.monotonic()
-            late = now > (self._ended_at or begun) + grace
-            if killed_at is None and (late or self._killed.is_set()):
+            expired = now > (self._ended_at or started) + grace
+            if killed_at is None and (expired or self._killed.is_set()):
                 killed_at = now
             marked = set() if self._ended_at is None else _table.marked(self.mark, now)
-            left = set()
+            remaining = set()
             # The group's id cannot be given to another process while it has a member.
             for pid in ({leader} if is_group else set()) | marked:
-                signum = signal.SIGKILL if killed_at else 0 if pid in asked else signal.SIGTERM
+                signum = signal.SIGKILL if killed_at else 0 if pid in signalled else signal.SIGTERM
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     (os.killpg if pid == leader else os.kill)(pid, signum)
-                    left.add(pid)
-            asked |= left
-            is_group = leader in left
+                    remaining.add(pid)
+            signalled |= remaining
+            is_group = leader in remaining
             # What is left for long after having been killed is dead and waits for its parent.
-            if not left or (killed_at and now > killed_at + _MARGIN):
+            if not remaining or (killed_at and now > killed_at + _MARGIN):
                 return
             if killed_at is None:
                 self._killed.wait(pause)
@@ -305,7 +307,7 @@ class CommandGroup:
 
 
 def _exit_descriptor(pid: int) -> int:
-    """A descriptor that becomes readable when the child ``pid`` has ended."""
+    """Open a descriptor that becomes readable when child ``pid`` has ended."""
     if hasattr(os, "pidfd_open"):
         with contextlib.suppress(OSError):
             return os.pidfd_open(pid)

@@ -14,7 +14,9 @@ _POWER = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 
 
 def parse_seconds(text: str | int | float) -> float:
-    """Seconds in a duration such as ``90``, ``"30m"`` or ``"1h30m"``; a bare number is seconds.
+    """Parse a duration such as ``90``, ``"30m"`` or ``"1h30m"`` into seconds.
+
+    A bare number is seconds.
 
     Raises:
         ValueError: where the text is no duration; its message quotes the text.
@@ -36,7 +38,9 @@ def parse_seconds(text: str | int | float) -> float:
 
 
 def parse_bytes(text: str | int) -> int:
-    """Bytes in a size such as ``16Gi``, ``"500M"`` or ``1024``; ``k`` is 1000 and ``Ki`` 1024.
+    """Parse a size such as ``16Gi``, ``"500M"`` or ``1024`` into bytes.
+
+    ``k`` is 1000 and ``Ki`` 1024.
 
     Raises:
         ValueError: where the text is no size; its message quotes the text.
@@ -49,7 +53,7 @@ def parse_bytes(text: str | int) -> int:
 
 
 def format_seconds(seconds: float) -> str:
-    """A duration for people: ``8 ms``, ``0.4 s``, ``12 s``, ``3 min``, ``1 h 5 min``, ``2 d``."""
+    """Format a duration: ``8 ms``, ``0.4 s``, ``3 min``, ``1 h 5 min``, ``2 d``."""
     if 0 < seconds < 0.0995:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 9.95:
@@ -67,7 +71,7 @@ def format_seconds(seconds: float) -> str:
 
 
 def format_moment(text: str) -> str:
-    """A moment given in ISO 8601, in this machine's time: ``12:01`` today, with the date else."""
+    """Format an ISO 8601 moment in local time: ``12:01``, dated unless today."""
     try:
         moment = datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError):
@@ -77,7 +81,7 @@ def format_moment(text: str) -> str:
 
 
 def format_bytes(size: float) -> str:
-    """A size for people, in binary units: ``512 B``, ``1.5 KiB``, ``23.4 GiB``."""
+    """Format a size in binary units: ``512 B``, ``1.5 KiB``, ``23.4 GiB``."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if size < 1024:
             return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"

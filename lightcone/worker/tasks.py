@@ -165,7 +165,7 @@ class Task:
         if self.container is None:
             self.group.end(signal.SIGTERM)
         else:
-            self.group.refuse()
+            self.group.prevent_start()
             self.container.ask()
         timer = threading.Timer(grace, self.group.end, (signal.SIGKILL,))
         timer.daemon = True

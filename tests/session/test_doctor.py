@@ -199,7 +199,7 @@ def test_slurm(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_program_that_does_not_answer_is_not_waited_for(context: Context) -> None:
     _program("slow", "exec /bin/sleep 100")
-    assert run_quiet("slow", patience=0.1) is None
+    assert run_quiet("slow", timeout=0.1) is None
 
 
 def test_hooks(context: Context) -> None:

@@ -206,7 +206,7 @@ def test_allocation_from_its_shell_and_from_its_steps(lab: Lab) -> None:
 def test_description(lab: Lab) -> None:
     job = lab.salloc("-N2", "-n6", "--mem=500", "--gres=gpu:2", "--time=5")
     described = _described(job)
-    assert described.word == "RUNNING"
+    assert described.slurm_state == "RUNNING"
     assert described.is_mine
     assert list(described.nodes) == lab.nodes
     assert described.batch_host == lab.nodes[0]

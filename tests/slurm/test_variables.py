@@ -328,7 +328,7 @@ def test_description(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mib = 1024 * 1024
     assert describe_job(7) == Job(
         id=7,
-        word="RUNNING",
+        slurm_state="RUNNING",
         uid=1000,
         partition="gpu",
         nodes=("nid001", "nid002", "nid003"),

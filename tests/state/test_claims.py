@@ -486,7 +486,7 @@ def test_locks_of_inputs_are_given_up_when_one_of_them_is_being_made(tmp_path: P
     busy = lock_inputs(claims, inputs)
     assert isinstance(busy, Busy)
     assert busy.by == "its input b, which is being made"
-    assert Lock.is_free(lock_path(claims, tmp_path / "a"), of_all=True)
+    assert Lock.is_free(lock_path(claims, tmp_path / "a"), including_shared=True)
     writer.release()
     locks = lock_inputs(claims, inputs)
     assert not isinstance(locks, Busy) and len(locks) == 2
@@ -499,7 +499,7 @@ def test_locks_of_inputs_are_given_up_when_one_of_them_cannot_be_had(tmp_path: P
     lock_path(tmp_path, tmp_path / "b").mkdir()
     with pytest.raises(SessionError):
         lock_inputs(tmp_path, inputs)
-    assert Lock.is_free(lock_path(tmp_path, tmp_path / "a"), of_all=True)
+    assert Lock.is_free(lock_path(tmp_path, tmp_path / "a"), including_shared=True)
 
 
 def test_claim_is_given_up_when_what_was_left_cannot_be_removed(place: Place) -> None:
@@ -507,7 +507,7 @@ def test_claim_is_given_up_when_what_was_left_cannot_be_removed(place: Place) ->
     (place.output.state_dir / ".x.new").mkdir()
     with pytest.raises(OSError):
         Claim.take(place.output, place.claims)
-    assert Lock.is_free(lock_path(place.claims, place.output.path), of_all=True)
+    assert Lock.is_free(lock_path(place.claims, place.output.path), including_shared=True)
 
 
 def test_locks_do_not_look_old_to_a_cleaner(place: Place) -> None:
@@ -582,7 +582,7 @@ def test_input_that_another_context_is_making_is_not_read(place: Place) -> None:
     inputs = [(place.output.path, place.output.state_dir)]
     busy = lock_inputs(place.claims, inputs)
     assert isinstance(busy, Busy) and busy.lock is None
-    assert Lock.is_free(lock_path(place.claims, place.output.path), of_all=True)
+    assert Lock.is_free(lock_path(place.claims, place.output.path), including_shared=True)
     other.release()
     locks = lock_inputs(place.claims, inputs)
     assert not isinstance(locks, Busy)

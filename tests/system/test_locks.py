@@ -44,10 +44,10 @@ def test_lock_is_shared_by_those_who_share_it(tmp_path: Path) -> None:
     assert second.acquire(shared=True)
     assert not third.acquire()
     assert Lock.is_free(tmp_path / "lock")
-    assert not Lock.is_free(tmp_path / "lock", of_all=True)
+    assert not Lock.is_free(tmp_path / "lock", including_shared=True)
     first.release()
     second.release()
-    assert Lock.is_free(tmp_path / "lock", of_all=True)
+    assert Lock.is_free(tmp_path / "lock", including_shared=True)
 
 
 def test_lock_that_never_was_is_free_and_stays_unmade(tmp_path: Path) -> None:
@@ -77,9 +77,9 @@ def test_lock_ends_with_its_holder(tmp_path: Path, how: str) -> None:
     with holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "True\n"
-        assert not Lock.is_free(path, of_all=True)
+        assert not Lock.is_free(path, including_shared=True)
         holder.kill()
-        wait_until(lambda: Lock.is_free(path, of_all=True), "the kernel frees the lock")
+        wait_until(lambda: Lock.is_free(path, including_shared=True), "the kernel frees the lock")
 
 
 def test_lock_is_held_by_a_child_that_was_handed_it(tmp_path: Path) -> None:

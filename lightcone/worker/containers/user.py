@@ -72,7 +72,7 @@ def _identity() -> list[str]:
 def _has_many_ids(program: str, environment: Mapping[str, str]) -> bool:
     """Whether this user's podman has more than the one user to give; yes where it cannot say."""
     told = run_quiet(
-        program, "unshare", "cat", "/proc/self/uid_map", patience=_PATIENCE, environment=environment
+        program, "unshare", "cat", "/proc/self/uid_map", timeout=_PATIENCE, environment=environment
     )
     return told is None or len(told.splitlines()) > 1
 
@@ -84,7 +84,7 @@ def _docker_security(declared: str, program: str, environment: Mapping[str, str]
         "info",
         "--format",
         "{{json .SecurityOptions}}",
-        patience=_PATIENCE,
+        timeout=_PATIENCE,
         environment=environment,
     )
     with contextlib.suppress(ValueError):
