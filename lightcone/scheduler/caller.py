@@ -1,4 +1,4 @@
-"""The engine's side of a caller: an engine client of its own, and its messages.
+"""The engine's side of a caller: its client and its messages.
 
 The caller of a session is in another process: it uses the control socket, and imports nothing of
 the engine; its client is in the scheduler's process. With a cluster of one's own the client is in
@@ -182,7 +182,7 @@ async def serve_caller(
 
 
 def _without_lines(packed: bytes) -> bytes:
-    """Drop the output of recipes, which is in their logs too; b"" where no message remains."""
+    """Drop recipes' output, which their logs have too; b"" where nothing remains."""
     messages = unpack(packed)
     kept = [message for message in messages if message["event"] != "lines"]
     return pack(kept) if kept else b""

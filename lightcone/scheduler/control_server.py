@@ -107,7 +107,7 @@ class ControlServer:
         return f"{host}:{self._remote.sockets[0].getsockname()[1]}"
 
     async def restore(self) -> None:
-        """Listen again where the socket has been removed, as by a cleaner of /tmp."""
+        """Listen again if the socket was removed, as by a cleaner of /tmp."""
         try:
             if self.path.stat().st_ino == self._inode:
                 return
@@ -238,7 +238,7 @@ class ControlServer:
 
 
 def _is_same_user(writer: asyncio.StreamWriter) -> bool:
-    """Whether the peer is this user: on the network, a process that has the key."""
+    """Whether the peer is this user, which on the network TLS has verified."""
     connection = writer.get_extra_info("socket")
     if connection.family == socket.AF_UNIX:
         return peer_uid(connection) == os.getuid()

@@ -111,11 +111,11 @@ class Idleness:
             scheduler.handlers[name] = self._count_calls(scheduler.handlers[name])
 
     def in_use(self) -> bool:
-        """Return whether the session has a task, a result, a run or a command."""
+        """Return whether the session has tasks, results, runs or commands."""
         return bool(self._scheduler.tasks) or self._has_callers()
 
     def check(self) -> str:
-        """Return why the session is to end now, or ""; call every :attr:`interval` seconds."""
+        """Return why the session must end now, or ""; call every :attr:`interval` seconds."""
         elapsed = self._stopwatch.lap()
         self._leases.advance(elapsed)
         active = self._has_activity()

@@ -60,7 +60,7 @@ class Runs(SchedulerPlugin):
         return self.runs.get(run)
 
     def caller_name(self, run: str) -> str:
-        """Return the name of the run's caller, or "" where the run is gone."""
+        """Return the name of a run's caller, "" once it is gone."""
         return str(self.runs.get(run, {}).get("name", ""))
 
     def cancel(self, name: str) -> bool:

@@ -82,7 +82,7 @@ class Activity(SchedulerPlugin):
                     self._fail(key, str(message.get("reason")), command)
 
     def transition(self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any) -> None:
-        """Track the end of tasks; the engine calls this for every change of state."""
+        """Track the end of tasks; the engine calls this on every transition."""
         if finish in ("processing", "waiting") or not is_lightcone_key(key):
             return
         commands = self.running.pop(key, {})

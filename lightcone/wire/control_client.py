@@ -53,7 +53,7 @@ class Hold:
         self._control = control
 
     def wait_for_end(self, timeout: float | None = None) -> str | None:
-        """Wait until the session ends and return its reason, "" where it gave none.
+        """Wait until the session ends, and return its reason or "".
 
         Returns None when ``timeout`` seconds have passed first.
         """

@@ -1,4 +1,4 @@
-"""Resources of a node: as probed on it, and as its worker declares them."""
+"""Resources of a node, as probed there and as its worker declares."""
 
 from __future__ import annotations
 

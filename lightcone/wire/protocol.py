@@ -88,7 +88,7 @@ def key_of(run: str, name: str) -> str:
 
 
 def is_lightcone_key(key: Any) -> bool:
-    """Return whether a task's key, or a topic, is lightcone's and not a user program's."""
+    """Return whether a key or topic is lightcone's, not a user program's."""
     return isinstance(key, str) and key.startswith(_PREFIX)
 
 

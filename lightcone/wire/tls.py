@@ -1,4 +1,4 @@
-"""The key of a session, and mutual TLS between the processes that have it."""
+"""A session's key, and mutual TLS between the processes that have it."""
 
 from __future__ import annotations
 

@@ -43,10 +43,10 @@ class Transport(Protocol):
 
 @contextlib.contextmanager
 def session_transport(context: Context, lease: str | None) -> Iterator[Transport]:
-    """Open a transport to the session of ``context``, which is a use of it.
+    """Open a transport to the session of ``context``.
 
-    The use is under ``lease`` if that is given. The transport needs the control socket alone, and
-    the caller counts as gone when it is closed.
+    It is a use of the session, under ``lease`` if that is given. It needs the control socket alone,
+    and the caller counts as gone when it is closed.
 
     Raises:
         OSError: where no session answers.
