@@ -1,1 +1,1 @@
-"""What we load into a session's scheduler; nothing here runs in a caller or a worker."""
+"""Code in a session's scheduler; nothing here runs in a caller or worker."""

@@ -1,12 +1,12 @@
-"""The control socket: what a living session says of itself, and how it is asked.
+"""The server of a session's control socket, and its protocol.
 
 A Unix socket on which the client sends one JSON object on a line and gets one back. The
 session of an allocation listens on a TCP port too, for callers on its other hosts: the same over
 TLS 1.3, where each side has to show that it has the session's key.
 In every version of the protocol ``describe`` is answered, with ``key``, ``protocol``, ``python``,
-``version``, ``name``, ``idle`` and ``runs`` (each with a ``name``), and ``reason`` is heard.
+``version``, ``name``, ``idle`` and ``runs`` (each with a ``name``), and ``reason`` is accepted.
 
-- ``{"op": "describe"}``: what the session is, at once.
+- ``{"op": "describe"}``: the session's description, at once.
 - ``{"op": "ready"}``: the same, as soon as a worker is there.
 - ``{"op": "idle"}``: the same, as soon as nothing uses the session.
 - ``{"op": "hold"}``: the same, at once; the connection then stays open, and gets
@@ -16,10 +16,10 @@ In every version of the protocol ``describe`` is answered, with ``key``, ``proto
   ``lightcone.scheduler.caller``, in both directions.
 - ``{"op": "lease", "lease": name}``, ``{"op": "release", "lease": name}``: the lease is taken, or
   given up; the description.
-- ``{"op": "cancel", "run": name}``: the run of that name, or of the id that ``watch`` shows, is
-  asked to end; ``cancelled`` tells whether there is one.
+- ``{"op": "cancel", "run": name}``: the run with that name, or with that id in a snapshot, is
+  interrupted; ``cancelled`` is whether there is one.
 - ``{"op": "watch", "every_s": seconds}``: the description; then, at such intervals and until the
-  session ends or the caller leaves, what there is to see (``scheduler.snapshot``). No use.
+  session ends or the caller leaves, a snapshot (``scheduler.snapshot``). No use.
 - ``{"op": "reason", "reason": text}``: why the session is about to be ended; the description.
 - ``{"op": "end", "reason": text}``: the same, and the session ends itself.
 """
@@ -44,14 +44,14 @@ __all__ = ["ControlServer"]
 
 _LINE_LIMIT = 65536
 _LEASE_LIMIT = 200
-_INTERVALS = (0.1, 60.0)
-_PATIENCE = 1.0
-# How many may wait to be accepted; on a Unix socket one more is turned away at once.
+_INTERVAL_BOUNDS = (0.1, 60.0)
+_CLOSE_TIMEOUT = 1.0
+# The connections that may wait to be accepted; a Unix socket refuses one more at once.
 _BACKLOG = 4096
 
 
 class ControlServer:
-    """Answers on a session's control socket, in the event loop of its scheduler."""
+    """Serves a session's control socket, in the event loop of its scheduler."""
 
     def __init__(
         self,
@@ -60,8 +60,8 @@ class ControlServer:
         end: Callable[[], None],
         cancel: Callable[[str], bool],
         leases: Leases,
-        look: Callable[[], Awaitable[dict[str, Any]]],
-        serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+        snapshot: Callable[[], Awaitable[dict[str, Any]]],
+        serve_caller: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
     ) -> None:
         self.path = path
         self.reason = ""
@@ -70,23 +70,23 @@ class ControlServer:
         self._end = end
         self._cancel = cancel
         self._leases = leases
-        self._look = look
-        self._serve_caller = serve
+        self._snapshot = snapshot
+        self._serve_caller = serve_caller
         self._callers: set[asyncio.Task[Any]] = set()
         self._change = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._remote: asyncio.Server | None = None
         self._inode = 0
-        # Those to be told of the end, and in which form.
-        self._holders: dict[asyncio.StreamWriter, Callable[[str], bytes]] = {}
+        # The connections that get a message when the session ends, and its format.
+        self._end_listeners: dict[asyncio.StreamWriter, Callable[[str], bytes]] = {}
 
     @property
     def users(self) -> int:
-        """How many use the session, or wait for it to do so."""
+        """The number of callers that use the session, or wait to."""
         return self._waiting + len(self._callers)
 
     async def start(self) -> None:
-        """Listen; whoever calls this holds the owner lock, so a socket there is a dead one's."""
+        """Listen, replacing a dead session's socket; the process must hold the owner lock."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)
         mask = os.umask(0o177)
@@ -99,7 +99,7 @@ class ControlServer:
         self._inode = self.path.stat().st_ino
 
     async def listen(self, host: str, certificate: Path) -> str:
-        """Listen on a port of ``host`` too, for those who have the key; its ``host:port``."""
+        """Listen on a TCP port of ``host`` too, with TLS, and return ``host:port``."""
         context = tls_context(certificate, server=True)
         self._remote = await asyncio.start_server(
             self._serve, host, 0, limit=_LINE_LIMIT, ssl=context, backlog=_BACKLOG
@@ -107,7 +107,7 @@ class ControlServer:
         return f"{host}:{self._remote.sockets[0].getsockname()[1]}"
 
     async def restore(self) -> None:
-        """Listen again where the socket has been removed, as a cleaner of /tmp does."""
+        """Listen again if the socket was removed, as by a cleaner of /tmp."""
         try:
             if self.path.stat().st_ino == self._inode:
                 return
@@ -118,40 +118,40 @@ class ControlServer:
         await self.start()
 
     def changed(self) -> None:
-        """Let those who wait look again: workers or uses have changed."""
+        """Wake the requests that wait, because workers or uses have changed."""
         self._change.set()
         self._change = asyncio.Event()
 
     async def close(self) -> None:
-        """Tell those who hold a connection why it ends, and stop listening."""
+        """Send the reason to every open connection, and stop listening."""
         if self._server is None:
             return
         self._server.close()
         if self._remote is not None:
             self._remote.close()
-        for writer, last_word in list(self._holders.items()):
+        for writer, end_message in list(self._end_listeners.items()):
             with contextlib.suppress(OSError):
-                writer.write(last_word(self.reason))
+                writer.write(end_message(self.reason))
                 writer.close()
         if self._callers:
-            # One that is suspended does not leave by himself, and is served by a client.
+            # A suspended caller does not leave by itself, and is served by a client.
             for task in self._callers:
                 task.cancel()
-            await asyncio.wait(self._callers, timeout=_PATIENCE)
+            await asyncio.wait(self._callers, timeout=_CLOSE_TIMEOUT)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             with contextlib.suppress(OSError, ValueError, asyncio.LimitOverrunError):
-                if _is_own(writer):
-                    await self._answer(reader, writer)
+                if _is_same_user(writer):
+                    await self._handle(reader, writer)
         except asyncio.CancelledError:
             pass  # the loop is being closed; a stream's callback would log this as an error
         finally:
             writer.close()
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = json.loads(await reader.readline())
         operation = request.get("op") if isinstance(request, dict) else None
         if operation in ("ready", "idle"):
@@ -165,31 +165,31 @@ class ControlServer:
         elif operation == "release":
             self._leases.release(lease)
             self.changed()
-        answer = self._describe()
+        reply = self._describe()
         if operation == "cancel":
-            answer["cancelled"] = self._cancel(str(request.get("run", "")))
-        writer.write(_line(answer))
+            reply["cancelled"] = self._cancel(str(request.get("run", "")))
+        writer.write(_line(reply))
         await writer.drain()
         if operation == "end":
             self._end()
         if operation == "watch":
-            await self._show(reader, writer, request.get("every_s"))
+            await self._send_snapshots(reader, writer, request.get("every_s"))
         if operation == "hold":
-            with self._told_of_end(writer, _last_line):
+            with self._notified_of_end(writer, _end_line):
                 await reader.read()
         if operation == "call":
-            with self._told_of_end(writer, _last_message), self._using(lease):
+            with self._notified_of_end(writer, _end_message), self._using(lease):
                 await self._serve_caller(reader, writer)
 
     @contextlib.contextmanager
-    def _told_of_end(
-        self, writer: asyncio.StreamWriter, last_word: Callable[[str], bytes]
+    def _notified_of_end(
+        self, writer: asyncio.StreamWriter, end_message: Callable[[str], bytes]
     ) -> Iterator[None]:
-        self._holders[writer] = last_word
+        self._end_listeners[writer] = end_message
         try:
             yield
         finally:
-            del self._holders[writer]
+            del self._end_listeners[writer]
 
     @contextlib.contextmanager
     def _using(self, lease: str) -> Iterator[None]:
@@ -206,39 +206,39 @@ class ControlServer:
                 self._leases.end_use(lease)
             self.changed()
 
-    async def _show(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, every: object
+    async def _send_snapshots(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, interval: object
     ) -> None:
-        """Send what there is to see until the one who looks has left."""
-        least, most = _INTERVALS
-        seconds = min(max(every, least), most) if isinstance(every, int | float) else 1.0
-        gone = asyncio.ensure_future(reader.read(1))
-        with self._told_of_end(writer, _last_line):
+        """Send snapshots until the viewer disconnects."""
+        least, most = _INTERVAL_BOUNDS
+        seconds = min(max(interval, least), most) if isinstance(interval, int | float) else 1.0
+        disconnected = asyncio.ensure_future(reader.read(1))
+        with self._notified_of_end(writer, _end_line):
             try:
-                while not gone.done():
-                    writer.write(_line(await self._look()))
-                    await writer.drain()  # one who looks away for a while is sent nothing meanwhile
-                    await asyncio.wait({gone}, timeout=seconds)
+                while not disconnected.done():
+                    writer.write(_line(await self._snapshot()))
+                    await writer.drain()  # a viewer that does not read is sent nothing meanwhile
+                    await asyncio.wait({disconnected}, timeout=seconds)
             finally:
-                gone.cancel()
+                disconnected.cancel()
 
     async def _wait_until(self, state: str, reader: asyncio.StreamReader) -> None:
-        """Wait until the description says ``state``, or the one who asked has left."""
-        use = state == "ready"  # whoever waits for that is about to use it
-        self._waiting += use
-        gone = asyncio.ensure_future(reader.read(1))
+        """Wait until ``state`` is true in the description, or the caller disconnects."""
+        is_use = state == "ready"  # a caller that waits for that is about to use the session
+        self._waiting += is_use
+        disconnected = asyncio.ensure_future(reader.read(1))
         try:
-            while not self._describe()[state] and not gone.done():
+            while not self._describe()[state] and not disconnected.done():
                 change = asyncio.ensure_future(self._change.wait())
-                await asyncio.wait({change, gone}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({change, disconnected}, return_when=asyncio.FIRST_COMPLETED)
                 change.cancel()
         finally:
-            gone.cancel()
-            self._waiting -= use
+            disconnected.cancel()
+            self._waiting -= is_use
 
 
-def _is_own(writer: asyncio.StreamWriter) -> bool:
-    """Whether this user asks: on the network, one who has the key."""
+def _is_same_user(writer: asyncio.StreamWriter) -> bool:
+    """Whether the peer is this user, which on the network TLS has verified."""
     connection = writer.get_extra_info("socket")
     if connection.family == socket.AF_UNIX:
         return peer_uid(connection) == os.getuid()
@@ -246,11 +246,11 @@ def _is_own(writer: asyncio.StreamWriter) -> bool:
     return True
 
 
-def _last_line(reason: str) -> bytes:
+def _end_line(reason: str) -> bytes:
     return _line({"ended": reason})
 
 
-def _last_message(reason: str) -> bytes:
+def _end_message(reason: str) -> bytes:
     return frame(pack([{"event": "ended", "reason": reason}]))
 
 

@@ -1,4 +1,4 @@
-"""When a session has gone unused, or has been forgotten, for so long that it ends by itself."""
+"""Leases and idle timeouts: when a session ends by itself."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["Idleness", "Leases"]
 
 
 class Leases:
-    """Who has taken a lease of a session and not given it up.
+    """The leases of a session that are held.
 
-    A lease of which nothing is heard any more expires: its owner may have died without a word.
+    A lease that is not used for long expires, because its owner may have died without releasing it.
 
     Args:
         expiry: seconds in which a lease has to be used again.
@@ -26,108 +26,108 @@ class Leases:
 
     def __init__(self, expiry: float) -> None:
         self._expiry = expiry
-        self._unused: dict[str, float] = {}
-        self._held: Counter[str] = Counter()
-        self._was_taken = False
+        self._idle_seconds: dict[str, float] = {}
+        self._uses: Counter[str] = Counter()
+        self._ever_taken = False
 
     @property
     def names(self) -> list[str]:
-        """The leases that are held, the one taken first at the beginning."""
-        return list(self._unused)
+        """The names of the leases that are held, oldest first."""
+        return list(self._idle_seconds)
 
     @property
-    def are_over(self) -> bool:
-        """Whether there have been leases and the last has been given up."""
-        return self._was_taken and not self._unused
+    def all_released(self) -> bool:
+        """Whether there have been leases and the last has been released."""
+        return self._ever_taken and not self._idle_seconds
 
     def take(self, name: str) -> None:
-        """Take a lease, or use it again."""
-        self._was_taken = True
-        self._unused[name] = 0.0
+        """Take a lease, or renew it."""
+        self._ever_taken = True
+        self._idle_seconds[name] = 0.0
 
     def begin_use(self, name: str) -> None:
-        """It is in use from now on, and does not expire."""
+        """Take a lease and keep it from expiring while it is in use."""
         self.take(name)
-        self._held[name] += 1
+        self._uses[name] += 1
 
     def end_use(self, name: str) -> None:
-        """What began with :meth:`begin_use` is over."""
-        self._held[name] -= 1
-        if name in self._unused:
-            self._unused[name] = 0.0
+        """End a use that began with :meth:`begin_use`."""
+        self._uses[name] -= 1
+        if name in self._idle_seconds:
+            self._idle_seconds[name] = 0.0
 
     def release(self, name: str) -> None:
-        """Give a lease up; one that nobody has is none."""
-        self._unused.pop(name, None)
+        """Release a lease; does nothing where it is not held."""
+        self._idle_seconds.pop(name, None)
 
-    def pass_time(self, seconds: float) -> None:
-        """Let those expire that have not been used for so long."""
-        for name in [name for name in self._unused if not self._held[name]]:
-            self._unused[name] += seconds
-            if self._unused[name] >= self._expiry:
-                del self._unused[name]
+    def advance(self, seconds: float) -> None:
+        """Advance the clock of unused leases, which expire after ``expiry`` seconds."""
+        for name in [name for name in self._idle_seconds if not self._uses[name]]:
+            self._idle_seconds[name] += seconds
+            if self._idle_seconds[name] >= self._expiry:
+                del self._idle_seconds[name]
 
 
-# What a program asks of the engine when it wants something of the results it holds.
-_QUESTIONS = ("gather", "who_has", "broadcast", "run_function")
+# The engine's handlers that a program calls to use the results it holds.
+_REQUESTS = ("gather", "who_has", "broadcast", "run_function")
 
 
 class Idleness:
-    """Follows the uses of a session.
+    """Tracks the uses of a session and decides when it ends.
 
-    A session is *unused* while nobody has a task, a result, a run or a command there. It is
-    *forgotten* while a program holds results there, and nothing is computed and nothing asked.
+    A session is *unused* while it has no task, result, run or command. It is *forgotten* while a
+    program holds results there, computes nothing and requests nothing.
 
     Args:
         scheduler: the session's.
-        is_called: whether a run or a command is there.
+        has_callers: whether a run or a command is connected.
         leases: the session's.
         idle_timeout: seconds without use after which the session is to end.
-        forgotten_timeout: the same for one that is forgotten.
-        beginning: seconds that whoever started it may take until he uses it.
+        forgotten_timeout: the same for a forgotten session.
+        startup_allowance: further seconds before the first use of the session.
     """
 
     def __init__(
         self,
         scheduler: Scheduler,
-        is_called: Callable[[], bool],
+        has_callers: Callable[[], bool],
         leases: Leases,
         idle_timeout: float,
         forgotten_timeout: float,
-        beginning: float = 0.0,
+        startup_allowance: float = 0.0,
     ) -> None:
         self.interval = min(1.0, idle_timeout / 4, forgotten_timeout / 4)
         self._scheduler = scheduler
-        self._is_called = is_called
+        self._has_callers = has_callers
         self._leases = leases
         self._idle_timeout = idle_timeout
         self._forgotten_timeout = forgotten_timeout
-        self._watch = Stopwatch(self.interval)
-        self._least = self._unused = -beginning
-        self._unasked = 0.0
-        self._questions = 0
-        self._seen = (0, 0, 0)
-        for name in _QUESTIONS:
-            scheduler.handlers[name] = self._counted(scheduler.handlers[name])
+        self._stopwatch = Stopwatch(self.interval)
+        self._floor = self._unused = -startup_allowance
+        self._forgotten = 0.0
+        self._requests = 0
+        self._activity = (0, 0, 0)
+        for name in _REQUESTS:
+            scheduler.handlers[name] = self._count_calls(scheduler.handlers[name])
 
     def in_use(self) -> bool:
-        """Whether anybody has a task, a result, a run or a command here."""
-        return bool(self._scheduler.tasks) or self._is_called()
+        """Return whether the session has tasks, results, runs or commands."""
+        return bool(self._scheduler.tasks) or self._has_callers()
 
-    def look(self) -> str:
-        """Why the session is to end now, or "": to be called every :attr:`interval` seconds."""
-        passed = self._watch.lap()
-        self._leases.pass_time(passed)
-        news = self._has_news()
+    def check(self) -> str:
+        """Return why the session must end now, or ""; call every :attr:`interval` seconds."""
+        elapsed = self._stopwatch.lap()
+        self._leases.advance(elapsed)
+        active = self._has_activity()
         if self._has_clients():
-            self._least = 0.0
-        self._unused = self._least if news or self.in_use() else self._unused + passed
-        self._unasked = 0.0 if news or self._is_busy() else self._unasked + passed
-        if self._leases.are_over and not (self.in_use() or self._has_clients()):
+            self._floor = 0.0
+        self._unused = self._floor if active or self.in_use() else self._unused + elapsed
+        self._forgotten = 0.0 if active or self._is_busy() else self._forgotten + elapsed
+        if self._leases.all_released and not (self.in_use() or self._has_clients()):
             return "its last lease was given up"
         if self._unused >= self._idle_timeout:
             return f"idle for {format_seconds(self._idle_timeout)}"
-        if self._scheduler.tasks and self._unasked >= self._forgotten_timeout:
+        if self._scheduler.tasks and self._forgotten >= self._forgotten_timeout:
             return (
                 f"forgotten for {format_seconds(self._forgotten_timeout)}: a program held results "
                 "and asked nothing"
@@ -138,20 +138,20 @@ class Idleness:
         """Whether a program is connected, were it only to compute something later."""
         return any(client != "fire-and-forget" for client in self._scheduler.clients)
 
-    def _has_news(self) -> bool:
-        """Whether anything has happened since the last look, perhaps begun and ended."""
-        seen = (self._scheduler.transition_counter, len(self._scheduler.tasks), self._questions)
-        news, self._seen = seen != self._seen, seen
-        return news
+    def _has_activity(self) -> bool:
+        """Whether anything has happened since the last check, perhaps begun and ended."""
+        activity = (self._scheduler.transition_counter, len(self._scheduler.tasks), self._requests)
+        active, self._activity = activity != self._activity, activity
+        return active
 
     def _is_busy(self) -> bool:
         workers = self._scheduler.workers.values()
-        return self._is_called() or any(worker.processing for worker in workers)
+        return self._has_callers() or any(worker.processing for worker in workers)
 
-    def _counted(self, handler: Callable[..., Any]) -> Callable[..., Any]:
+    def _count_calls(self, handler: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(handler)
-        def call(*arguments: Any, **named: Any) -> Any:
-            self._questions += 1
-            return handler(*arguments, **named)
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            self._requests += 1
+            return handler(*arguments, **keywords)
 
         return call

@@ -1,4 +1,4 @@
-"""Loaded into a session's scheduler: the owner lock, the control socket, the record, its end.
+"""The scheduler's preload: owner lock, control socket, session record, end of the session.
 
 Imported by the engine's own scheduler program (``--preload``) before it listens on anything.
 """
@@ -43,70 +43,72 @@ from lightcone.wire.protocol import PROTOCOL, PYTHON
 __all__ = ["dask_setup", "dask_teardown"]
 
 _OWNER_DEADLINE = 10.0
-_BEGINNING = 5.0
-# Seconds that the other workers are waited for once there is one.
-_LATE = 15.0
+_STARTUP_ALLOWANCE = 5.0
+# Seconds to wait for the other workers once there is one.
+_WORKERS_TIMEOUT = 15.0
 # Seconds for asking why, while everything is ending.
-_PATIENCE = 3.0
+_JOB_STATE_TIMEOUT = 3.0
 _CERTIFICATE = "distributed.comm.tls.ca-file"
 # A worker that is closing takes nothing any more; one that has only just come will.
 _CLOSING = (Status.closing, Status.closing_gracefully, Status.closed)
 _logger = logging.getLogger("lightcone")
 _state = use_our_settings()
 raise_open_files_limit()
-_told = wait_for_file(_state / "spawn.json", ("spawn.lock",))
+_instructions = wait_for_file(_state / "spawn.json", ("spawn.lock",))
 _owner = Lock(_state / "owner.lock")
 if not _owner.acquire(timeout=_OWNER_DEADLINE):
     raise SystemExit(f"Another scheduler holds {_owner.path}: this one is not needed.")
 
 
 class _SessionPlugin(SchedulerPlugin):
-    """Keeps the session's record and control socket, and ends the session when it is idle."""
+    """Serves the session's control socket, writes its record, ends it when idle."""
 
-    name = "lightcone-keeper"
+    name = "lightcone-session"
 
-    def __init__(self, scheduler: Scheduler, told: dict[str, Any]) -> None:
+    def __init__(self, scheduler: Scheduler, instructions: dict[str, Any]) -> None:
         self.scheduler = scheduler
-        self.told = told
+        self.instructions = instructions
         self.runs = Runs()
-        self.watch = SnapshotBuilder(scheduler, self.runs, self.describe)
+        self.snapshots = SnapshotBuilder(scheduler, self.runs, self.describe)
         self.record = _state / "session.json"
-        self.leases = Leases(told["idle_timeout_s"])
+        self.leases = Leases(instructions["idle_timeout_s"])
         self.control = ControlServer(
-            Path(told["runtime_dir"]) / "control",
+            Path(instructions["runtime_dir"]) / "control",
             self.describe,
             self.end,
             self.runs.cancel,
             self.leases,
-            self.watch.look,
+            self.snapshots.build,
             self.serve,
         )
         self.idleness = Idleness(
             scheduler,
-            self.is_called,
+            self.has_callers,
             self.leases,
-            told["idle_timeout_s"],
-            told["forgotten_timeout_s"],
-            _BEGINNING,
+            instructions["idle_timeout_s"],
+            instructions["forgotten_timeout_s"],
+            _STARTUP_ALLOWANCE,
         )
         self.remote: dict[str, str] = {}
         self.first_worker = math.inf
-        self.callback = PeriodicCallback(self.look, self.idleness.interval * 1000)
+        self.callback = PeriodicCallback(self.check, self.idleness.interval * 1000)
 
-    async def begin(self) -> None:
+    async def set_up(self) -> None:
         self.scheduler.http_server.stop()  # it has no routes; it need not listen either
         await self.scheduler.listen("inproc://")
-        # For the clients of callers, which are in this process; nobody else can reach it.
-        self.within = self.scheduler.listeners[-1].contact_address
+        # For the clients of callers, which are in this process; no other process can reach it.
+        self.inproc_address = self.scheduler.listeners[-1].contact_address
         self.scheduler.add_plugin(self.runs)
         await self.runs.start(self.scheduler)
         self.scheduler.add_plugin(self)
-        self.scheduler.add_plugin(self.watch.activity)
+        self.scheduler.add_plugin(self.snapshots.activity)
         await self.control.start()
-        if "listen" in self.told:
+        if "listen" in self.instructions:
             place_by_resources(self.scheduler)
             certificate = Path(dask.config.get(_CERTIFICATE))
-            self.remote = {"control": await self.control.listen(self.told["listen"], certificate)}
+            self.remote = {
+                "control": await self.control.listen(self.instructions["listen"], certificate)
+            }
         self.publish()
         self.self_heal = SelfHeal(
             self.control,
@@ -119,14 +121,14 @@ class _SessionPlugin(SchedulerPlugin):
         self.callback.start()
 
     def describe(self) -> dict[str, Any]:
-        """What the session is, for those who ask on the control socket."""
+        """Describe the session, as the control socket and the record do."""
         workers = [
             describe_node(worker)
             for worker in self.scheduler.workers.values()
             if worker.status not in _CLOSING
         ]
         return {
-            **self.told,
+            **self.instructions,
             "protocol": PROTOCOL,
             "python": PYTHON,
             "version": lightcone.__version__,
@@ -148,27 +150,27 @@ class _SessionPlugin(SchedulerPlugin):
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve a caller on a connection."""
-        await serve_caller(self.within, reader, writer)
+        await serve_caller(self.inproc_address, reader, writer)
 
     def end(self) -> None:
-        """End the session, as somebody has asked for it."""
+        """End the session at a caller's request."""
         self.scheduler.loop.add_callback(self.scheduler.close, reason=self.control.reason)
 
     def is_ready(self, workers: int) -> bool:
-        """Whether all workers are there that there should be, or have had time to come."""
-        late = time.monotonic() > self.first_worker + _LATE
-        return workers >= self.told["nodes"] or (late and workers > 0)
+        """Return whether all expected workers have registered, or have had time to."""
+        timed_out = time.monotonic() > self.first_worker + _WORKERS_TIMEOUT
+        return workers >= self.instructions["nodes"] or (timed_out and workers > 0)
 
-    def is_called(self) -> bool:
-        """Whether there is a run or a command, or somebody who is about to make one."""
+    def has_callers(self) -> bool:
+        """Return whether a caller is connected or about to connect."""
         return bool(self.runs.runs or self.control.users)
 
-    async def look(self) -> None:
-        await self.self_heal.look()
+    async def check(self) -> None:
+        await self.self_heal.check()
         spread(self.scheduler)
-        if not self.idleness.in_use() or len(self.scheduler.workers) < self.told["nodes"]:
+        if not self.idleness.in_use() or len(self.scheduler.workers) < self.instructions["nodes"]:
             self.control.changed()
-        reason = self.idleness.look()
+        reason = self.idleness.check()
         if reason:
             self.callback.stop()
             self.control.reason = reason
@@ -181,42 +183,42 @@ class _SessionPlugin(SchedulerPlugin):
     def remove_worker(self, scheduler: Scheduler, worker: str, **kwargs: Any) -> None:
         self.control.changed()
 
-    async def finish(self) -> None:
+    async def tear_down(self) -> None:
         self.callback.stop()
-        self.control.reason = self.control.reason or _reason(self.told.get("job"))
+        self.control.reason = self.control.reason or _find_reason(self.instructions.get("job"))
         ended = {"reason": self.control.reason, "at": datetime.now(UTC).isoformat()}
         self.publish(ended=ended)
         await self.control.close()
 
 
-def _reason(job: int | None) -> str:
-    """Why the session ends, where nobody has told."""
-    if job is not None and jobs.job_state(job, _PATIENCE).state.is_over:
+def _find_reason(job: int | None) -> str:
+    """Find why the session ends, where no caller gave a reason."""
+    if job is not None and jobs.job_state(job, _JOB_STATE_TIMEOUT).state.is_over:
         return "its allocation ended"
     with contextlib.suppress(OSError):
         log = (_state / "logs" / "worker.log").read_text(errors="replace")
         if guard.GAVE_UP in log:
             return "its worker died five times within a minute, see 'lc session logs worker'"
-        # Said last by the guard of what started them.
+        # The last line is from the guard of the program that started them.
         if job is not None and log.rstrip().rpartition("\n")[2].startswith("[guard] "):
             return "its workers on the nodes have ended, see 'lc session logs worker'"
     return "its terminal session was ended"
 
 
-_keeper: _SessionPlugin | None = None
+_plugin: _SessionPlugin | None = None
 
 
 async def dask_setup(scheduler: Scheduler) -> None:
-    """Called by the engine once the scheduler listens."""
-    global _keeper
+    """Set the session up; the engine calls this once the scheduler listens."""
+    global _plugin
     try:
-        _keeper = _SessionPlugin(scheduler, _told)
-        await _keeper.begin()
+        _plugin = _SessionPlugin(scheduler, _instructions)
+        await _plugin.set_up()
     except Exception:
         abort_program("the session's scheduler could not be set up")
 
 
 async def dask_teardown(scheduler: Scheduler) -> None:
-    """Called by the engine when the scheduler closes, whatever made it."""
-    if _keeper is not None:
-        await _keeper.finish()
+    """Record the session's end; the engine calls this when the scheduler closes."""
+    if _plugin is not None:
+        await _plugin.tear_down()

@@ -1,4 +1,4 @@
-"""Putting back what callers find a living session by, and keeping it from looking old."""
+"""Restores the sockets and files of a living session, and refreshes their timestamps."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _TOUCH_INTERVAL = 600.0
 
 
 class SelfHeal:
-    """A cleaner of temporary directories removes what is old; so does a user, by mistake.
+    """Restores sockets, locks and files that a cleaner or a user removed.
 
     Args:
         control: the session's control socket, beside which its terminal server's is.
-        locks: the locks that this process holds; True for one that it shares.
-        files: the files that others read, as they are now.
-        publish: writes the session's record anew.
+        locks: the locks that this process holds; True for a shared one.
+        files: the files that other processes read, as they are now.
+        publish: writes the session's record again.
         record: the record.
-        claims: where the locks of outputs are, which may be held for longer than files may be old.
+        claims: the directory of the outputs' locks, which may be held longer than a cleaner waits.
     """
 
     def __init__(
@@ -45,28 +45,28 @@ class SelfHeal:
     ) -> None:
         self._control = control
         self._terminal_socket = control.path.with_name("tmux")
-        self._terminal = _terminal()
+        self._terminal = _find_terminal()
         self._locks = locks
-        self._again: list[Lock] = []
+        self._recreated_locks: list[Lock] = []
         self._files = {path: path.read_bytes() for path in files}
         self._publish = publish
         self._record = record
         self._claims = claims
         self._next_touch = 0.0
 
-    async def look(self) -> None:
-        """Put back what is missing; to be called every second or so."""
+    async def check(self) -> None:
+        """Restore missing files and sockets; to be called about once a second."""
         with contextlib.suppress(OSError, SessionError):
             self._restore_files()
         with contextlib.suppress(OSError, SessionError):
             await self._restore_sockets()
         if time.monotonic() > self._next_touch:
             self._next_touch = time.monotonic() + _TOUCH_INTERVAL
-            kept = (*self._locks, *self._files, self._record)
-            for path in (*kept, self._control.path, self._terminal_socket):
+            paths = (*self._locks, *self._files, self._record)
+            for path in (*paths, self._control.path, self._terminal_socket):
                 with contextlib.suppress(OSError):
                     os.utime(path)
-            await asyncio.to_thread(_renew_all, self._claims)
+            await asyncio.to_thread(_refresh_locks, self._claims)
 
     def _restore_files(self) -> None:
         for path, shared in self._locks.items():
@@ -74,7 +74,7 @@ class SelfHeal:
                 private_directory(path.parent, "")
                 lock = Lock(path)
                 if lock.acquire(shared=shared):
-                    self._again.append(lock)
+                    self._recreated_locks.append(lock)
         for path, content in self._files.items():
             if not path.exists():
                 private_directory(path.parent, "")
@@ -90,15 +90,15 @@ class SelfHeal:
                 self._terminal.send_signal(signal.SIGUSR1)  # it makes its socket again
 
 
-def _renew_all(claims: Path) -> None:
+def _refresh_locks(claims: Path) -> None:
     with contextlib.suppress(OSError), os.scandir(claims) as entries:
         for entry in entries:
             with contextlib.suppress(OSError):
                 refresh_lock_file(entry.path, entry.stat(follow_symlinks=False))
 
 
-def _terminal() -> psutil.Process | None:
-    """The terminal server that this process runs in: its guard's parent."""
+def _find_terminal() -> psutil.Process | None:
+    """Find the terminal server that this process runs in: its guard's parent."""
     with contextlib.suppress(psutil.Error):
         terminal = psutil.Process(os.getppid()).parent()
         if terminal is not None and terminal.name().startswith("tmux"):

@@ -1,4 +1,4 @@
-"""What happens in a session, for those who look: computed while somebody does, and not else."""
+"""Snapshots of a session for viewers, computed only while a viewer is connected."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from lightcone.wire.protocol import LOST, is_lightcone_key, name_of, pack, run_o
 
 __all__ = ["Activity", "RunningCommand", "SnapshotBuilder"]
 
-_FAILURES = 50
+_FAILURE_LIMIT = 50
 
 
 @dataclass(frozen=True)
 class RunningCommand:
-    """A command that runs.
+    """A running command.
 
     Attributes:
-        message: the one by which its beginning was reported.
-        at: when that was, by the clock of :func:`time.monotonic`.
+        message: the message that reported its start.
+        started_at: when that came, by the clock of :func:`time.monotonic`.
     """
 
     message: Mapping[str, Any]
-    at: float
+    started_at: float
 
     @property
     def log(self) -> str | None:
@@ -43,88 +43,91 @@ class RunningCommand:
         return None if log is None else os.fsdecode(log)
 
 
-_NOT_BEGUN = RunningCommand({}, 0.0)
+_NOT_STARTED = RunningCommand({}, 0.0)
 
 
 class Activity(SchedulerPlugin):
-    """Follows commands from their own messages, in memory; the cost is a few lookups for each.
+    """Tracks running and failed commands by their messages, in memory.
+
+    The cost is a few lookups for each command.
 
     Attributes:
-        begun: those that run, by the engine's task and then by their key.
-        failures: the last ones, as JSON.
+        running: the running commands, by the engine's task and then by their key.
+        failures: the last failures, as JSON.
     """
 
     name = "lightcone-activity"
 
     def __init__(self, scheduler: Scheduler, runs: Runs) -> None:
-        self.begun: dict[str, dict[str, RunningCommand]] = {}
-        self.failures: deque[dict[str, Any]] = deque(maxlen=_FAILURES)
+        self.running: dict[str, dict[str, RunningCommand]] = {}
+        self.failures: deque[dict[str, Any]] = deque(maxlen=_FAILURE_LIMIT)
         self._scheduler = scheduler
         self._runs = runs
         self._tasks: dict[str, str] = {}
-        self._failed = 0
+        self._failure_count = 0
 
     def log_event(self, topic: str, msg: Any) -> None:
-        """Called by the engine for all messages; those of commands say when they begin and end."""
+        """Track starts and ends of commands; the engine calls this for every message."""
         if not isinstance(msg, bytes) or not is_lightcone_key(topic):
             return
         for message in unpack(msg):
             if message["event"] == "start" and message["task"] in self._scheduler.tasks:
-                begun = RunningCommand(message, time.monotonic())
-                self.begun.setdefault(message["task"], {})[message["key"]] = begun
+                command = RunningCommand(message, time.monotonic())
+                self.running.setdefault(message["task"], {})[message["key"]] = command
                 self._tasks[message["key"]] = message["task"]
             elif message["event"] == "done":
                 key = message["key"]
-                begun = self.begun.get(self._tasks.pop(key, ""), {}).pop(key, _NOT_BEGUN)
+                command = self.running.get(self._tasks.pop(key, ""), {}).pop(key, _NOT_STARTED)
                 if message.get("result") == "failed":
-                    self._fail(key, str(message.get("reason")), begun)
+                    self._fail(key, str(message.get("reason")), command)
 
     def transition(self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any) -> None:
-        """Called by the engine for every change of a task's state."""
+        """Track the end of tasks; the engine calls this on every transition."""
         if finish in ("processing", "waiting") or not is_lightcone_key(key):
             return
-        parts = self.begun.pop(key, {})
-        for part in parts:
-            self._tasks.pop(part, None)
+        commands = self.running.pop(key, {})
+        for command_key in commands:
+            self._tasks.pop(command_key, None)
         if finish == "erred":
             text = self._scheduler.tasks[key].exception_text or ""
             reason = LOST if "KilledWorker" in text else text
-            for part, begun in (parts or {key: _NOT_BEGUN}).items():
-                self._fail(part, reason, begun)
+            for command_key, command in (commands or {key: _NOT_STARTED}).items():
+                self._fail(command_key, reason, command)
 
-    def _fail(self, key: str, reason: str, begun: RunningCommand) -> None:
-        self._failed += 1
+    def _fail(self, key: str, reason: str, command: RunningCommand) -> None:
+        self._failure_count += 1
         self.failures.append(
             {
-                "id": f"failure-{self._failed}",
-                "name": begun.message.get("name") or name_of(key),
-                "run": self._runs.caller(run_of(key)),
+                "id": f"failure-{self._failure_count}",
+                "name": command.message.get("name") or name_of(key),
+                "run": self._runs.caller_name(run_of(key)),
                 "reason": reason,
                 "at": datetime.now(UTC).isoformat(timespec="seconds"),
-                "log": begun.log,
+                "log": command.log,
             }
         )
 
 
-_LISTED = 300
+_LIST_LIMIT = 300
 
 # A worker that has been stopped never answers.
-_PATIENCE = 1.0
+_REPORT_TIMEOUT = 1.0
 
-_DESCRIBED = ("name", "key", "root", "started", "idle", "idle_timeout_s", "leases", "version")
+_SESSION_FIELDS = ("name", "key", "root", "started", "idle", "idle_timeout_s", "leases", "version")
 
 _RESOURCES = ("CPU", "MEMORY", "GPU")
 
 
 class SnapshotBuilder:
-    """Knows what runs, what waits and why, and what failed last.
+    """Builds snapshots of running and waiting work and of recent failures.
 
-    A look asks the workers what their commands use, and the runs what they have still to do.
+    For a snapshot it requests from the workers their commands' usage, and from the runs their
+    progress.
 
     Args:
         scheduler: the session's.
-        runs: those that are connected.
-        describe: what the session says of itself.
+        runs: the connected runs.
+        describe: returns the session's description.
     """
 
     def __init__(
@@ -134,142 +137,151 @@ class SnapshotBuilder:
         self._runs = runs
         self._describe = describe
         self.activity = Activity(scheduler, runs)
-        self._used: dict[str, dict[str, Any]] = {}
-        self._asking: dict[str, asyncio.Task[None]] = {}
+        self._usage: dict[str, dict[str, Any]] = {}
+        self._pending: dict[str, asyncio.Task[None]] = {}
         self._progress: dict[str, dict[str, Any]] = {}
-        self._heard: dict[str, asyncio.Event] = {}
+        self._progress_arrived: dict[str, asyncio.Event] = {}
         scheduler.handlers["lightcone_progress"] = self.on_progress
 
     async def on_progress(self, run: str, progress: dict[str, Any]) -> None:
-        """A run says how far it is and what it has still to do."""
+        """Record a run's progress and the outputs that it has still to make."""
         self._progress[run] = progress
-        if run in self._heard:
-            self._heard.pop(run).set()
+        if run in self._progress_arrived:
+            self._progress_arrived.pop(run).set()
 
-    async def look(self) -> dict[str, Any]:
-        """What there is to see now, as JSON; see docs/cli.md."""
-        await self._ask()
+    async def build(self) -> dict[str, Any]:
+        """Build the current snapshot, as JSON; see docs/cli.md."""
+        await self._collect()
         now = time.monotonic()
         tasks = [ts for ts in self.scheduler.tasks.values() if is_lightcone_key(ts.key)]
         running = [ts for ts in tasks if _is_running(ts)]
-        waiting = [ts for ts in tasks if not _is_running(ts) and ts.state not in _OVER]
-        held = _held(running)
-        parts = [
-            (ts, part)
+        waiting = [ts for ts in tasks if not _is_running(ts) and ts.state not in _FINAL_STATES]
+        taken = _taken_resources(running)
+        commands = [
+            (ts, command)
             for ts in running
-            for part in self.activity.begun.get(
+            for command in self.activity.running.get(
                 str(ts.key), {str(ts.key): RunningCommand({}, now)}
             ).items()
         ]
-        told = self._describe()
-        listed = [self._waiting(ts, held) for ts in waiting[:_LISTED]]
-        more = len(waiting)
+        session = self._describe()
+        listed = [self._waiting(ts, taken) for ts in waiting[:_LIST_LIMIT]]
+        waiting_count = len(waiting)
         for run, progress in self._progress.items():
-            more += int(progress["waiting_count"])
+            waiting_count += int(progress["waiting_count"])
             listed += [
-                {"id": f"{run}-{name}", "name": name, "run": self._runs.caller(run), "why": why}
+                {
+                    "id": f"{run}-{name}",
+                    "name": name,
+                    "run": self._runs.caller_name(run),
+                    "why": why,
+                }
                 | {"run_id": run}
                 for name, why in progress["waiting"]
             ]
         return {
-            **{key: told[key] for key in _DESCRIBED},
+            **{key: session[key] for key in _SESSION_FIELDS},
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "workers": [self._worker(ws, held) for ws in self.scheduler.workers.values()],
-            "running": [self._running(ts, *part, now) for ts, part in parts[:_LISTED]],
-            "running_count": len(parts),
-            "waiting": listed[:_LISTED],
-            "waiting_count": more,
+            "workers": [self._worker(ws, taken) for ws in self.scheduler.workers.values()],
+            "running": [self._running(ts, *command, now) for ts, command in commands[:_LIST_LIMIT]],
+            "running_count": len(commands),
+            "waiting": listed[:_LIST_LIMIT],
+            "waiting_count": waiting_count,
             "failures": list(reversed(self.activity.failures)),
-            "runs": [self._caller(run, now) for run in self._runs.runs],
+            "runs": [self._run(run, now) for run in self._runs.runs],
             "other_tasks": sum(
-                not is_lightcone_key(ts.key) and ts.state not in _OVER
+                not is_lightcone_key(ts.key) and ts.state not in _FINAL_STATES
                 for ts in self.scheduler.tasks.values()
             ),
         }
 
-    async def _ask(self) -> None:
-        """Have the workers and the runs say how they are; who is late is waited for no longer."""
-        workers = dict.fromkeys(self.scheduler.workers, self._ask_worker)
-        runs = {run for run, told in self._runs.runs.items() if told.get("reports_progress")}
-        self._used = {each: self._used[each] for each in workers if each in self._used}
+    async def _collect(self) -> None:
+        """Request usage from workers and progress from runs, up to a timeout."""
+        workers = dict.fromkeys(self.scheduler.workers, self._request_usage)
+        runs = {
+            run
+            for run, description in self._runs.runs.items()
+            if description.get("reports_progress")
+        }
+        self._usage = {each: self._usage[each] for each in workers if each in self._usage}
         self._progress = {run: self._progress[run] for run in runs if run in self._progress}
-        everybody = workers | dict.fromkeys(runs, self._ask_run)
-        for gone in self._asking.keys() - everybody:
-            self._asking.pop(gone).cancel()
-        for each, ask in everybody.items():
-            if each not in self._asking or self._asking[each].done():
-                self._asking[each] = asyncio.create_task(ask(each))
-        if self._asking:
-            await asyncio.wait(self._asking.values(), timeout=_PATIENCE)
+        requests = workers | dict.fromkeys(runs, self._request_progress)
+        for stale_key in self._pending.keys() - requests:
+            self._pending.pop(stale_key).cancel()
+        for each, request in requests.items():
+            if each not in self._pending or self._pending[each].done():
+                self._pending[each] = asyncio.create_task(request(each))
+        if self._pending:
+            await asyncio.wait(self._pending.values(), timeout=_REPORT_TIMEOUT)
 
-    async def _ask_run(self, run: str) -> None:
-        heard = self._heard[run] = asyncio.Event()
+    async def _request_progress(self, run: str) -> None:
+        arrived = self._progress_arrived[run] = asyncio.Event()
         self.scheduler.log_event(topic_of(run), pack([{"event": "progress_wanted"}]))
-        await heard.wait()
+        await arrived.wait()
 
-    async def _ask_worker(self, address: str) -> None:
+    async def _request_usage(self, address: str) -> None:
         with contextlib.suppress(Exception):  # it may be going, in any way
-            self._used[address] = await self.scheduler.rpc(address).lightcone_usage()
+            self._usage[address] = await self.scheduler.rpc(address).lightcone_usage()
 
-    def _worker(self, ws: Any, held: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
-        used = self._used.get(ws.address, {})
-        mine = held.get(ws.address, {})
+    def _worker(self, ws: Any, taken: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+        used = self._usage.get(ws.address, {})
+        on_worker = taken.get(ws.address, {})
         return {
             **describe_node(ws),
             "cpus_used": used.get("cpus"),
             "memory_used": used.get("memory"),
-            "cpus_taken": mine.get("CPU", 0.0),
-            "memory_taken": int(mine.get("MEMORY", 0)),
-            "gpus_taken": int(mine.get("GPU", 0)),
+            "cpus_taken": on_worker.get("CPU", 0.0),
+            "memory_taken": int(on_worker.get("MEMORY", 0)),
+            "gpus_taken": int(on_worker.get("GPU", 0)),
             "running": sum(is_lightcone_key(ts.key) for ts in ws.long_running),
         }
 
-    def _running(self, ts: Any, key: str, begun: RunningCommand, now: float) -> dict[str, Any]:
-        told = begun.message
-        asked, worker = ts.resource_restrictions or {}, ts.processing_on
-        used = self._used.get(worker.address, {}).get("commands", {}).get(key, (None, None))
+    def _running(self, ts: Any, key: str, command: RunningCommand, now: float) -> dict[str, Any]:
+        message = command.message
+        requested, worker = ts.resource_restrictions or {}, ts.processing_on
+        used = self._usage.get(worker.address, {}).get("commands", {}).get(key, (None, None))
         return {
             "id": key,
-            "name": told.get("name") or name_of(key),
-            "run": self._runs.caller(run_of(ts.key)),
+            "name": message.get("name") or name_of(key),
+            "run": self._runs.caller_name(run_of(ts.key)),
             "run_id": run_of(ts.key),
             "host": str(worker.name),
-            "seconds": round(now - begun.at, 1),
-            "cpus": asked.get("CPU", 1.0),
-            "memory": int(asked.get("MEMORY", 0)),
-            "gpus": int(asked.get("GPU", 0)),
+            "seconds": round(now - command.started_at, 1),
+            "cpus": requested.get("CPU", 1.0),
+            "memory": int(requested.get("MEMORY", 0)),
+            "gpus": int(requested.get("GPU", 0)),
             "cpus_used": used[0],
             "memory_used": used[1],
-            "log": begun.log,
+            "log": command.log,
         }
 
-    def _waiting(self, ts: Any, held: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    def _waiting(self, ts: Any, taken: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
         workers = [ts.processing_on] if ts.processing_on else list(self.scheduler.workers.values())
-        lacks = [_lacking(ts.resource_restrictions or {}, ws, held) for ws in workers]
-        why = min(lacks, key=len, default=["a worker, of which there is none"])
+        missing = [_missing_resources(ts.resource_restrictions or {}, ws, taken) for ws in workers]
+        why = min(missing, key=len, default=["a worker, of which there is none"])
         return {
             "id": ts.key,
             "name": name_of(ts.key),
-            "run": self._runs.caller(run_of(ts.key)),
+            "run": self._runs.caller_name(run_of(ts.key)),
             "run_id": run_of(ts.key),
             "why": f"for {' and '.join(why)}" if why else "about to begin",
         }
 
-    def _caller(self, run: str, now: float) -> dict[str, Any]:
-        told = self._runs.runs[run]
+    def _run(self, run: str, now: float) -> dict[str, Any]:
+        description = self._runs.runs[run]
         progress = self._progress.get(run, {})
         return {
             "id": run,
-            "name": told["name"],
-            "label": told.get("label"),
-            "pid": told["pid"],
-            "seconds": round(now - told["begun"], 1),
+            "name": description["name"],
+            "label": description.get("label"),
+            "pid": description["pid"],
+            "seconds": round(now - description["started"], 1),
             "total": progress.get("total"),
             "counts": progress.get("counts"),
         }
 
 
-_OVER = ("memory", "erred", "released", "forgotten")
+_FINAL_STATES = ("memory", "erred", "released", "forgotten")
 
 
 def _is_running(ts: Any) -> bool:
@@ -277,28 +289,28 @@ def _is_running(ts: Any) -> bool:
     return ts.processing_on is not None and ts in ts.processing_on.long_running
 
 
-def _held(running: Iterable[Any]) -> dict[str, dict[str, float]]:
-    """What the commands that run hold of each worker."""
-    held: dict[str, dict[str, float]] = {}
+def _taken_resources(running: Iterable[Any]) -> dict[str, dict[str, float]]:
+    """Sum the resources of each worker that running commands hold."""
+    taken: dict[str, dict[str, float]] = {}
     for ts in running:
-        mine = held.setdefault(ts.processing_on.address, dict.fromkeys(_RESOURCES, 0.0))
+        on_worker = taken.setdefault(ts.processing_on.address, dict.fromkeys(_RESOURCES, 0.0))
         for resource, amount in (ts.resource_restrictions or {}).items():
-            mine[resource] = mine.get(resource, 0.0) + amount
-    return held
+            on_worker[resource] = on_worker.get(resource, 0.0) + amount
+    return taken
 
 
-def _lacking(
-    asked: Mapping[str, float], ws: Any, held: Mapping[str, Mapping[str, float]]
+def _missing_resources(
+    requested: Mapping[str, float], ws: Any, taken: Mapping[str, Mapping[str, float]]
 ) -> list[str]:
-    """What is not free on a worker of what is asked for, in words."""
-    words = []
-    mine = held.get(ws.address, {})
-    for resource, amount in asked.items():
-        free = max(ws.resources.get(resource, 0.0) - mine.get(resource, 0.0), 0.0)
+    """List, as text, the requested resources that are not free on a worker."""
+    missing = []
+    on_worker = taken.get(ws.address, {})
+    for resource, amount in requested.items():
+        free = max(ws.resources.get(resource, 0.0) - on_worker.get(resource, 0.0), 0.0)
         if amount <= free:
             continue
         if resource == "MEMORY":
-            words.append(f"{format_bytes(amount)} of memory, {format_bytes(free)} free")
+            missing.append(f"{format_bytes(amount)} of memory, {format_bytes(free)} free")
         else:
-            words.append(f"{amount:g} {resource.lower()}{'s' * (amount != 1)}, {free:g} free")
-    return words
+            missing.append(f"{amount:g} {resource.lower()}{'s' * (amount != 1)}, {free:g} free")
+    return missing

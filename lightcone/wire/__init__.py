@@ -1,4 +1,4 @@
 """Every message between callers, scheduler and workers, and how it travels.
 
-What a message causes is not here.
+The effect of a message is not here.
 """

@@ -1,4 +1,4 @@
-"""Asking a living session on its control socket; see ``lightcone.scheduler.control_server``."""
+"""Client of a session's control socket; see ``lightcone.scheduler.control_server``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lightcone.system.peer import enable_keepalive, peer_uid
 from lightcone.wire.tls import key_file, tls_context
 
 __all__ = [
-    "Conversation",
+    "ControlConnection",
     "Hold",
     "ask_session",
     "connect_session",
@@ -27,38 +27,39 @@ __all__ = [
     "watch_session",
 ]
 
-_PATIENCE = 5.0
-_TICK = 0.05
+_CONNECT_TIMEOUT = 5.0
+_POLL_INTERVAL = 0.05
 
 
 def ask_session(
     where: Context | Path, operation: str, timeout: float | None = 2.0, **more: Any
 ) -> dict[str, Any]:
-    """The answer of a session, given by its context or its socket, to one request.
+    """Send one request to a session and return its reply.
 
-    The session of an allocation is asked over the network where it has no socket on this host.
+    The session is given by its context or its socket. The session of an allocation is asked over
+    the network where it has no socket on this host.
 
     Raises:
-        OSError: where nobody answers; TimeoutError after ``timeout`` seconds.
+        OSError: where no session answers; TimeoutError after ``timeout`` seconds.
     """
-    with connect_session(where, timeout) as conversation:
-        return conversation.exchange({"op": operation, **more})
+    with connect_session(where, timeout) as control:
+        return control.exchange({"op": operation, **more})
 
 
 class Hold:
-    """An open connection to a living session; it ends when the session does."""
+    """An open connection to a session, which ends when the session does."""
 
-    def __init__(self, conversation: Conversation) -> None:
-        self._conversation = conversation
+    def __init__(self, control: ControlConnection) -> None:
+        self._control = control
 
     def wait_for_end(self, timeout: float | None = None) -> str | None:
-        """Block until the session ends; its reason, "" where it gave none.
+        """Wait until the session ends, and return its reason or "".
 
         Returns None when ``timeout`` seconds have passed first.
         """
-        self._conversation.connection.settimeout(timeout)
+        self._control.connection.settimeout(timeout)
         try:
-            return str(self._conversation.read().get("ended", ""))
+            return str(self._control.read().get("ended", ""))
         except TimeoutError:
             return None
         except OSError:
@@ -67,37 +68,38 @@ class Hold:
 
 @contextlib.contextmanager
 def hold_session(where: Context | Path) -> Iterator[Hold]:
-    """Hold a connection to the session, which is no use of it.
+    """Hold a connection to the session that does not count as a use.
 
     Raises:
-        OSError: where nobody answers.
+        OSError: where no session answers.
     """
-    with connect_session(where, _PATIENCE) as conversation:
-        conversation.exchange({"op": "hold"})
-        yield Hold(conversation)
+    with connect_session(where, _CONNECT_TIMEOUT) as control:
+        control.exchange({"op": "hold"})
+        yield Hold(control)
 
 
 @contextlib.contextmanager
 def watch_session(where: Context | Path, every: float = 1.0) -> Iterator[Iterator[dict[str, Any]]]:
-    """What there is to see in a session, every so many seconds; at its end ``{"ended": reason}``.
+    """Receive a session's snapshots, one every ``every`` seconds, until it ends.
 
-    Looking is no use of the session. One that has been suspended shows nothing until it goes on.
+    The last object is ``{"ended": reason}``. Watching is no use of the session. A session that has
+    been suspended sends nothing until it goes on.
 
     Raises:
-        OSError: where nobody answers; of the iterator, where the session ends without a word.
+        OSError: where no session answers; of the iterator, where the session ends without a reason.
     """
-    with connect_session(where, _PATIENCE) as conversation:
-        conversation.exchange({"op": "watch", "every_s": every})
-        conversation.connection.settimeout(None)
-        yield iter(conversation.read, None)
+    with connect_session(where, _CONNECT_TIMEOUT) as control:
+        control.exchange({"op": "watch", "every_s": every})
+        control.connection.settimeout(None)
+        yield iter(control.read, None)
 
 
-class Conversation:
+class ControlConnection:
     """JSON objects, one on a line, over a connection.
 
     Attributes:
         connection: the socket.
-        received: what has come after the last line that was read.
+        received: the bytes that came after the last line that was read.
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -105,20 +107,20 @@ class Conversation:
         self.received = b""
 
     def exchange(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The answer to a request.
+        """Send a request and return the reply.
 
         Raises:
-            OSError: where there is none, or none that can be read.
+            OSError: where there is no reply, or the reply cannot be read.
         """
         self.connection.sendall(json.dumps(request).encode() + b"\n")
         return self.read()
 
     def use(self, lease: str | None) -> None:
-        """Have the connection count as a use of the session; errors as :meth:`exchange`."""
+        """Make the connection count as a use of the session; errors as :meth:`exchange`."""
         self.exchange({"op": "call", "lease": lease})
 
     def read(self) -> dict[str, Any]:
-        """The next object; errors as :meth:`exchange`."""
+        """Read the next object; errors as :meth:`exchange`."""
         while b"\n" not in self.received:
             more = self.connection.recv(65536)
             if not more:
@@ -126,39 +128,40 @@ class Conversation:
             self.received += more
         data, _, self.received = self.received.partition(b"\n")
         try:
-            answer = json.loads(data)
+            reply = json.loads(data)
         except (ValueError, RecursionError) as error:
             raise ConnectionError("the session's answer cannot be read") from error
-        if not isinstance(answer, dict):
+        if not isinstance(reply, dict):
             raise ConnectionError("the session's answer cannot be read")
-        return answer
+        return reply
 
 
 @contextlib.contextmanager
-def connect_session(where: Context | Path, timeout: float | None) -> Iterator[Conversation]:
-    """A connection to a session, given by its context or its socket.
+def connect_session(where: Context | Path, timeout: float | None) -> Iterator[ControlConnection]:
+    """Connect to a session, given by its context or its socket.
 
     Raises:
-        OSError: where nobody answers.
+        OSError: where no session answers.
     """
     with _connection(where, timeout) as connection:
-        yield Conversation(connection)
+        yield ControlConnection(connection)
         # Another thread may be blocked reading from it; closing alone would not wake that one.
         with contextlib.suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)
 
 
 def use_session(context: Context, lease: str | None) -> socket.socket:
-    """A connection that is a use of the session, perhaps under a lease, until it is closed.
+    """Open a connection that counts as a use of the session until closed.
 
-    It can be handed to other processes, and lasts until the last of them has closed it.
+    The use is under ``lease`` if that is given. The connection can be handed to other processes,
+    and lasts until the last of them has closed it.
 
     Raises:
-        OSError: where nobody answers.
+        OSError: where no session answers.
     """
-    connection = _connection(context, _PATIENCE)
+    connection = _connection(context, _CONNECT_TIMEOUT)
     try:
-        Conversation(connection).use(lease)
+        ControlConnection(connection).use(lease)
     except BaseException:
         connection.close()
         raise
@@ -168,18 +171,18 @@ def use_session(context: Context, lease: str | None) -> socket.socket:
 def _connection(where: Context | Path, timeout: float | None) -> socket.socket:
     path = where if isinstance(where, Path) else where.control_socket
     try:
-        return _on_this_host(path, timeout)
+        return _connect_locally(path, timeout)
     except (FileNotFoundError, ConnectionRefusedError):
         if isinstance(where, Path) or where.job is None:
             raise
         return _over_network(where, timeout)
 
 
-def _on_this_host(path: Path, timeout: float | None) -> socket.socket:
+def _connect_locally(path: Path, timeout: float | None) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _connect(connection, path, timeout)
-        # Whoever made the directory of the socket first may be another.
+        # Another user may have created the directory of the socket first.
         if peer_uid(connection) != os.getuid():
             raise PermissionError(errno.EACCES, "another user answers on the socket", str(path))
     except OSError:
@@ -189,23 +192,23 @@ def _on_this_host(path: Path, timeout: float | None) -> socket.socket:
 
 
 def _connect(connection: socket.socket, path: Path, timeout: float | None) -> None:
-    """Connect; while others that wait leave no room there, wait for some within ``timeout``."""
+    """Connect, retrying within ``timeout`` while the socket's backlog is full."""
     connection.settimeout(timeout)
-    begun = time.monotonic()
+    started = time.monotonic()
     while True:
         try:
             return connection.connect(str(path))
         except BlockingIOError:
-            # Nothing tells when there is room. Who sets no timeout waits in the kernel.
-            left = (timeout or 0.0) - (time.monotonic() - begun)
-            if left <= 0:
+            # The kernel does not report when there is room. Without a timeout it waits itself.
+            remaining = (timeout or 0.0) - (time.monotonic() - started)
+            if remaining <= 0:
                 raise TimeoutError(errno.ETIMEDOUT, "too many wait there", str(path)) from None
-            time.sleep(min(_TICK, left))
-            connection.settimeout(left)
+            time.sleep(min(_POLL_INTERVAL, remaining))
+            connection.settimeout(remaining)
 
 
 def _over_network(context: Context, timeout: float | None) -> socket.socket:
-    """A connection to a session that says in its record that it listens on another host."""
+    """Connect to the address in the record of a session on another host."""
     try:
         record = read_object(context.record)
         host, _, text = record["control"].rpartition(":")

@@ -1,6 +1,7 @@
-"""What a worker is to do: a function, by name, and its argument, passed on unopened.
+"""The wire format: framed messages, task keys, and calls for workers to run.
 
-So only workers import the function and what it needs.
+A call is a function, by name, and its argument. The scheduler passes it on unread, so only workers
+import the function and what it needs.
 """
 
 from __future__ import annotations
@@ -32,44 +33,44 @@ __all__ = [
 
 PROTOCOL = 4
 
-"""The number of the protocol that callers, scheduler and workers of a session speak."""
+"""The version of the protocol between callers, scheduler and workers of a session."""
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
-"""The Python that they need to have in common."""
+"""The version of Python that callers, scheduler and workers must share."""
 
 
 LOST = "its worker was lost"
 
-"""Why a task ended without having said so, where nobody is to blame for it that is known."""
+"""The reason of a task that ended without a report and without a known cause."""
 
 HEADER_SIZE = 4
 
-"""How many bytes a piece's length takes."""
+"""The size of a frame's header, which holds the frame's length, in bytes."""
 
 # Not every path or word of a command is text.
 _ERRORS = "surrogateescape"
 
 
 def pack(messages: Iterable[Mapping[str, Any]]) -> bytes:
-    """Messages, in order."""
+    """Serialize messages, in order."""
     packed: bytes = msgpack.packb(list(messages), unicode_errors=_ERRORS)
     return packed
 
 
 def unpack(packed: bytes) -> list[dict[str, Any]]:
-    """The messages in what :func:`pack` has made."""
+    """Deserialize the messages that :func:`pack` serialized."""
     messages: list[dict[str, Any]] = msgpack.unpackb(packed, unicode_errors=_ERRORS)
     return messages
 
 
 def frame(packed: bytes) -> bytes:
-    """A piece with its length before it."""
+    """Prefix packed messages with their length."""
     return len(packed).to_bytes(HEADER_SIZE) + packed
 
 
 def frame_length(head: bytes | bytearray) -> int:
-    """The length of the piece that follows."""
+    """Return the length, in a frame's header, of what follows it."""
     return int.from_bytes(head)
 
 
@@ -77,39 +78,39 @@ _PREFIX = "lightcone-"
 
 
 def topic_of(run: str) -> str:
-    """The topic of the messages for a run."""
+    """Return the topic of the messages for a run."""
     return f"{_PREFIX}{run}"
 
 
 def key_of(run: str, name: str) -> str:
-    """The key of a run's task; ``run`` contains no ``-``."""
+    """Return the key of a run's task; ``run`` contains no ``-``."""
     return f"{_PREFIX}{run}-{name}"
 
 
 def is_lightcone_key(key: Any) -> bool:
-    """Whether a task, or a topic, is one of ours, and not of a program of the user's."""
+    """Return whether a key or topic is lightcone's, not a user program's."""
     return isinstance(key, str) and key.startswith(_PREFIX)
 
 
 def run_of(key: str) -> str:
-    """The run whose task has the key."""
+    """Return the run of the task with this key."""
     return key.removeprefix(_PREFIX).partition("-")[0]
 
 
 def name_of(key: str) -> str:
-    """The output's name, which stands in a key between the run and a number."""
+    """Return the output's name, the part of a key between run and number."""
     name = key.removeprefix(_PREFIX).partition("-")[2]
     head, _, number = name.rpartition("-")
     return head if number.isdigit() else name
 
 
 def pack_call(function: str, argument: Any) -> bytes:
-    """A call of ``function``, written ``module:name``, for :func:`perform` on a worker."""
+    """Serialize a call of ``function``, written ``module:name``, for :func:`run_call`."""
     return pickle.dumps((function, argument), pickle.HIGHEST_PROTOCOL)
 
 
 def run_call(call: bytes) -> None:
-    """Make the call that was wrapped."""
+    """Run, on a worker, a call that :func:`pack_call` serialized."""
     from pkgutil import resolve_name
 
     function, argument = pickle.loads(call)  # noqa: S301 (from who holds the session's key)

@@ -1,4 +1,4 @@
-"""What a driver is asked for, what it sends to a worker, and what comes back."""
+"""Requests to a driver and to workers, and their results."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from lightcone.state.manifest import Provenance
 __all__ = ["WINDOW", "ExecRequest", "MakeRequest", "Outcome", "Result", "RunOptions"]
 
 WINDOW = 4 << 20
-"""How many bytes a command may have printed at most that its caller has not passed on yet."""
+"""The most bytes of a command's output that its caller may not have passed on yet."""
 
 
 class Result(StrEnum):
-    """What became of an order.
+    """The result of a request to make an output.
 
-    ``GOOD``: somebody else had made the output by then. ``BUSY``: somebody else is making it, or
-    one of its inputs. ``CHANGED``: an input is no longer what the order was given for. ``LEFT``:
-    the allocation has not enough time left for it.
+    ``GOOD``: another run had made the output by then. ``BUSY``: another run is making it, or one of
+    its inputs. ``CHANGED``: an input is no longer the version that was requested. ``LEFT``: the
+    allocation has not enough time left for it.
     """
 
     MADE = "made"
@@ -34,7 +34,7 @@ class Result(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How a run ended: with everything looked at, or before that."""
+    """How a run ended: with every output considered, or before that."""
 
     DONE = "done"
     INTERRUPTED = "interrupted"
@@ -43,11 +43,11 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a run is to be done.
+    """Options of a run.
 
     Attributes:
         jobs: how many recipes may be with the cluster at once.
-        fail_fast: whether nothing more is begun once a recipe has failed.
+        fail_fast: whether no further recipe is started once a recipe has failed.
         resume: whether a recipe finds what it had written when it was last interrupted or failed.
     """
 
@@ -58,20 +58,20 @@ class RunOptions:
 
 @dataclass(frozen=True, slots=True)
 class MakeRequest:
-    """One output to make.
+    """A request to make one output.
 
     Attributes:
-        key: what it is called in messages; the run that wants it is part of that.
+        key: its name in messages, of which the run is a part.
         output: what to make.
-        provenance: what determines it, as the driver saw it.
+        provenance: what determines it, as the driver read it.
         producers: the produced inputs: id, path, state directory and the version to read.
         claims: the directory of the claims' locks.
         scratch: the scratch directory, which a container is given.
         cpus: the processors it was given.
-        grace: seconds between asking it to end and ending it.
+        grace: seconds between asking the recipe to end and killing it.
         force: whether a good result is made again.
         resume: whether the recipe finds what it had written before.
-        ends_at: when the allocation ends, in seconds since the epoch; None where nothing ends.
+        ends_at: when the allocation ends, in seconds since the epoch; None without an end.
     """
 
     key: str
@@ -89,7 +89,7 @@ class MakeRequest:
 
 @dataclass(frozen=True, slots=True)
 class ExecRequest:
-    """One command to run as it is; see :class:`Order`."""
+    """A request to run one command as it is; see :class:`MakeRequest`."""
 
     caller: str
     argv: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""The key of a session, and the mutual TLS between the processes that have it."""
+"""A session's key, and mutual TLS between the processes that have it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["key_file", "tls_context"]
 
 
 def key_file(state: Path) -> Path:
-    """The file with the key and certificate of the session at ``state``."""
+    """Return the file with the key and certificate of the session at ``state``."""
     return state / "tls" / "session.pem"
 
 
 def tls_context(certificate: Path, *, server: bool) -> ssl.SSLContext:
-    """Mutual TLS 1.3 between two processes that have the same key.
+    """Set up mutual TLS 1.3 between two processes that have the same key.
 
     Args:
         certificate: the file with the key and its certificate.

@@ -18,41 +18,42 @@ from lightcone.wire.protocol import HEADER_SIZE, frame, frame_length, pack, unpa
 __all__ = ["Receive", "Transport", "session_transport"]
 
 _CHUNK = 1 << 16
-# Seconds. The session has just answered: it is there, and may have much to do, or have been asleep.
-_PATIENCE = 20.0
-# By name, as the module ssl takes as long to import as ten of ours, and most lines do without it.
-_LATER = ("BlockingIOError", "SSLWantReadError", "SSLWantWriteError")
+# Seconds. The session has just answered: it is alive, and may be busy, or have been suspended.
+_CONNECT_TIMEOUT = 20.0
+# By name, as the module ssl takes as long to import as ten of ours, and few transports need it.
+_WOULD_BLOCK = ("BlockingIOError", "SSLWantReadError", "SSLWantWriteError")
 Receive = Callable[[list[dict[str, Any]]], None]
 
 
 class Transport(Protocol):
-    """What a caller says to the cluster, and hears from it."""
+    """The exchange of messages between a caller and the cluster."""
 
     def open(self, run: str, description: Mapping[str, Any], take: Receive) -> None:
-        """Begin as the caller ``run``, who says ``description`` of himself.
+        """Register the caller ``run`` with its ``description``.
 
-        From now on ``take`` is called with what comes, in a thread of the line's.
+        From now on ``take`` is called with the messages that arrive, in a thread of the transport.
 
         Raises:
             SessionError: where the cluster is known to be gone.
         """
 
     def send(self, message: Mapping[str, Any]) -> None:
-        """Say something; returns at once, also where nobody hears it any more."""
+        """Send a message; returns at once, also where the cluster is gone."""
 
 
 @contextlib.contextmanager
 def session_transport(context: Context, lease: str | None) -> Iterator[Transport]:
-    """A line to the session of ``context``, as a use of it, perhaps under a lease.
+    """Open a transport to the session of ``context``.
 
-    It needs nothing but the control socket, and counts as gone when it is closed.
+    It is a use of the session, under ``lease`` if that is given. It needs the control socket alone,
+    and the caller counts as gone when it is closed.
 
     Raises:
-        OSError: where nobody answers.
+        OSError: where no session answers.
     """
-    with connect_session(context, _PATIENCE) as conversation:
-        conversation.use(lease)
-        transport = _SessionTransport(conversation.connection, conversation.received)
+    with connect_session(context, _CONNECT_TIMEOUT) as control:
+        control.use(lease)
+        transport = _SessionTransport(control.connection, control.received)
         try:
             yield transport
         finally:
@@ -60,7 +61,7 @@ def session_transport(context: Context, lease: str | None) -> Iterator[Transport
 
 
 class _SessionTransport:
-    """A line over a connection, which one thread reads from and writes to."""
+    """A transport over a connection, which one thread reads and writes."""
 
     def __init__(self, connection: socket.socket, received: bytes) -> None:
         self._connection = connection
@@ -68,8 +69,8 @@ class _SessionTransport:
         self._unsent: deque[bytes] = deque()
         self._closing = False
         self._thread = threading.Thread(target=self._run, daemon=True)
-        self._wakened, self._waker = os.pipe()
-        os.set_blocking(self._waker, False)
+        self._wake_reader, self._wake_writer = os.pipe()
+        os.set_blocking(self._wake_writer, False)
 
     def open(self, run: str, description: Mapping[str, Any], take: Receive) -> None:
         self._take = take
@@ -82,83 +83,83 @@ class _SessionTransport:
         self._wake()
 
     def close(self) -> None:
-        """Leave: whatever is not done by then is not wanted any more."""
+        """Close the connection, which cancels all unfinished work of the caller."""
         self._closing = True
         self._wake()
         if self._thread.is_alive():
             self._thread.join()
-        os.close(self._waker)
-        os.close(self._wakened)
+        os.close(self._wake_writer)
+        os.close(self._wake_reader)
 
     def _wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # it has been told often enough
-            os.write(self._waker, b"\0")
+        with contextlib.suppress(BlockingIOError):  # enough wake-ups are pending
+            os.write(self._wake_writer, b"\0")
 
     def _run(self) -> None:
         try:
-            reason = self._pass_on()
+            reason = self._deliver()
         except OSError:
             reason = ""
-        except Exception as error:  # whatever it is, nothing more will be heard
+        except Exception as error:  # whatever it is, no further message can be read
             reason = f"what it says cannot be read: {type(error).__name__}: {error}"
         if not self._closing:
             self._take([{"event": "ended", "reason": reason}])
 
-    def _pass_on(self) -> str:
-        """Pass everything on until the session ends; its reason."""
+    def _deliver(self) -> str:
+        """Deliver messages until the session ends, and return its reason."""
         with selectors.DefaultSelector() as selector:
-            selector.register(self._wakened, selectors.EVENT_READ)
+            selector.register(self._wake_reader, selectors.EVENT_READ)
             selector.register(self._connection, selectors.EVENT_READ)
             while not self._closing:
                 for messages in self._read():
                     if messages[-1]["event"] == "ended":
                         return str(messages[-1]["reason"])
                     self._take(messages)
-                wanted = selectors.EVENT_READ
+                events = selectors.EVENT_READ
                 if not self._write():
-                    wanted |= selectors.EVENT_WRITE
-                selector.modify(self._connection, wanted)
+                    events |= selectors.EVENT_WRITE
+                selector.modify(self._connection, events)
                 for key, _ in selector.select():
-                    if key.fd == self._wakened:
-                        os.read(self._wakened, _CHUNK)
+                    if key.fd == self._wake_reader:
+                        os.read(self._wake_reader, _CHUNK)
         return ""
 
     def _read(self) -> Iterator[list[dict[str, Any]]]:
-        """What has come, whole pieces only.
+        """Yield the messages of each whole frame that has arrived.
 
         Raises:
-            OSError: where nothing will come any more.
+            OSError: where the connection has ended.
         """
-        gone: OSError | None = None
+        failure: OSError | None = None
         try:
-            # Until there is nothing: what has been decrypted already wakes nobody.
+            # Until it is empty: bytes that are decrypted already do not wake the selector.
             while more := self._connection.recv(_CHUNK):
                 self._received += more
-            gone = ConnectionResetError("the session ended the connection")
+            failure = ConnectionResetError("the session ended the connection")
         except OSError as error:
-            # What it had said before is still to be heard.
-            gone = None if _is_later(error) else error
-        begin, there = 0, len(self._received)
-        while there >= begin + HEADER_SIZE:
-            first = begin + HEADER_SIZE
-            end = first + frame_length(self._received[begin:first])
-            if there < end:
+            # Messages that came before are still to be delivered.
+            failure = None if _would_block(error) else error
+        start, available = 0, len(self._received)
+        while available >= start + HEADER_SIZE:
+            body = start + HEADER_SIZE
+            end = body + frame_length(self._received[start:body])
+            if available < end:
                 break
-            yield unpack(bytes(self._received[first:end]))
-            begin = end
-        del self._received[:begin]
-        if gone is not None:
-            raise gone
+            yield unpack(bytes(self._received[body:end]))
+            start = end
+        del self._received[:start]
+        if failure is not None:
+            raise failure
 
     def _write(self) -> bool:
-        """Write what is to be sent; whether all of it could be."""
+        """Write the unsent messages; return whether all of them could be written."""
         while self._unsent:
             piece = self._unsent.popleft()
             try:
                 sent = self._connection.send(piece)
             except OSError as error:
-                if not _is_later(error):
-                    self._unsent.clear()  # nobody hears it; what is read next says so
+                if not _would_block(error):
+                    self._unsent.clear()  # the session is gone; the next read reports it
                     return True
                 sent = 0
             if sent < len(piece):
@@ -167,5 +168,5 @@ class _SessionTransport:
         return True
 
 
-def _is_later(error: OSError) -> bool:
-    return type(error).__name__ in _LATER
+def _would_block(error: OSError) -> bool:
+    return type(error).__name__ in _WOULD_BLOCK

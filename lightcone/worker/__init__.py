@@ -1,1 +1,1 @@
-"""What runs on a worker: tasks, recipes, containers; nothing here decides what is to be made."""
+"""Tasks, recipes and containers on a worker; nothing here plans."""

@@ -1,4 +1,4 @@
-"""On a worker: making outputs one after the other, as one task of the cluster."""
+"""Makes a batch of outputs on a worker, in turn, as one task."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ __all__ = ["make"]
 _QUICK = 0.25
 _TURN = 2.0
 # Results that are on their way to the disk at once: it takes as long for several as for one.
-_FLUSHING = 16
+_FLUSH_LIMIT = 16
 
 
 def make(requests: tuple[MakeRequest, ...]) -> None:
-    """Make the outputs of ``requests``, in turn, and tell their driver what became of each.
+    """Make the outputs of ``requests`` in turn, reporting each to their driver.
 
-    Meant for quick recipes. While one runs, the results before it are brought to the disk, and the
-    next one is prepared. The rest of a batch that turns out to be slow, or is not wanted any more,
-    is handed back to the driver, and what was prepared of it is as if it had never been begun.
+    Meant for quick recipes. While one runs, the results before it are flushed to the disk, and the
+    next one is prepared. The rest of a batch that turns out to be slow, or is cancelled, is handed
+    back to the driver, and the preparation of the next one is undone.
     """
     with current_task() as task:
         task.describe_run()
@@ -41,9 +41,9 @@ class _Batch:
         self.waiting = deque(requests)
         # For no longer than a batch lasts: a directory may be moved between runs.
         self.real_path: Callable[[str], str] = functools.cache(os.path.realpath)
-        # What has been prepared: none before a recipe was quick, and none once the rest was handed
-        # back, as it keeps everybody else from its output.
-        self.ahead: Generator[None, None, None] | None = None
+        # The next output, prepared: none before a recipe was quick, and none once the rest was
+        # handed back, as its claim keeps other runs from the output.
+        self.prepared: Generator[None, None, None] | None = None
         self.is_quick = False
         self.is_handed_back = False
         self.lock = threading.Lock()
@@ -53,35 +53,35 @@ class _Batch:
             for _ in self._steps(self.waiting.popleft()):
                 pass
             return
-        over = threading.Event()
-        watch = threading.Thread(target=self._watch, args=(over,), daemon=True)
+        done = threading.Event()
+        watch = threading.Thread(target=self._watch, args=(done,), daemon=True)
         watch.start()
-        room = threading.BoundedSemaphore(_FLUSHING)
+        slots = threading.BoundedSemaphore(_FLUSH_LIMIT)
 
         def finish(steps: Iterator[None]) -> None:
             try:
                 for _ in steps:
                     pass
             finally:
-                room.release()
+                slots.release()
 
-        with ThreadPoolExecutor(_FLUSHING) as pool:
+        with ThreadPoolExecutor(_FLUSH_LIMIT) as pool:
             finishing = []
-            while not self.task.unwanted and (steps := self._next()) is not None:
-                room.acquire()
+            while not self.task.cancelled and (steps := self._next()) is not None:
+                slots.acquire()
                 next(steps, None)
                 self.is_quick = True
                 finishing.append(pool.submit(finish, steps))
-            over.set()
-            watch.join()  # it may be putting back what was ahead
+            done.set()
+            watch.join()  # it may be undoing what was prepared
             self._hand_back()
         for each in finishing:
             each.result()
 
     def _next(self) -> Generator[None, None, None] | None:
-        """The steps of the next order, the first of them done; None where there is none left."""
+        """Return the next request's steps, the first done; None at the end."""
         with self.lock:
-            steps, self.ahead = self.ahead, None
+            steps, self.prepared = self.prepared, None
         return steps or self._prepare()
 
     def _prepare(self) -> Generator[None, None, None] | None:
@@ -93,18 +93,18 @@ class _Batch:
         return steps
 
     def _prepare_ahead(self) -> None:
-        may_prepare = self.is_quick and not self.task.unwanted
+        may_prepare = self.is_quick and not self.task.cancelled
         steps = self._prepare() if may_prepare else None
         with self.lock:
             if not self.is_handed_back:
-                self.ahead = steps
+                self.prepared = steps
                 return
         if steps is not None:
             steps.close()
 
     def _steps(self, request: MakeRequest) -> Generator[None, None, None]:
-        with self.task.part(request.key) as part:
-            steps = OutputMaker(part, request, self._prepare_ahead, self.real_path).steps()
+        with self.task.subtask(request.key) as subtask:
+            steps = OutputMaker(subtask, request, self._prepare_ahead, self.real_path).steps()
             try:
                 for _ in islice(steps, 1):
                     yield
@@ -116,18 +116,18 @@ class _Batch:
         yield
         yield from steps
 
-    def _watch(self, over: threading.Event) -> None:
-        left, looks = -1, 0
-        while len(self.waiting) != left and looks * _QUICK < _TURN:
-            left, looks = len(self.waiting), looks + 1
-            if over.wait(_QUICK):
+    def _watch(self, done: threading.Event) -> None:
+        remaining, checks = -1, 0
+        while len(self.waiting) != remaining and checks * _QUICK < _TURN:
+            remaining, checks = len(self.waiting), checks + 1
+            if done.wait(_QUICK):
                 return
         self._hand_back()
 
     def _hand_back(self) -> None:
         with self.lock:
             self.is_handed_back = True
-            steps, self.ahead = self.ahead, None
+            steps, self.prepared = self.prepared, None
         if steps is not None:
             steps.close()
         keys = []

@@ -1,19 +1,19 @@
-"""The keeper: stands beside one container, and holds its output's claim until it is gone.
+"""The container supervisor: holds an output's claim until its container is gone.
 
 A container is no descendant of the program that starts it, and goes on when that is killed. So a
-worker that is about to start one first starts a keeper, a script of the standard library alone
+worker that is about to start one first starts a supervisor, a script of the standard library alone
 (``python -I -S THIS COMMANDS``), which inherits the locks of the recipe and lets go of them
-when it ends. The worker tells it, a line each, on its standard input:
+when it ends. The worker writes to its standard input, a line each:
 
 - ``started PID``: the runtime's client, which starts the container.
-- ``ask``: the client, which may still be fetching the image, and the container's processes are to
-  be asked to end; these until they could be.
-- ``done``: the client has ended. What there is of the container is ended, and the keeper leaves.
+- ``terminate``: TERM is to be sent to the client, which may still be fetching the image, and to
+  the container's processes, for these until it succeeds.
+- ``done``: the client has ended. The supervisor ends what is left of the container, and exits.
 
 End of input without ``done`` means that the worker is dead: the container is asked to end, and
-ended after the grace. The keeper leaves only once the runtime has said that there is no such
-container, so nobody gets the claim before, whoever else was killed. It takes no notice of signals,
-and a guard leaves it alone: it knows the keeper by the name :data:`NAME`.
+killed after the grace. The supervisor exits only once the runtime has reported that there is no
+such container, so the claim is not free before, even if the worker was killed. It ignores signals
+other than KILL, and a guard leaves it alone: it knows the supervisor by the name :data:`NAME`.
 """
 
 from __future__ import annotations
@@ -32,27 +32,27 @@ from dataclasses import dataclass
 __all__ = ["NAME", "READY", "RuntimeCommands"]
 
 NAME = "lc-keeper"
-"""That of its process."""
+"""The name of the supervisor's process."""
 READY = b"ready\n"
-"""What it prints once it holds what it is to hold."""
-_TICK = 0.1
-_LONGEST_PAUSE = 5.0
-_PATIENCE = 60.0
+"""The line that the supervisor prints once it holds the locks."""
+_POLL_INTERVAL = 0.1
+_MAX_PAUSE = 5.0
+_COMMAND_TIMEOUT = 60.0
 
 
 @dataclass(frozen=True)
 class RuntimeCommands:
-    """How one container is spoken of to its runtime.
+    """The runtime's commands for one container.
 
     Attributes:
-        ask: asks its processes to end; succeeds once they have been asked.
-        kill: ends its processes.
+        terminate: sends TERM to its processes; succeeds once that is done.
+        kill: kills its processes.
         remove: removes it, ending it if need be.
         running: prints something while it runs, and succeeds.
-        exists: prints something while there is any of it, and succeeds.
+        exists: prints something while it exists, and succeeds.
     """
 
-    ask: Sequence[str]
+    terminate: Sequence[str]
     kill: Sequence[str]
     remove: Sequence[str]
     running: Sequence[str]
@@ -60,23 +60,23 @@ class RuntimeCommands:
 
 
 class _Container:
-    """The keeper's side: what is known of the container, and the way to its end."""
+    """The supervised container: its known state, and the steps to its end."""
 
     def __init__(self, commands: RuntimeCommands, grace: float) -> None:
         self.commands = commands
         self.grace = grace
         self.client = _Client(0)
-        self.asking: subprocess.Popen[bytes] | None = None
+        self.terminating: subprocess.Popen[bytes] | None = None
         self.wanted = True
-        self.client_asked = False
-        self.asked = False
+        self.client_signalled = False
+        self.signalled = False
 
-    def attend(self) -> bool:
-        """Do as the worker says until it is done, or dead: False."""
+    def follow(self) -> bool:
+        """Obey the worker's lines until ``done``; return False where the worker died."""
         pending = b""
         while True:
-            waiting = not (self.wanted or self.asked)
-            if select.select([0], [], [], _TICK if waiting else None)[0]:
+            waiting = not (self.wanted or self.signalled)
+            if select.select([0], [], [], _POLL_INTERVAL if waiting else None)[0]:
                 data = os.read(0, 4096)
                 if not data:
                     return False
@@ -85,53 +85,53 @@ class _Container:
                     word, _, value = line.partition(b" ")
                     if word == b"started":
                         self.client = _Client(int(value))
-                    elif word == b"ask":
+                    elif word == b"terminate":
                         self.wanted = False
                     elif word == b"done":
                         return True
             if not self.wanted:
-                self.ask()
+                self.terminate()
 
-    def ask(self) -> None:
-        """Go on with asking the container's processes to end, or the client not to start them."""
-        if self.asked:
+    def terminate(self) -> None:
+        """Take the next step in sending TERM to the container and client."""
+        if self.signalled:
             return
-        if self.asking is None:
+        if self.terminating is None:
             with contextlib.suppress(OSError):
-                self.asking = _start(self.commands.ask)
-        elif self.asking.poll() is not None:
-            self.asked = self.asking.returncode == 0
-            self.asking = None
+                self.terminating = _start(self.commands.terminate)
+        elif self.terminating.poll() is not None:
+            self.signalled = self.terminating.returncode == 0
+            self.terminating = None
             # Not before: as it starts the container there is a moment when it would die of this,
             # and take from a recipe that runs already the time to end.
-            if not self.asked and self.client.pid and not self.client_asked:
+            if not self.signalled and self.client.pid and not self.client_signalled:
                 self.client.send(signal.SIGTERM)
-                self.client_asked = True
+                self.client_signalled = True
 
-    def wait(self) -> None:
-        """The worker is dead: give the container its grace."""
+    def wait_for_grace(self) -> None:
+        """Give the container of a dead worker its grace period."""
         deadline = time.monotonic() + self.grace
         while time.monotonic() < deadline:
-            self.ask()
+            self.terminate()
             # One that the client has yet to start is not running yet.
-            if not self.client.is_alive() and _says(self.commands.running) == b"":
+            if not self.client.is_alive() and _output(self.commands.running) == b"":
                 return
-            time.sleep(_TICK)
+            time.sleep(_POLL_INTERVAL)
         self.client.send(signal.SIGKILL)
 
     def end(self) -> None:
-        """End the container; returns once it is known to be gone, and not before."""
-        if self.asking is not None:
-            self.asking.kill()
-            self.asking.wait()
-        pause = _TICK
-        while _says(self.commands.exists) != b"":
-            _says(self.commands.kill)
-            _says(self.commands.remove)
-            if _says(self.commands.exists) == b"":
+        """End the container, and return only once the runtime reports it gone."""
+        if self.terminating is not None:
+            self.terminating.kill()
+            self.terminating.wait()
+        pause = _POLL_INTERVAL
+        while _output(self.commands.exists) != b"":
+            _output(self.commands.kill)
+            _output(self.commands.remove)
+            if _output(self.commands.exists) == b"":
                 return
             time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            pause = min(2 * pause, _MAX_PAUSE)
 
 
 class _Client:
@@ -172,15 +172,15 @@ def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
     )
 
 
-def _says(command: Sequence[str]) -> bytes | None:
-    """What the command prints, or None where it fails."""
+def _output(command: Sequence[str]) -> bytes | None:
+    """Return what the command prints, or None where it fails."""
     try:
         result = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            timeout=_PATIENCE,
+            timeout=_COMMAND_TIMEOUT,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
@@ -188,18 +188,18 @@ def _says(command: Sequence[str]) -> bytes | None:
     return result.stdout.strip() if result.returncode == 0 else None
 
 
-def _main(told: str) -> None:
+def _main(arguments: str) -> None:
     for signum in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
         # Not ignored, which the runtime's programs would inherit.
         signal.signal(signum, lambda *_: None)
     with contextlib.suppress(OSError), open("/proc/self/comm", "w", encoding="ascii") as file:
         file.write(NAME)
-    commands, grace = json.loads(told)
+    commands, grace = json.loads(arguments)
     container = _Container(RuntimeCommands(**commands), grace)
     os.write(1, READY)
     os.close(1)
-    if not container.attend():
-        container.wait()
+    if not container.follow():
+        container.wait_for_grace()
     container.end()
 
 

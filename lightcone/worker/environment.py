@@ -1,4 +1,4 @@
-"""The environment that a command sees: its caller's, with what the node and its share must set."""
+"""The environment of a command: its caller's, adapted to the node and its share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lightcone.slurm.allocation import DEVICES, command_environment, job_id
 
 __all__ = ["build_environment", "caller_environment", "describe_caller", "shell_arguments"]
 
-# Where nothing is said, numerical libraries take every processor of the machine for each recipe.
+# Without these, numerical libraries take every processor of the machine for each recipe.
 _THREAD_CAPS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -25,12 +25,12 @@ _THREAD_CAPS = (
 )
 
 
-# Where the shell is by the path that was searched: a batch looks for it again and again.
-_found: dict[str | None, str] = {}
+# The path of the shell for each PATH, cached because a batch searches for it repeatedly.
+_bash_paths: dict[str | None, str] = {}
 
 
 def describe_caller() -> dict[str, Any]:
-    """What a command has to know of this process: its environment, umask, and directory."""
+    """Describe this process to its commands: environment, umask and directory."""
     umask = os.umask(0o077)
     os.umask(umask)
     # As bytes, which they are: not everything in them need be text.
@@ -38,49 +38,49 @@ def describe_caller() -> dict[str, Any]:
     return {"environment": variables, "umask": umask, "directory": os.getcwdb()}
 
 
-def caller_environment(told: Mapping[str, Any]) -> dict[str, str]:
-    """The environment of the caller that said ``told`` of itself."""
-    return dict(_decoded(tuple(told["environment"])))
+def caller_environment(description: Mapping[str, Any]) -> dict[str, str]:
+    """Return the environment of the caller with this description."""
+    return dict(_decode(tuple(description["environment"])))
 
 
 @lru_cache(maxsize=16)
-def _decoded(environment: tuple[bytes, ...]) -> Mapping[str, str]:
+def _decode(environment: tuple[bytes, ...]) -> Mapping[str, str]:
     assignments = (os.fsdecode(each).partition("=") for each in environment)
     return {variable: value for variable, _, value in assignments}
 
 
 def build_environment(
-    told: Mapping[str, Any],
+    description: Mapping[str, Any],
     cpus: float,
     gpus: Sequence[str],
     name: str | None,
-    session: Mapping[str, str],
+    session_variables: Mapping[str, str],
 ) -> dict[str, str]:
-    """The environment of a command, for the run described by ``told``.
+    """Build the environment of a command.
 
     Args:
-        told: what the caller has said of itself.
+        description: the caller's, from :func:`describe_caller`.
         cpus: the processors it was given; what the caller has set of its libraries' threads wins.
         gpus: the devices it was given, which win over the caller's.
         name: the output's, for a recipe.
-        session: the variables by which its own programs find the session; what the caller has
-            set of them wins.
+        session_variables: the variables by which its own programs find the session; what the
+            caller has set of them wins.
     """
-    environment = caller_environment(told)
-    granted: tuple[str, ...] = ()
+    environment = caller_environment(description)
+    device_variables: tuple[str, ...] = ()
     if job_id(os.environ) is not None:  # on a node of an allocation
         environment = command_environment(environment, os.environ)
-        granted = tuple(name for name in DEVICES if name in os.environ)
+        device_variables = tuple(name for name in DEVICES if name in os.environ)
     if OWN_ADDRESS_VARIABLE in environment:
-        environment |= session
+        environment |= session_variables
     elif ADDRESS_VARIABLE not in environment:
-        environment = {**session, **environment}
+        environment = {**session_variables, **environment}
     if gpus:
-        environment |= dict.fromkeys(("CUDA_VISIBLE_DEVICES", *granted), ",".join(gpus))
+        environment |= dict.fromkeys(("CUDA_VISIBLE_DEVICES", *device_variables), ",".join(gpus))
     threads = str(max(1, int(cpus)))
     for variable in _THREAD_CAPS:
         environment.setdefault(variable, threads)
-    # A program that writes into a pipe would otherwise be heard of only when it ends.
+    # The output of a program that writes into a pipe would otherwise come only when it ends.
     environment.setdefault("PYTHONUNBUFFERED", "1")
     if name is not None:
         environment[RECIPE_VARIABLE] = name
@@ -88,16 +88,16 @@ def build_environment(
 
 
 def _bash(path: str | None) -> str | None:
-    found = _found.get(path)
-    if found is None or not os.access(found, os.X_OK):
-        found = shutil.which("bash", path=path)
-        if found is not None:
-            _found[path] = found
-    return found
+    bash = _bash_paths.get(path)
+    if bash is None or not os.access(bash, os.X_OK):
+        bash = shutil.which("bash", path=path)
+        if bash is not None:
+            _bash_paths[path] = bash
+    return bash
 
 
 def shell_arguments(command: str, environment: Mapping[str, str]) -> list[str]:
-    """The argument list that runs a recipe's command, failing when any part of it fails."""
+    """Return the arguments that run a command, failing when any part fails."""
     bash = _bash(environment.get("PATH"))
     if bash is not None:
         return [bash, "-e", "-o", "pipefail", "-c", command]

@@ -1,4 +1,4 @@
-"""On a worker: running one command as it is, for a caller who sees what it prints."""
+"""Runs one command of ``lc exec`` on a worker."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _logger = logging.getLogger("lightcone")
 
 
 def execute(request: ExecRequest) -> None:
-    """Run the command of ``request`` and tell its caller what it prints."""
+    """Run a command, and send its output and exit code to the caller."""
     with current_task() as task:
-        told: dict[str, Any]
+        report: dict[str, Any]
         try:
             run = task.describe_run()
             _logger.info("%s: started %s", request.caller, shlex.join(request.argv))
             name = shlex.join(request.argv)[:_NAME_LIMIT]
-            begun = {"event": "start", "key": task.key, "task": task.within, "name": name}
-            task.emit(begun)
+            start = {"event": "start", "key": task.key, "task": task.engine_key, "name": name}
+            task.emit(start)
             with task.commands.devices(request.gpus) as gpus:
-                ended = task.execute(
+                completed = task.execute(
                     request.argv,
                     environment=build_environment(
                         run, request.cpus, gpus, None, task.commands.variables
@@ -42,32 +42,32 @@ def execute(request: ExecRequest) -> None:
                     sink=_Sender(task).send,
                     merge=False,
                 )
-            told = {"code": ended.code, "unwanted": ended.cause is Cause.UNWANTED}
+            report = {"code": completed.code, "unwanted": completed.cause is Cause.CANCELLED}
         except FileNotFoundError as error:
-            told = {"code": _NOT_FOUND, "error": f"{error.strerror}: {error.filename}"}
+            report = {"code": _NOT_FOUND, "error": f"{error.strerror}: {error.filename}"}
         except OSError as error:
-            told = {"code": _NOT_EXECUTABLE, "error": f"{error.strerror}: {error.filename}"}
-        _logger.info("%s: exit code %s", request.caller, told["code"])
-        task.emit({"event": "done", "key": task.key, **told})
+            report = {"code": _NOT_EXECUTABLE, "error": f"{error.strerror}: {error.filename}"}
+        _logger.info("%s: exit code %s", request.caller, report["code"])
+        task.emit({"event": "done", "key": task.key, **report})
 
 
 class _Sender:
-    """Sends what a command prints, no further ahead of its reader than a window.
+    """Sends a command's output, no further ahead of its reader than a window.
 
     Nothing of it may be left out, and a command that prints faster than it is read would else fill
-    the memory of the worker and the scheduler, which others use too.
+    the memory of the worker and the scheduler, which other runs use too.
     """
 
     def __init__(self, task: Task) -> None:
         self.task = task
         self.sent = 0
-        self.asked = 0
+        self.drained = 0
 
     def send(self, name: str, data: bytes) -> None:
         """Send a piece of the stream ``name``."""
         message = {"event": "data", "key": self.task.key, "stream": name, "data": data}
         self.task.emit(message)
         self.sent += len(data)
-        if self.sent - self.asked >= WINDOW:
-            self.asked = self.sent
+        if self.sent - self.drained >= WINDOW:
+            self.drained = self.sent
             self.task.commands.drain(self.task.run, self.sent - WINDOW // 2)

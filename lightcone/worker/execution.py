@@ -1,4 +1,4 @@
-"""Running a recipe's command: in its caller's environment, in its container, into its log."""
+"""Runs a recipe's command: in its caller's environment, its container, into its log."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from lightcone.worker.container_handle import ContainerHandle
 from lightcone.worker.containers.container import Container
 from lightcone.worker.environment import build_environment, caller_environment, shell_arguments
 from lightcone.worker.log import Log, environment_lines, heading
-from lightcone.worker.tasks import Ended, Task
+from lightcone.worker.tasks import CompletedCommand, Task
 
 __all__ = ["Execution", "LineStream"]
 
-_LONGEST = 4096
+_MAX_LINE = 4096
 
 # A recipe that prints faster fills its log; the terminal, and the scheduler between, are spared.
 _BYTES_PER_SECOND = 200_000.0
 
 
 class LineStream:
-    """Cuts bytes into lines and passes them on, keeping the last ones.
+    """Splits bytes into lines and forwards them, at a limited rate.
 
     Args:
-        tell: gets the whole lines of each piece.
-        tail: gets every line, shown or not.
+        on_lines: called with the whole lines of each piece.
+        tail: gets every line, forwarded or not.
     """
 
-    def __init__(self, tell: Callable[[list[str]], None], tail: deque[str]) -> None:
-        self._tell = tell
+    def __init__(self, on_lines: Callable[[list[str]], None], tail: deque[str]) -> None:
+        self._on_lines = on_lines
         self._tail = tail
         self._rest = b""
         self._budget = _BYTES_PER_SECOND
@@ -44,22 +44,22 @@ class LineStream:
         """Take the next piece of the output."""
         pieces = (self._rest + data).replace(b"\r\n", b"\n").split(b"\n")
         self._rest = pieces.pop()
-        if len(self._rest) > _LONGEST:
+        if len(self._rest) > _MAX_LINE:
             pieces.append(self._rest)
             self._rest = b""
-        self._pass_on([_text(piece) for piece in pieces], len(data))
+        self._forward([_text(piece) for piece in pieces], len(data))
 
     def finish(self) -> None:
-        """The output has ended; what is left is a line too."""
+        """End the output; its unfinished last line is forwarded too."""
         rest, self._rest = self._rest, b""
         self._budget = _BYTES_PER_SECOND
-        self._pass_on([_text(rest)] if rest else [], len(rest))
+        self._forward([_text(rest)] if rest else [], len(rest))
 
-    def _pass_on(self, lines: list[str], size: int) -> None:
+    def _forward(self, lines: list[str], size: int) -> None:
         self._tail.extend(lines)
         now = time.monotonic()
-        earned = (now - self._last) * _BYTES_PER_SECOND
-        self._budget, self._last = min(self._budget + earned, _BYTES_PER_SECOND), now
+        refill = (now - self._last) * _BYTES_PER_SECOND
+        self._budget, self._last = min(self._budget + refill, _BYTES_PER_SECOND), now
         if size > self._budget:
             self._hidden += len(lines)
             return
@@ -68,23 +68,28 @@ class LineStream:
             lines = [f"[{self._hidden} lines not shown: they are in the log]", *lines]
             self._hidden = 0
         if lines:
-            self._tell(lines)
+            self._on_lines(lines)
 
 
 def _text(line: bytes) -> str:
-    # Of a line that was drawn over, as progress bars do, what was to be seen last.
-    drawn = line.rstrip(b"\r").rpartition(b"\r")[2]
-    return drawn[:_LONGEST].decode("utf-8", "replace")
+    # The part after the last carriage return, which progress bars use to overwrite a line.
+    visible = line.rstrip(b"\r").rpartition(b"\r")[2]
+    return visible[:_MAX_LINE].decode("utf-8", "replace")
 
 
 _TAIL = 20
 
 
 class Execution:
-    """The command of ``request``, run in ``task`` for a run that says ``run`` of itself.
+    """The execution of the command of ``request`` in ``task``.
+
+    Args:
+        task: the task that the command is part of.
+        request: the request to make the output.
+        run: the description of the run.
 
     Raises:
-        ContainerError: where it has a container that nothing here can run.
+        ContainerError: where it has a container that no runtime here can run.
     """
 
     def __init__(self, task: Task, request: MakeRequest, run: Any) -> None:
@@ -103,30 +108,30 @@ class Execution:
         gpus: Sequence[str],
         hold: list[int],
         while_running: Callable[[], None] | None = None,
-    ) -> tuple[Ended, list[str]]:
-        """Run it to its end; how it ended, and the last lines it printed.
+    ) -> tuple[CompletedCommand, list[str]]:
+        """Run the command; return how it ended and its last lines.
 
         Args:
             umask: its file mode creation mask.
             gpus: the devices that are its own.
-            hold: the descriptors that stay open for as long as anything of it runs.
+            hold: the descriptors that stay open for as long as any of its processes runs.
             while_running: called, briefly, while it runs.
         """
         variables = self._environment(gpus)
         log = self.log = Log(self.output.log, umask, self._heading(variables))
         tail: deque[str] = deque(maxlen=_TAIL)
 
-        def tell(lines: list[str]) -> None:
+        def on_lines(lines: list[str]) -> None:
             self.task.emit({"event": "lines", "key": self.request.key, "lines": lines})
 
-        stream = LineStream(tell, tail)
+        stream = LineStream(on_lines, tail)
 
         def sink(_: str, data: bytes) -> None:
             log.write(data)
             stream.feed(data)
 
         with self._launched(variables, umask, hold) as (argv, held):
-            ended = self.task.execute(
+            completed = self.task.execute(
                 argv,
                 environment=variables,
                 directory=self.output.root,
@@ -138,25 +143,25 @@ class Execution:
                 while_running=while_running,
             )
         stream.finish()
-        log.end(ended, self.usage(ended))
-        return ended, list(tail)
+        log.end(completed, self.usage(completed))
+        return completed, list(tail)
 
-    def usage(self, ended: Ended) -> dict[str, Any]:
-        """What is recorded of it; nothing of a container that is no descendant of its program."""
+    def usage(self, completed: CompletedCommand) -> dict[str, Any]:
+        """Return the usage to record; empty for a container of podman or docker."""
         if self.task.container is not None:
             return {}
         return {
-            "cpu_seconds": round(ended.usage.cpu_seconds, 3),
-            "peak_memory": ended.usage.peak_memory,
+            "cpu_seconds": round(completed.usage.cpu_seconds, 3),
+            "peak_memory": completed.usage.peak_memory,
         }
 
     def add(self, line: str) -> None:
-        """Add a line to its log, if it has come to have one."""
+        """Append a line to the log, if there is one yet."""
         if self.log is not None:
             self.log.add(line)
 
     def close(self) -> None:
-        """Nothing more is added."""
+        """Close the log."""
         if self.log is not None:
             self.log.close()
 
@@ -168,7 +173,7 @@ class Execution:
     def _launched(
         self, variables: dict[str, str], umask: int, hold: list[int]
     ) -> Iterator[tuple[list[str], list[int]]]:
-        """The program that runs the recipe and what it holds; its container is gone afterwards."""
+        """Yield the command line and descriptors; end the container on exit."""
         if self.container is None:
             yield shell_arguments(self.output.command, variables), hold
             return
@@ -186,7 +191,7 @@ class Execution:
             yield launch.argv, []
 
     def _heading(self, variables: dict[str, str]) -> str:
-        # What every command of the session finds alike is not worth a line of each log.
+        # Variables that every command of the session has are not worth a line of each log.
         before = {**caller_environment(self.run), **self.task.commands.variables}
         more = environment_lines(before, {**variables, MARK: self.task.group.mark})
         if self.container is not None:

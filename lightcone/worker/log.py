@@ -1,4 +1,4 @@
-"""The log of one attempt at making an output: a heading, all that the recipe prints, the end."""
+"""The log of one attempt at an output: heading, printed lines, end."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ from typing import Any
 
 from lightcone.spec.output import Output
 from lightcone.system.units import format_bytes, format_seconds
-from lightcone.worker.tasks import Ended
+from lightcone.worker.tasks import CompletedCommand
 
 __all__ = ["Log", "environment_lines", "heading"]
 
 
 class Log:
-    """A log that is being written; whoever reads the one before it goes on reading that.
+    """A log file that is being written.
+
+    It replaces the previous log by a new file, so a reader of that one is not disturbed.
 
     Args:
-        path: where it lies from now on.
-        umask: what it is made with: it is readable for nobody else, from its first moment.
-        text: what it begins with.
+        path: the path of the file.
+        umask: the file mode creation mask, in effect from the file's first moment.
+        text: the text that it begins with.
 
     Raises:
         OSError: where there is no room even for the heading.
     """
 
     def __init__(self, path: Path, umask: int, text: str) -> None:
-        self._missing = 0
+        self._dropped = 0
         self._at_start = True
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
         try:
@@ -47,33 +49,35 @@ class Log:
             raise OSError(error.errno, error.strerror, str(path)) from error
 
     def write(self, data: bytes) -> None:
-        """Add what was printed, or as much of it as there is room for.
+        """Append output, or as much of it as there is room for.
 
         A disk that is too full for the log may yet have room for the result.
         """
         with contextlib.suppress(OSError):
             self._write(data)
 
-    def end(self, ended: Ended, usage: Mapping[str, Any]) -> None:
-        """Add how the recipe ended and what it used."""
+    def end(self, completed: CompletedCommand, usage: Mapping[str, Any]) -> None:
+        """Append how the recipe ended and what it used."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        how = f"exit code {ended.code}" if ended.code >= 0 else f"signal {-ended.code}"
+        status = (
+            f"exit code {completed.code}" if completed.code >= 0 else f"signal {-completed.code}"
+        )
         used = ""
         if usage:
             used = (
                 f", {format_seconds(usage['cpu_seconds'])} of processor time, "
                 f"at most {format_bytes(usage['peak_memory'])}"
             )
-        if self._missing:
-            self.add(f"{self._missing} bytes are missing here: the disk was full")
-        self.add(f"{how} after {format_seconds(ended.seconds)}{used}; {now}")
+        if self._dropped:
+            self.add(f"{self._dropped} bytes are missing here: the disk was full")
+        self.add(f"{status} after {format_seconds(completed.seconds)}{used}; {now}")
 
     def add(self, text: str) -> None:
-        """Add a line of our own, after whatever was printed."""
+        """Append a line of lightcone's, after the output so far."""
         self.write(os.fsencode(f"{'' if self._at_start else chr(10)}# {text}\n"))
 
     def close(self) -> None:
-        """Write no more."""
+        """Close the file."""
         file, self._file = self._file, -1
         with contextlib.suppress(OSError):  # where some file systems say that there was no room
             os.close(file)
@@ -86,11 +90,11 @@ class Log:
                 self._at_start = rest[written - 1] == ord("\n")
                 rest = rest[written:]
         finally:
-            self._missing += len(rest)
+            self._dropped += len(rest)
 
 
 def heading(output: Output, cpus: float, run: str, more: Sequence[str]) -> str:
-    """What the log of an attempt begins with: what is made where for whom, and the command."""
+    """Format the heading of a log: output, host, caller and command."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     lines = [
         f"{output.name}, {now}, on {socket.gethostname()} with {cpus:g} "
@@ -102,13 +106,13 @@ def heading(output: Output, cpus: float, run: str, more: Sequence[str]) -> str:
 
 
 def environment_lines(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    """What a recipe's environment has that its caller's has not, and the other way round.
+    """List how a recipe's environment differs from its caller's.
 
-    Values are those that we have set, never any of the caller's, which may be secret.
+    Values are those that lightcone has set, never any of the caller's, which may be secret.
     """
     changed = sorted(
         f"{name}={shlex.quote(value)}" for name, value in after.items() if before.get(name) != value
     )
-    gone = sorted(before.keys() - after.keys())
+    removed = sorted(before.keys() - after.keys())
     lines = [f"environment set: {' '.join(changed)}"] if changed else []
-    return [*lines, f"environment removed: {' '.join(gone)}"] if gone else lines
+    return [*lines, f"environment removed: {' '.join(removed)}"] if removed else lines

@@ -1,4 +1,4 @@
-"""On a worker: what its commands use of the machine, looked at when somebody wants to see it."""
+"""Measures, on request, the processors and memory that a worker's commands use."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ import psutil
 __all__ = ["Meter"]
 
 _PERIOD = 0.2
-_OLD = 30.0
+_MAX_AGE = 30.0
 
 
 class Meter:
-    """Measures the processes of a worker; between two readings it costs nothing.
+    """Measures the processes of a worker; costs nothing between two readings.
 
     Processors are reckoned from one reading to the next, so the first takes a moment longer.
     """
 
     def __init__(self) -> None:
         self._seconds: dict[int, float] = {}
-        self._at = -_OLD
+        self._sampled_at = -_MAX_AGE
 
     def read(self, commands: Mapping[str, int]) -> dict[str, Any]:
-        """What the worker uses with all that it runs, and what each of the ``commands`` does.
+        """Measure the worker with all its processes, and each of the ``commands``.
 
         Args:
             commands: the process id of each, by its name.
@@ -34,29 +34,29 @@ class Meter:
         Returns:
             ``cpus`` that are busy and ``memory`` in bytes, and in ``commands`` the two of each.
         """
-        if time.monotonic() - self._at > _OLD:
-            self._look()
+        if time.monotonic() - self._sampled_at > _MAX_AGE:
+            self._sample()
             time.sleep(_PERIOD)
-        before, at = self._seconds, self._at
-        found = self._look()
-        passed = max(self._at - at, 1e-3)
+        previous, sampled_at = self._seconds, self._sampled_at
+        processes = self._sample()
+        elapsed = max(self._sampled_at - sampled_at, 1e-3)
         children: dict[int, list[int]] = {}
-        for pid, (parent, _) in found.items():
+        for pid, (parent, _) in processes.items():
             children.setdefault(parent, []).append(pid)
 
         def used(root: int) -> tuple[float, int]:
-            cpus, memory, waiting = 0.0, 0, [root]
-            while waiting:
-                pid = waiting.pop()
-                waiting += children.get(pid, ())
-                if pid in found:
+            cpus, memory, pending = 0.0, 0, [root]
+            while pending:
+                pid = pending.pop()
+                pending += children.get(pid, ())
+                if pid in processes:
                     seconds = self._seconds[pid]
-                    # One that is new has done all of its work since.
-                    cpus += max(seconds - before.get(pid, 0.0), 0.0) / passed
-                    memory += found[pid][1]
+                    # A new process has done all of its work since.
+                    cpus += max(seconds - previous.get(pid, 0.0), 0.0) / elapsed
+                    memory += processes[pid][1]
             return round(cpus, 2), memory
 
-        # Its guard, who takes in what detaches itself from a command.
+        # Its guard, which adopts processes that detach themselves from a command.
         cpus, memory = used(os.getppid())
         return {
             "cpus": cpus,
@@ -64,14 +64,14 @@ class Meter:
             "commands": {name: used(pid) for name, pid in commands.items()},
         }
 
-    def _look(self) -> dict[int, tuple[int, int]]:
-        """The parent and memory of every process; the seconds of each are kept."""
-        found, self._seconds = {}, {}
+    def _sample(self) -> dict[int, tuple[int, int]]:
+        """Return the parent and memory of every process, and store its processor seconds."""
+        processes, self._seconds = {}, {}
         for process in psutil.process_iter(["ppid", "cpu_times", "memory_info"]):
-            told = process.info
-            if told["cpu_times"] is None or told["memory_info"] is None:
-                continue  # another user's, where the system does not tell
-            found[process.pid] = (int(told["ppid"] or 0), int(told["memory_info"].rss))
-            self._seconds[process.pid] = told["cpu_times"].user + told["cpu_times"].system
-        self._at = time.monotonic()
-        return found
+            info = process.info
+            if info["cpu_times"] is None or info["memory_info"] is None:
+                continue  # another user's, where the system does not show these
+            processes[process.pid] = (int(info["ppid"] or 0), int(info["memory_info"].rss))
+            self._seconds[process.pid] = info["cpu_times"].user + info["cpu_times"].system
+        self._sampled_at = time.monotonic()
+        return processes

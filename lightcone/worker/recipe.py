@@ -1,4 +1,4 @@
-"""On a worker: making one output, from its claim to its manifest."""
+"""Makes one output on a worker, from its claim to its manifest."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lightcone.state.walltime import Walltime
 from lightcone.system.files import flush_tree, remove
 from lightcone.wire.requests import MakeRequest, Result
 from lightcone.worker.execution import Execution
-from lightcone.worker.tasks import Cause, Ended, Task
+from lightcone.worker.tasks import Cause, CompletedCommand, Task
 from lightcone.worker.verdict import describe_error, find_fault
 
 __all__ = ["OutputMaker"]
@@ -29,13 +29,13 @@ _logger = logging.getLogger("lightcone")
 
 
 class OutputMaker:
-    """Making the output of ``request`` in ``task``, and telling its driver what became of it.
+    """Makes one output in ``task``, and reports the result to its driver.
 
     Args:
-        task: what is begun and ended with it.
+        task: the task that starts and ends with it.
         request: what to make.
         while_running: called, briefly, while the recipe runs.
-        real_path: what a batch has in common; see :func:`lock_path`.
+        real_path: resolves paths, cached for a batch; see :func:`lock_path`.
     """
 
     def __init__(
@@ -57,45 +57,46 @@ class OutputMaker:
         self.stat_tokens: dict[str, tuple[int, int] | None] = {}
 
     def steps(self) -> Generator[None, None, None]:
-        """Three steps: what comes before the recipe, the recipe, what makes its output a good one.
+        """Make the output in three steps: prepare, run the recipe, commit the result.
 
-        Each may be another thread's. Nothing that goes wrong here is raised: it is told. Closed
-        after the first step, all is as if it had not been begun, and nothing is told.
+        Each step may run in another thread. An OSError or a LightconeError is not raised but
+        reported to the driver. Closing the generator after the first step undoes that step, without
+        a report.
         """
-        told: dict[str, Any]
+        report: dict[str, Any]
         try:
-            told = yield from self._run()
+            report = yield from self._run()
         except (OSError, LightconeError) as error:
-            told = self.failed(error)
-        reason = f", {told['reason']}" if "reason" in told else ""
-        _logger.info("%s: %s%s", self.output.name, told["result"].value, reason)
+            report = self._report_failure(error)
+        reason = f", {report['reason']}" if "reason" in report else ""
+        _logger.info("%s: %s%s", self.output.name, report["result"].value, reason)
         # Messages cross the network as plain values.
-        told["result"] = str(told["result"].value)
-        self.task.emit({"event": "done", "key": self.request.key, **told})
+        report["result"] = str(report["result"].value)
+        self.task.emit({"event": "done", "key": self.request.key, **report})
 
     def _run(self) -> Generator[None, None, dict[str, Any]]:
         run = self.task.describe_run()
-        places = [(path, state) for _, path, state, _ in self.request.producers]
-        inputs = lock_inputs(self.request.claims, places, self.real_path)
+        locked = [(path, state) for _, path, state, _ in self.request.producers]
+        inputs = lock_inputs(self.request.claims, locked, self.real_path)
         if isinstance(inputs, Busy):
             return _busy(inputs)
         try:
             for name, _, state, version in self.request.producers:
                 self.stat_tokens[name] = stat_token(state)
-                found = read_manifest(state)
-                if found is None or found.data.version != version:
+                manifest = read_manifest(state)
+                if manifest is None or manifest.data.version != version:
                     return _changed(name, during_recipe=False)
             claim = Claim.take(self.output, self.request.claims, self.real_path)
             if isinstance(claim, Busy):
                 return _busy(claim)
             try:
-                good = None if self.request.force or claim.is_first else self._good()
-                if good is not None:
-                    return {"result": Result.GOOD, "version": good.data.version}
+                existing = None if self.request.force or claim.is_first else self._find_existing()
+                if existing is not None:
+                    return {"result": Result.GOOD, "version": existing.data.version}
                 hold = [claim.lock.fd, *(lock.fd for lock in inputs)]
                 return (yield from self._make(claim, run, hold))
             except (OSError, LightconeError) as error:
-                return self.failed(error)
+                return self._report_failure(error)
             finally:
                 try:
                     if self.execution is not None:
@@ -107,21 +108,21 @@ class OutputMaker:
             for lock in inputs:
                 lock.close()
 
-    def _good(self) -> Manifest | None:
-        """The record of what is there, where it is what is wanted."""
-        found = read_manifest(self.state)
-        if found is None or found.identity != self.identity:
+    def _find_existing(self) -> Manifest | None:
+        """Return the existing output's manifest, if it is up to date and intact."""
+        manifest = read_manifest(self.state)
+        if manifest is None or manifest.identity != self.identity:
             return None
-        return found if unchanged(self.output.path, found.data) else None
+        return manifest if unchanged(self.output.path, manifest.data) else None
 
     def _make(
         self, claim: Claim, run: Any, hold: list[int]
     ) -> Generator[None, None, dict[str, Any]]:
-        if self.task.unwanted:
+        if self.task.cancelled:
             return {"result": Result.INTERRUPTED}
-        late = Walltime(self.request.ends_at, self.request.grace).objection(self.output)
-        if late is not None:
-            return {"result": Result.LEFT, "reason": late}
+        objection = Walltime(self.request.ends_at, self.request.grace).objection(self.output)
+        if objection is not None:
+            return {"result": Result.LEFT, "reason": objection}
         umask = int(run["umask"])
         execution = self.execution = Execution(self.task, self.request, run)
         self.products = Products(self.output, self.request.provenance, is_first=claim.is_first)
@@ -132,44 +133,44 @@ class OutputMaker:
             yield
             started = datetime.now(UTC)
             _logger.info("%s: started for %s", self.output.name, run["name"])
-            begun = {"event": "start", "key": self.request.key, "task": self.task.within}
+            start = {"event": "start", "key": self.request.key, "task": self.task.engine_key}
             # As bytes: a path need not be text, and of texts only those can be sent that are.
-            self.task.emit({**begun, "log": os.fsencode(self.output.log)})
+            self.task.emit({**start, "log": os.fsencode(self.output.log)})
             with self.task.commands.devices(self.output.resources.gpus) as gpus:
-                ended, tail = execution.execute(umask, gpus, hold, self.while_running)
-            wrong = find_fault(self.output, ended)
+                completed, tail = execution.execute(umask, gpus, hold, self.while_running)
+            fault = find_fault(self.output, completed)
             # Another context has no lock of ours to see that the inputs are being read.
             for name, _, state, _ in self.request.producers:
-                if stat_token(state) != self.stat_tokens[name] and not self.task.unwanted:
+                if stat_token(state) != self.stat_tokens[name] and not self.task.cancelled:
                     claim.restore()
                     return _changed(name, during_recipe=True)
-            if wrong is None:
+            if fault is None:
                 yield
                 flush_tree(self.output.path)
-                made = self.products.enter(
-                    self._manifest(claim, started, ended, execution.usage(ended))
+                manifest = self.products.enter(
+                    self._manifest(claim, started, completed, execution.usage(completed))
                 )
-                claim.commit(made, umask)
+                claim.commit(manifest, umask)
                 if not claim.is_first:
                     remove(self.state / FAILURE)
-                version = made.data.version
-                return {"result": Result.MADE, "seconds": ended.seconds, "version": version}
+                version = manifest.data.version
+                return {"result": Result.MADE, "seconds": completed.seconds, "version": version}
         except BaseException:
             claim.restore()
             raise
         claim.restore()
-        told = {
-            "result": Result.INTERRUPTED if ended.cause is Cause.UNWANTED else Result.FAILED,
-            "reason": wrong,
-            "exit_code": ended.code,
-            "seconds": ended.seconds,
+        report = {
+            "result": Result.INTERRUPTED if completed.cause is Cause.CANCELLED else Result.FAILED,
+            "reason": fault,
+            "exit_code": completed.code,
+            "seconds": completed.seconds,
             "tail": tail,
         }
-        self._record_failure(told)
-        return told
+        self._record_failure(report)
+        return report
 
     def _manifest(
-        self, claim: Claim, started: datetime, ended: Ended, usage: dict[str, Any]
+        self, claim: Claim, started: datetime, completed: CompletedCommand, usage: dict[str, Any]
     ) -> Manifest:
         return Manifest(
             output=self.output.id,
@@ -180,30 +181,30 @@ class OutputMaker:
             made={
                 "attempt": claim.attempt,
                 "started": started.isoformat(timespec="seconds"),
-                "seconds": round(ended.seconds, 3),
+                "seconds": round(completed.seconds, 3),
                 "host": socket.gethostname(),
-                "exit_code": ended.code,
+                "exit_code": completed.code,
                 "cpus": self.request.cpus,
                 **usage,
             },
         )
 
-    def failed(self, error: OSError | LightconeError) -> dict[str, Any]:
-        """What to tell of an output that could not be made for ``error``."""
-        told = {"result": Result.FAILED, "reason": describe_error(error, self.output)}
-        self._record_failure(told)
-        return told
+    def _report_failure(self, error: OSError | LightconeError) -> dict[str, Any]:
+        """Record ``error`` as the failure of the output, and return the report."""
+        report = {"result": Result.FAILED, "reason": describe_error(error, self.output)}
+        self._record_failure(report)
+        return report
 
-    def _record_failure(self, told: dict[str, Any]) -> None:
-        """Leave word, for ``lc status`` and ``lc log``, of why the output could not be made."""
+    def _record_failure(self, report: dict[str, Any]) -> None:
+        """Record the failure for ``lc status`` and ``lc log``."""
         if self.execution is not None:
-            self.execution.add(f"{told['result'].value}: {told['reason']}")
+            self.execution.add(f"{report['result'].value}: {report['reason']}")
         write_failure(
             self.output,
             self.identity,
-            told["reason"],
-            exit_code=told.get("exit_code"),
-            interrupted=told["result"] is Result.INTERRUPTED,
+            report["reason"],
+            exit_code=report.get("exit_code"),
+            interrupted=report["result"] is Result.INTERRUPTED,
             products=[] if self.products is None else self.products.found(),
         )
 

@@ -1,6 +1,7 @@
-"""What runs on each node of an allocation: becomes a worker that has the node's whole share.
+"""The program on each node of an allocation, which becomes the node's worker.
 
-Run by the batch system on every node, ``python -P -m lightcone.worker.step STATE GRACE``.
+The worker has the node's whole share. The batch system runs, on every node,
+``python -P -m lightcone.worker.step STATE GRACE``.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from lightcone.system.mounts import file_system
 
 __all__ = ["main"]
 
-_PATIENCE = 15.0
-_TICK = 0.05
-# Memory, file systems that lie elsewhere, and what cannot be told.
+_INSTRUCTIONS_TIMEOUT = 15.0
+_POLL_INTERVAL = 0.05
+# Memory, file systems on other machines, and unknown ones.
 _NOT_LOCAL = {
     "",
     "tmpfs",
@@ -41,8 +42,8 @@ _NOT_LOCAL = {
 def main(state: Path, grace: float) -> None:
     """Become the node's worker."""
     name = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
-    told = _told(state)
-    if told is None:
+    instructions = _read_instructions(state)
+    if instructions is None:
         sys.exit(
             f"The directory {state} of the session is not to be seen on the node {name}: set "
             "LIGHTCONE_SCRATCH to a directory that all nodes share."
@@ -50,32 +51,32 @@ def main(state: Path, grace: float) -> None:
     shape = step_shape()
     # A job without devices has none, whatever the node has.
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(shape.gpus)
-    host = address_facing(str(told["listen"]))
-    spill = _spill(str(told["key"])) or state / "spill" / name
+    host = address_facing(str(instructions["listen"]))
+    spill = _local_spill(str(instructions["key"])) or state / "spill" / name
     spill.mkdir(mode=0o700, parents=True, exist_ok=True)
     program = node_worker_command(state, grace, name, host, spill, shape.cpus, shape.memory)
     os.execv(program[0], program)  # noqa: S606 (no shell)
 
 
-def _told(state: Path) -> dict[str, object] | None:
+def _read_instructions(state: Path) -> dict[str, object] | None:
     # A file system that all nodes share may show what has been written a little later.
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _INSTRUCTIONS_TIMEOUT
     while time.monotonic() < deadline:
         try:
-            told: dict[str, object] = json.loads((state / "spawn.json").read_bytes())
+            instructions: dict[str, object] = json.loads((state / "spawn.json").read_bytes())
         except (OSError, ValueError):
-            time.sleep(_TICK)
+            time.sleep(_POLL_INTERVAL)
         else:
-            return told
+            return instructions
     return None
 
 
-def _spill(key: str) -> Path | None:
-    """A directory of the session's on a disk of this node, where there is one."""
-    place = Path(tempfile.gettempdir())
-    if file_system(place) in _NOT_LOCAL:
+def _local_spill(key: str) -> Path | None:
+    """Create a spill directory on this node's local disk, if it has one."""
+    directory = Path(tempfile.gettempdir())
+    if file_system(directory) in _NOT_LOCAL:
         return None
-    return Path(tempfile.mkdtemp(prefix=f"lightcone-{key}-", dir=place))
+    return Path(tempfile.mkdtemp(prefix=f"lightcone-{key}-", dir=directory))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The worker's part in a run: the commands that run here, and how they are ended."""
+"""Tasks and their commands on a worker: how they run and end."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from lightcone.wire.protocol import is_lightcone_key, pack, run_of, topic_of
 from lightcone.worker.container_handle import ContainerHandle
 from lightcone.worker.meter import Meter
 
-__all__ = ["COMMANDS_PLUGIN", "Cause", "Commands", "Ended", "Task", "current_task"]
+__all__ = ["COMMANDS_PLUGIN", "Cause", "Commands", "CompletedCommand", "Task", "current_task"]
 
 
 class Cause(StrEnum):
     """Why a command ended."""
 
     ITSELF = "itself"
-    UNWANTED = "unwanted"
+    CANCELLED = "cancelled"
     TIME_LIMIT = "time limit"
 
 
 @dataclass(frozen=True)
-class Ended:
+class CompletedCommand:
     """How a command ended.
 
     Attributes:
         code: its exit code, ``-N`` for signal N.
-        cause: whose doing it was.
+        cause: why it ended.
         seconds: from its start to its end.
         usage: what it used.
     """
@@ -53,57 +53,57 @@ class Ended:
 
 
 class Task:
-    """A task of ours on this worker: from the moment the engine begins it until it is over.
+    """A task of lightcone's on this worker, from its start to its end.
 
     Attributes:
-        key: its name; that of a part is not known to the engine.
-        within: the engine's name of the task that it is, or is a part of.
-        run: the run that wants it.
+        key: its name; the engine does not know that of a subtask.
+        engine_key: the engine's name of the task that it is, or is a subtask of.
+        run: the run that requested it.
     """
 
-    def __init__(self, commands: Commands, key: str, within: str | None = None) -> None:
+    def __init__(self, commands: Commands, key: str, engine_key: str | None = None) -> None:
         self.commands = commands
         self.key = key
-        self.within = within or key
+        self.engine_key = engine_key or key
         self.run = run_of(key)
         self.group = CommandGroup(key)
         self.cause = Cause.ITSELF
         self.started = False
         self.container: ContainerHandle | None = None
-        self._parts: list[Task] = []
+        self._subtasks: list[Task] = []
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
-    def part(self, key: str) -> Iterator[Task]:
-        """One of several commands of this task, with a group of its own; ended with the task."""
-        part = Task(self.commands, key, self.key)
+    def subtask(self, key: str) -> Iterator[Task]:
+        """Add a subtask with its own process group; it ends with this task."""
+        subtask = Task(self.commands, key, self.key)
         with self._lock:
-            self._parts.append(part)
-            unwanted = self.unwanted
-        if unwanted:
-            part.end(Cause.UNWANTED, 0.0)
+            self._subtasks.append(subtask)
+            cancelled = self.cancelled
+        if cancelled:
+            subtask.end(Cause.CANCELLED, 0.0)
         try:
-            yield part
+            yield subtask
         finally:
             with self._lock:
-                self._parts.remove(part)
+                self._subtasks.remove(subtask)
 
-    def parts(self) -> list[Task]:
-        """The parts of it that run."""
+    def subtasks(self) -> list[Task]:
+        """Return the running subtasks."""
         with self._lock:
-            return list(self._parts)
+            return list(self._subtasks)
 
     def describe_run(self) -> Mapping[str, Any]:
-        """What the run that wants this task has said of itself; asked of the scheduler once."""
+        """Return the description of the task's run, requested from the scheduler once."""
         return self.commands.describe_run(self.run)
 
     @property
-    def unwanted(self) -> bool:
-        """Whether nobody wants this task any more."""
-        return self.cause is Cause.UNWANTED
+    def cancelled(self) -> bool:
+        """Whether the task has been cancelled."""
+        return self.cause is Cause.CANCELLED
 
     def emit(self, message: Mapping[str, Any]) -> None:
-        """Send a message to the run's driver, in order with everything else sent from here."""
+        """Send a message to the run's driver, in order with this worker's others."""
         self.commands.emit(topic_of(self.run), message)
 
     def execute(
@@ -119,7 +119,7 @@ class Task:
         hold: Sequence[int] = (),
         merge: bool = True,
         while_running: Callable[[], None] | None = None,
-    ) -> Ended:
+    ) -> CompletedCommand:
         """Run a command to its end; see :meth:`CommandGroup.start` for the arguments.
 
         ``time_limit`` is in seconds that this process was awake; past it the command is ended.
@@ -128,10 +128,10 @@ class Task:
         Raises:
             OSError: where the program cannot be run.
         """
-        begun = time.monotonic()
+        started_at = time.monotonic()
         timer = None
         if time_limit is not None:
-            # First: where no thread can be started any more, no command is left that nobody ends.
+            # First: where no thread can be started any more, no command is left running.
             timer = SuspendAwareTimer(time_limit, self.end, Cause.TIME_LIMIT, grace)
             timer.start()
         try:
@@ -143,22 +143,22 @@ class Task:
                 hold=hold,
                 merge=merge,
             ):
-                return Ended(-signal.SIGTERM, self.cause, 0.0, Usage())
+                return CompletedCommand(-signal.SIGTERM, self.cause, 0.0, Usage())
             if self.container is not None:
                 self.container.started(self.group.pid)
             code = self.group.wait(sink, grace, while_running)
         finally:
             if timer is not None:
                 timer.cancel()
-        return Ended(code, self.cause, time.monotonic() - begun, self.group.usage)
+        return CompletedCommand(code, self.cause, time.monotonic() - started_at, self.group.usage)
 
     def end(self, cause: Cause, grace: float) -> None:
-        """Ask the command to end, and end it after ``grace`` seconds (0: at once)."""
+        """Send TERM to the command, and KILL after ``grace`` seconds (0: at once)."""
         with self._lock:
             if self.cause is Cause.ITSELF:
                 self.cause = cause
-        for part in self.parts():
-            part.end(cause, grace)
+        for subtask in self.subtasks():
+            subtask.end(cause, grace)
         if grace <= 0:
             self.group.end(signal.SIGKILL)
             return
@@ -166,7 +166,7 @@ class Task:
             self.group.end(signal.SIGTERM)
         else:
             self.group.prevent_start()
-            self.container.ask()
+            self.container.terminate()
         timer = threading.Timer(grace, self.group.end, (signal.SIGKILL,))
         timer.daemon = True
         timer.start()
@@ -174,14 +174,14 @@ class Task:
 
 COMMANDS_PLUGIN = "lightcone-commands"
 
-# Seconds; nobody sees a line sooner, and a second of instant recipes has hundreds of them.
-_GATHERED = 0.05
+# Seconds; no viewer needs a line sooner, and a second of instant recipes has hundreds of them.
+_SEND_INTERVAL = 0.05
 
 _EXECUTING = ("executing", "long-running")
 
 
 class Commands(WorkerPlugin):
-    """Follows the engine's word on every task of ours, and ends what is no longer wanted."""
+    """Tracks lightcone's tasks on a worker, and ends cancelled ones."""
 
     name = COMMANDS_PLUGIN
 
@@ -194,7 +194,7 @@ class Commands(WorkerPlugin):
         """Prepare a worker for commands.
 
         Args:
-            grace: seconds between asking a command to end and ending it.
+            grace: seconds between asking a command to end and killing it.
             bounded_by_threads: whether each command takes a thread of the worker, which is what
                 bounds them where the worker declares no resources.
             variables: by which a command's own programs find the session.
@@ -204,7 +204,7 @@ class Commands(WorkerPlugin):
         self.variables = dict(variables or {})
 
     def setup(self, worker: Worker) -> None:
-        """Called by the engine when the plugin joins a worker."""
+        """Set the plugin up; the engine calls this once per worker."""
         self.worker = worker
         self.tasks: dict[str, Task] = {}
         self._runs: dict[str, Mapping[str, Any]] = {}
@@ -219,67 +219,65 @@ class Commands(WorkerPlugin):
         worker.handlers["lightcone_usage"] = self.usage
 
     def transition(self, key: Any, start: str, finish: str, **kwargs: Any) -> None:
-        """Called by the engine, in its event loop, for every change of a task's state."""
+        """Track a task; the engine calls this, in its event loop, on every transition."""
         if not is_lightcone_key(key):
             return
         if finish == "executing":
-            # Before the task's thread runs: what is unwanted from now on is known to it.
+            # Before the task's thread runs, so that a cancellation from now on reaches it.
             self.tasks[key] = Task(self, key)
         elif start in _EXECUTING and finish not in (*_EXECUTING, "memory"):
             task = self.tasks.get(key)
             if task is not None:
-                task.end(Cause.UNWANTED, self.grace)
+                task.end(Cause.CANCELLED, self.grace)
                 if not task.started:
                     del self.tasks[key]
 
     async def interrupt(self, run: str, kill: bool) -> list[str]:
-        """The run's driver wants its commands to end: politely, or at once.
+        """Terminate, or kill, a run's commands; return the tasks that have started.
 
-        None of them begins here from now on. Returns the tasks that have begun.
+        No command of the run starts here from now on.
         """
         self._interrupted.add(run)
-        begun = []
+        started = []
         for task in list(self.tasks.values()):
             if task.started and task.run == run:
-                task.end(Cause.UNWANTED, 0.0 if kill else self.grace)
-                begun.append(task.key)
-        return begun
+                task.end(Cause.CANCELLED, 0.0 if kill else self.grace)
+                started.append(task.key)
+        return started
 
     def forget(self, run: str) -> None:
-        """The run is gone: its environment is kept no longer than it is of use."""
+        """Forget a run that is gone, with its environment."""
         self._runs.pop(run, None)
         self._interrupted.discard(run)
 
     async def usage(self) -> dict[str, Any]:
-        """Somebody looks: what the commands use; see :class:`Meter`."""
+        """Measure what the commands use; see :class:`Meter`."""
         # What a container uses is not seen here, as it is no descendant of its command.
-        tasks = [each for task in list(self.tasks.values()) for each in (task, *task.parts())]
-        shown = {
-            each.key: each.group.pid for each in tasks if each.group.pid and not each.container
-        }
-        return await asyncio.to_thread(self._meter.read, shown)
+        tasks = [each for task in list(self.tasks.values()) for each in (task, *task.subtasks())]
+        pids = {each.key: each.group.pid for each in tasks if each.group.pid and not each.container}
+        return await asyncio.to_thread(self._meter.read, pids)
 
     async def teardown(self, worker: Worker) -> None:
-        """Called by the engine when the worker closes: end every command, TERM before KILL."""
+        """End every command, as the worker closes: TERM before KILL."""
         for task in list(self.tasks.values()):
-            task.end(Cause.UNWANTED, self.grace)
+            task.end(Cause.CANCELLED, self.grace)
         deadline = time.monotonic() + self.grace + 2.0
         while any(task.started for task in self.tasks.values()) and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
         self._send()
 
     def describe_run(self, run: str) -> Mapping[str, Any]:
-        """What a run has said of itself."""
-        told = self._runs.get(run)
-        if told is None:
-            told = sync(self.worker.loop, self.worker.scheduler.lightcone_run, run=run)
-            if told is None:
+        """Return a run's description, from memory or from the scheduler."""
+        description = self._runs.get(run)
+        if description is None:
+            description = sync(self.worker.loop, self.worker.scheduler.lightcone_run, run=run)
+            if description is None:
                 raise RuntimeError(f"the run {run} is gone")
-            self._runs[run] = told
-        return told
+            self._runs[run] = description
+        return description
 
     def emit(self, topic: str, message: Mapping[str, Any]) -> None:
-        """Send a message with all those that follow it closely: each sending costs as much."""
+        """Queue a message, to send it together with the next ones."""
         with self._outbox_lock:
             self._outbox.append((topic, dict(message)))
             if len(self._outbox) > 1:
@@ -290,14 +288,14 @@ class Commands(WorkerPlugin):
         self.worker.loop.call_at(self._next_sending, self._send)
 
     def _send(self) -> None:
-        self._next_sending = self.worker.loop.time() + _GATHERED
+        self._next_sending = self.worker.loop.time() + _SEND_INTERVAL
         with self._outbox_lock:
             outbox, self._outbox = self._outbox, []
         for topic in dict.fromkeys(topic for topic, _ in outbox):
             self.worker.log_event(topic, pack(message for to, message in outbox if to == topic))
 
     def drain(self, run: str, total: int) -> None:
-        """Wait until the run's client has passed on ``total`` bytes of output, or is gone.
+        """Wait until the run's client has passed on ``total`` bytes, or is gone.
 
         Raises:
             OSError: where the scheduler is gone.
@@ -305,11 +303,11 @@ class Commands(WorkerPlugin):
         sync(self.worker.loop, self.worker.scheduler.lightcone_drain, run=run, total=total)
 
     def begin(self, key: str) -> Task:
-        """The task whose thread calls this; where it can, it leaves the thread pool."""
+        """Start the calling thread's task, leaving the thread pool where possible."""
         task = self.tasks[key]
         task.started = True
         if task.run in self._interrupted:
-            task.end(Cause.UNWANTED, self.grace)
+            task.end(Cause.CANCELLED, self.grace)
         if not self.bounded_by_threads:
             # Its resources stay held: commands are bounded by what they ask for.
             secede()
@@ -317,7 +315,7 @@ class Commands(WorkerPlugin):
 
     @contextlib.contextmanager
     def devices(self, count: int) -> Iterator[list[str]]:
-        """Devices for one command alone; the engine has seen to it that there are enough."""
+        """Reserve devices for one command; the engine ensures that there are enough."""
         # Removing from a list and adding to it are each atomic.
         taken = [self._free_gpus.pop(0) for _ in range(min(count, len(self._free_gpus)))]
         try:
@@ -326,7 +324,7 @@ class Commands(WorkerPlugin):
             self._free_gpus += taken
 
     def finish(self, task: Task) -> None:
-        """The task's thread is done, and its last word is not kept waiting."""
+        """Drop a task whose thread is done, and send its last messages."""
         self.worker.loop.add_callback(self._send)
         if self.tasks.get(task.key) is task:
             del self.tasks[task.key]

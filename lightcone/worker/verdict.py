@@ -1,4 +1,4 @@
-"""Why a recipe made nothing good, in words."""
+"""The reasons, as text, why a recipe made no good output."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from lightcone.errors import LightconeError
 from lightcone.spec.output import Output
 from lightcone.system.files import FULL_DISK, is_full
 from lightcone.system.units import format_seconds
-from lightcone.worker.tasks import Cause, Ended
+from lightcone.worker.tasks import Cause, CompletedCommand
 
 __all__ = ["describe_error", "find_fault"]
 
 
-def find_fault(output: Output, ended: Ended) -> str | None:
-    """What is wrong with how the recipe of ``output`` ended or what it made; None if nothing."""
-    if ended.cause is Cause.UNWANTED:
+def find_fault(output: Output, completed: CompletedCommand) -> str | None:
+    """Describe what is wrong with a recipe's end or output, if anything."""
+    if completed.cause is Cause.CANCELLED:
         return "it was interrupted"
-    if ended.cause is Cause.TIME_LIMIT:
+    if completed.cause is Cause.TIME_LIMIT:
         limit = format_seconds(output.resources.time_limit or 0.0)
         return f"it was ended at its time limit of {limit}"
-    if ended.code < 0:
+    if completed.code < 0:
         name = ""
         with contextlib.suppress(ValueError):
-            name = f" ({signal.Signals(-ended.code).name})"
-        return f"it was ended by signal {-ended.code}{name}"
-    if ended.code > 0:
+            name = f" ({signal.Signals(-completed.code).name})"
+        return f"it was ended by signal {-completed.code}{name}"
+    if completed.code > 0:
         full = f"; {_full_disk(output.path.parent)}" if is_full(output.path.parent) else ""
-        return f"exit code {ended.code}{full}"
+        return f"exit code {completed.code}{full}"
     if os.path.isfile(output.place):
         return None
     shown = os.path.relpath(output.path, output.root)
@@ -42,7 +42,7 @@ def find_fault(output: Output, ended: Ended) -> str | None:
 
 
 def describe_error(error: OSError | LightconeError, output: Output) -> str:
-    """What kept ``output`` from being made, for people."""
+    """Describe the error that kept ``output`` from being made."""
     text = str(error)
     if isinstance(error, OSError) and error.errno in FULL_DISK:
         directory, path = output.path.parent, Path(os.fsdecode(error.filename or output.path))

@@ -165,10 +165,10 @@ def test_holders_are_no_use_and_are_told_of_the_end(path: Path) -> None:
     async def test(server: ControlServer, told: dict[str, Any]) -> None:
         leaving, staying = [await _ask(path, op="hold") for _ in range(2)]
         assert [await _answer(ends) for ends in (leaving, staying)] == [told, told]
-        await _until(lambda: len(server._holders) == 2)
+        await _until(lambda: len(server._end_listeners) == 2)
         assert server.users == 0
         leaving[1].close()
-        await _until(lambda: len(server._holders) == 1)
+        await _until(lambda: len(server._end_listeners) == 1)
         server.reason = "a reason"
         await server.close()
         assert await _answer(staying) == {"ended": "a reason"}
@@ -227,7 +227,7 @@ def test_who_watches_is_shown_and_nobody_else_costs_anything(path: Path) -> None
         ]
         assert server.users == 0
         writer.close()
-        while server._holders:
+        while server._end_listeners:
             await asyncio.sleep(0.01)
         looks = told["looks"]
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""What counts as a use of a session, look by look."""
+"""What counts as a use of a session, check by check."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def test_use_between_two_looks_counts(clock: SimpleNamespace, scheduler: Any) ->
     for _ in range(5):
         for _ in range(3):
             clock.at += 1.0
-            assert idleness.look() == ""
+            assert idleness.check() == ""
         scheduler.transition_counter += 7  # a command has come and gone
     for _ in range(4):
         clock.at += 1.0
-        assert idleness.look() == ""
+        assert idleness.check() == ""
     clock.at += 1.0
-    assert idleness.look() == "idle for 4.0 s"
+    assert idleness.check() == "idle for 4.0 s"
 
 
 def test_what_waits_for_a_worker_is_forgotten_too(clock: SimpleNamespace, scheduler: Any) -> None:
@@ -46,12 +46,12 @@ def test_what_waits_for_a_worker_is_forgotten_too(clock: SimpleNamespace, schedu
     scheduler.workers["b"] = SimpleNamespace(processing={"c": 1})
     clock.at += 1.0
     for _ in range(20):
-        assert idleness.look() == ""
+        assert idleness.check() == ""
         clock.at += 1.0
     scheduler.workers["b"].processing.clear()
     reasons = []
     for _ in range(8):
-        reasons.append(idleness.look())
+        reasons.append(idleness.check())
         clock.at += 1.0
     assert reasons[:7] == [""] * 7
     assert reasons[7].startswith("forgotten for 8.0 s: ")

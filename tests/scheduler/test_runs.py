@@ -66,7 +66,7 @@ def test_nothing_is_kept_of_what_is_said_to_a_run() -> None:
 def test_nothing_is_left_of_a_client_that_is_gone(
     begins: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lightcone.scheduler.runs._LAST_WORDS", 0.1)
+    monkeypatch.setattr("lightcone.scheduler.runs._FORGET_DELAY", 0.1)
 
     async def test(scheduler: Scheduler, runs: Runs) -> None:
         topics = scheduler._broker._topics

@@ -1,4 +1,4 @@
-"""Asking on a control socket: who answers, and what is made of answers that are none."""
+"""The client of a control socket: who may answer, and replies that cannot be read."""
 
 from __future__ import annotations
 

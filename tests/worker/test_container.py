@@ -115,7 +115,7 @@ def test_podman_and_docker(tmp_path: Path, runtime: Runtime, gpus: tuple[str, ..
     assert launch.commands.exists == [*launch.commands.running, "--all"]
     assert launch.commands.kill == ["/bin/it", "kill", "--signal", "KILL", name]
     assert launch.commands.remove == ["/bin/it", "rm", "--force", "--volumes", name]
-    assert launch.commands.ask[:5] == ["/bin/it", "exec", name, "/bin/sh", "-c"]
+    assert launch.commands.terminate[:5] == ["/bin/it", "exec", name, "/bin/sh", "-c"]
 
 
 def test_users_of_podman() -> None:

@@ -1,4 +1,4 @@
-"""A keeper holds its locks until the runtime says that there is no container, whoever dies."""
+"""A supervisor holds its locks until the runtime reports its container gone."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ from lightcone.system.locks import Lock
 commands, grace, place, client = json.loads(sys.argv[1])
 lock = Lock(Path(place, "lock"))
 assert lock.acquire()
-keeper = ContainerHandle(RuntimeCommands(**commands), dict(os.environ), grace)
-with keeper.holding([lock.fd]):
+supervisor = ContainerHandle(RuntimeCommands(**commands), dict(os.environ), grace)
+with supervisor.holding([lock.fd]):
     if client:
-        keeper.started(client)
+        supervisor.started(client)
     print("holding", flush=True)
     sys.stdin.read()
     os.kill(os.getpid(), 9)
@@ -52,15 +52,15 @@ class Runtime:
         self.lock = place / "lock"
         shown = f"if [ -e {self.container} ]; then echo name; fi"
         self.commands = RuntimeCommands(
-            ask=_sh(f"[ -e {place}/open ] && echo ask >> {place}/said"),
+            terminate=_sh(f"[ -e {place}/open ] && echo ask >> {place}/said"),
             kill=_sh(f"echo kill >> {place}/said"),
             remove=_sh(f"rm {self.container}"),
             running=_sh(shown),
             exists=_sh(f"echo look >> {place}/looks; [ ! -e {place}/away ] || exit 1; {shown}"),
         )
 
-    def keeper(self) -> ContainerHandle:
-        """A keeper of the container for this process."""
+    def supervisor(self) -> ContainerHandle:
+        """A supervisor of the container for this process."""
         return ContainerHandle(self.commands, dict(os.environ), 60.0)
 
     def said(self) -> list[str]:
@@ -133,13 +133,13 @@ def begin(runtime: Runtime) -> Iterator[Begin]:
     (runtime.place / "away").unlink(missing_ok=True)
     for program in programs:
         program.communicate()
-    wait_until(lambda: Lock.is_free(runtime.lock), "the keeper has ended")
+    wait_until(lambda: Lock.is_free(runtime.lock), "the supervisor has ended")
 
 
 def test_it_leaves_when_the_container_is_gone(runtime: Runtime) -> None:
     runtime.container.unlink()
     begun = time.monotonic()
-    with runtime.keeper().holding([]):
+    with runtime.supervisor().holding([]):
         pass
     assert time.monotonic() - begun < 30
     assert runtime.said() == []
@@ -149,22 +149,22 @@ def test_it_leaves_when_the_container_is_gone(runtime: Runtime) -> None:
 @pytest.mark.usefixtures("small_pipes")
 @pytest.mark.timeout(30)
 def test_it_starts_where_pipes_are_small(runtime: Runtime) -> None:
-    with runtime.keeper().holding([]):
+    with runtime.supervisor().holding([]):
         runtime.container.unlink()
     assert runtime.said() == []
 
 
 def test_what_is_left_of_the_container_is_ended(runtime: Runtime) -> None:
-    with runtime.keeper().holding([]):
+    with runtime.supervisor().holding([]):
         pass
     assert not runtime.container.exists()
     assert runtime.said() == ["kill"]
 
 
 def test_asked_until_the_container_could_be_asked(runtime: Runtime) -> None:
-    with runtime.keeper().holding([]) as keeper:
-        keeper.ask()
-        keeper.ask()
+    with runtime.supervisor().holding([]) as supervisor:
+        supervisor.terminate()
+        supervisor.terminate()
         assert runtime.said() == []
         runtime.set("open")
         wait_until(runtime.said, "it was asked")
@@ -173,11 +173,11 @@ def test_asked_until_the_container_could_be_asked(runtime: Runtime) -> None:
 
 def test_another_takes_the_place_of_a_killed_one(runtime: Runtime) -> None:
     before = _children(os.getpid())
-    with runtime.keeper().holding([]) as keeper:
+    with runtime.supervisor().holding([]) as supervisor:
         (pid,) = set(_children(os.getpid())) - set(before)
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: not is_alive(pid), "it is dead")
-        keeper.ask()
+        supervisor.terminate()
     assert not runtime.container.exists()
 
 
@@ -187,14 +187,14 @@ def test_worker_killed(runtime: Runtime, begin: Begin) -> None:
     wait_until(runtime.said, "it was asked to end")
     assert not Lock.is_free(runtime.lock)
     runtime.container.unlink()
-    wait_until(lambda: Lock.is_free(runtime.lock), "the keeper has ended")
+    wait_until(lambda: Lock.is_free(runtime.lock), "the supervisor has ended")
     assert runtime.said() == ["ask"]
 
 
 def test_worker_killed_whose_container_does_not_end(runtime: Runtime, begin: Begin) -> None:
     runtime.set("open")
     begin(0.5, client=_gone()).kill()
-    wait_until(lambda: Lock.is_free(runtime.lock), "the keeper has ended")
+    wait_until(lambda: Lock.is_free(runtime.lock), "the supervisor has ended")
     assert not runtime.container.exists()
     assert runtime.said() == ["ask", "kill"]
 
@@ -206,14 +206,17 @@ def test_no_answer_is_not_taken_for_the_end(runtime: Runtime, begin: Begin) -> N
     wait_until(lambda: runtime.looked() > 3, "it was looked for")
     assert not Lock.is_free(runtime.lock)
     runtime.set("away", False)
-    wait_until(lambda: Lock.is_free(runtime.lock), "the keeper has ended")
+    wait_until(lambda: Lock.is_free(runtime.lock), "the supervisor has ended")
 
 
 def test_client_is_asked_with_its_container(runtime: Runtime) -> None:
-    with subprocess.Popen(["sleep", "60"]) as client, runtime.keeper().holding([]) as keeper:
-        keeper.ask()
+    with (
+        subprocess.Popen(["sleep", "60"]) as client,
+        runtime.supervisor().holding([]) as supervisor,
+    ):
+        supervisor.terminate()
         assert client.poll() is None
-        keeper.started(client.pid)
+        supervisor.started(client.pid)
         assert client.wait(timeout=30) == -signal.SIGTERM
 
 
@@ -222,7 +225,7 @@ def test_client_that_goes_on_without_its_worker_is_ended(runtime: Runtime, begin
     with subprocess.Popen(["sh", "-c", "trap '' TERM; exec sleep 60"]) as client:
         begin(0.5, client=client.pid).kill()
         assert client.wait(timeout=30) == -signal.SIGKILL
-    wait_until(lambda: Lock.is_free(runtime.lock), "the keeper has ended")
+    wait_until(lambda: Lock.is_free(runtime.lock), "the supervisor has ended")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no guard becomes its parent")
@@ -233,15 +236,15 @@ def test_guard_lets_it_finish(runtime: Runtime, begin: Begin) -> None:
     outer = begin(0.2, under=under)
     # Its worker, which a guard gives no input, is dead by now.
     wait_until(lambda: not runtime.container.exists(), "the container was ended")
-    (keeper,) = _children(outer.pid)
-    assert psutil.Process(keeper).name() == NAME
+    (supervisor,) = _children(outer.pid)
+    assert psutil.Process(supervisor).name() == NAME
     seen = runtime.looked()
     wait_until(lambda: runtime.looked() > seen + 5, "more than the grace has passed")
-    assert is_alive(keeper)
+    assert is_alive(supervisor)
     assert outer.poll() is None
     runtime.set("away", False)
     assert outer.wait(timeout=30) == 128 + signal.SIGKILL
-    assert not is_alive(keeper)
+    assert not is_alive(supervisor)
 
 
 def _gone() -> int:

@@ -14,7 +14,7 @@ import pytest
 from lightcone.spec.output import Output
 from lightcone.system.processes import Usage
 from lightcone.worker.log import Log, environment_lines, heading
-from lightcone.worker.tasks import Cause, Ended
+from lightcone.worker.tasks import Cause, CompletedCommand
 from tests.helpers import wait_until
 from tests.run.analyses import Analysis, interrupt, output, succeed
 
@@ -161,7 +161,7 @@ def test_environment_differences() -> None:
 
 
 _OUTPUT = Output("u", "x", Path("/p"), "/p/x", "/p/s", False, "true\n", "true")
-_ENDED = Ended(0, Cause.ITSELF, 1.0, Usage())
+_ENDED = CompletedCommand(0, Cause.ITSELF, 1.0, Usage())
 
 
 @pytest.mark.parametrize("umask", [0o077, 0o027, 0o002])

@@ -1,1 +1,1 @@
-"""How a recipe runs in a container: images, runtimes, users; nothing here starts a process."""
+"""Images, runtimes and users of containers; nothing here runs a recipe."""

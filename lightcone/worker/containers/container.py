@@ -1,4 +1,4 @@
-"""A recipe's container: which runtime runs it, and with which command.
+"""A recipe's container: its runtime and the command that runs it.
 
 The first of apptainer, singularity, podman and docker that is in the ``PATH`` of the caller runs
 it. Whichever it is, the recipe is what it is without a container: it has the caller's user,
@@ -25,12 +25,12 @@ from lightcone.worker.containers.user import user_options
 
 __all__ = ["Container", "Launch", "container_name", "mounts"]
 
-_IMAGES_OWN = ("PATH", "LD_LIBRARY_PATH", "LD_PRELOAD")
-# What a path given to a runtime could be taken apart at.
+_IMAGE_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LD_PRELOAD")
+# Characters at which a runtime could split a path.
 _UNMOUNTABLE = re.compile(r'[,:"\n]')
 # A runtime's own has 64 MB, and a program that overruns it is ended by a signal.
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (it is mounted, nothing is opened there)
-_LONGEST_NAME = 100
+_MAX_NAME = 100
 # The first process of a container acts on no signal that it has no handler for, so that is a shell
 # which stays, and the recipe its child. It is bash where the image has one, as without a container.
 _SCRIPT = """\
@@ -41,16 +41,16 @@ else set -- /bin/sh -e -c "$1"
 fi
 "$@"
 exit $?"""
-_ASK = "kill -s TERM -- -1"
+_TERMINATE_ALL = "kill -s TERM -- -1"
 
 
 @dataclass(frozen=True)
 class Launch:
-    """How a recipe is run in its container.
+    """The command line of a recipe in its container.
 
     Attributes:
         argv: the program and its arguments.
-        commands: how the container is ended; None where it ends with the program's descendants.
+        commands: the runtime's commands for it; None where it ends with the program's descendants.
     """
 
     argv: list[str]
@@ -59,14 +59,13 @@ class Launch:
 
 @dataclass(frozen=True)
 class Container:
-    """An image and what runs it.
+    """An image and the runtime that runs it.
 
     Attributes:
-        runtime: what runs it.
+        runtime: the runtime.
         program: the runtime's program.
-        image: the image, as the runtime wants it named.
-        options: what this installation of the runtime needs to be told, above all whose user the
-            recipe's is.
+        image: the image's name in the runtime's form.
+        options: the options that this installation of the runtime needs, above all for the user.
     """
 
     runtime: Runtime
@@ -76,18 +75,22 @@ class Container:
 
     @staticmethod
     def choose(output: Output, environment: Mapping[str, str]) -> Container:
-        """The container of ``output``, which declares one, for a caller with ``environment``.
+        """Choose a runtime for the container that ``output`` declares.
+
+        Args:
+            output: the output.
+            environment: the caller's.
 
         Raises:
-            ContainerError: where nothing here can run it.
+            ContainerError: where no runtime here can run it.
         """
         declared = (output.container or "").strip()
-        found = (
+        available = (
             (runtime, program)
             for runtime in Runtime
             if (program := shutil.which(runtime, path=environment.get("PATH")))
         )
-        runtime, program = next(found, (None, ""))
+        runtime, program = next(available, (None, ""))
         if runtime is None:
             raise ContainerError(
                 f"its container {declared} needs apptainer, podman or docker, and the PATH of this "
@@ -98,16 +101,16 @@ class Container:
         return Container(runtime, program, image, tuple(options))
 
     def describe(self) -> str:
-        """The container in words, for a recipe's log."""
+        """Describe the container for a recipe's log."""
         return f"in container {self.image}, run by {self.runtime}"
 
     def launch(
         self, output: Output, environment: Mapping[str, str], umask: int, scratch: Path, task: str
     ) -> Launch:
-        """The way to run the recipe of ``output`` in this container.
+        """Build the command line that runs the recipe of ``output`` in this container.
 
         Args:
-            output: whose recipe.
+            output: the output to make.
             environment: the recipe's environment, which the program is given too.
             umask: the recipe's file mode creation mask.
             scratch: the scratch directory.
@@ -116,10 +119,10 @@ class Container:
         Raises:
             ContainerError: where something cannot be mounted.
         """
-        places = [scratch, Path(environment.get("TMPDIR", ""))]
+        extra = [scratch, Path(environment.get("TMPDIR", ""))]
         if not self.runtime.is_apptainer:
-            places.append(_SHARED_MEMORY)
-        paths = mounts(output, places)
+            extra.append(_SHARED_MEMORY)
+        paths = mounts(output, extra)
         inside = ["-c", _SCRIPT.format(umask=umask), "sh", output.command]
         if self.runtime.is_apptainer:
             argv = [self.program, "exec", "--pwd", str(output.root)]
@@ -143,35 +146,39 @@ class Container:
         for variable in sorted(environment):
             # Without values, which the program takes from its own environment: others can see
             # its arguments. A name that ends in * would stand for many.
-            if variable not in _IMAGES_OWN and not variable.endswith("*"):
+            if variable not in _IMAGE_VARIABLES and not variable.endswith("*"):
                 argv += ["--env", variable]
         argv += ["--entrypoint", "/bin/sh", self.image, *inside]
-        listed = [self.program, "ps", "--quiet", "--filter", f"name=^{name}$"]
+        list_command = [self.program, "ps", "--quiet", "--filter", f"name=^{name}$"]
         commands = RuntimeCommands(
-            ask=[self.program, "exec", name, "/bin/sh", "-c", _ASK],
+            terminate=[self.program, "exec", name, "/bin/sh", "-c", _TERMINATE_ALL],
             kill=[self.program, "kill", "--signal", "KILL", name],
             remove=[self.program, "rm", "--force", "--volumes", name],
-            running=listed,
-            exists=[*listed, "--all"],
+            running=list_command,
+            exists=[*list_command, "--all"],
         )
         return Launch(argv, commands)
 
 
-def mounts(output: Output, places: Iterable[Path]) -> list[Path]:
-    """What the recipe of ``output`` finds at its own path in a container, with ``places``.
+def mounts(output: Output, extra: Iterable[Path]) -> list[Path]:
+    """List the paths that a recipe's container mounts, each at its own path.
+
+    Args:
+        output: the output to make.
+        extra: further paths.
 
     Raises:
         ContainerError: where a path cannot be given to a runtime.
     """
     wanted = [output.root, output.path.parent, output.state_dir]
     wanted += [given.path for given in output.inputs if given.path is not None]
-    wanted += [place for place in places if place.is_absolute()]
-    # A link is found where it is, and leads to what it names.
-    found = {Path(name) for path in wanted for name in (os.path.abspath(path), path.resolve())}
+    wanted += [path for path in extra if path.is_absolute()]
+    # Both a link's own path and the path that it leads to.
+    candidates = {Path(name) for path in wanted for name in (os.path.abspath(path), path.resolve())}
     paths: list[Path] = []
-    for path in sorted(found):
-        inside = any(above in path.parents for above in paths)
-        if not inside and path != Path("/") and path.exists():
+    for path in sorted(candidates):
+        covered = any(above in path.parents for above in paths)
+        if not covered and path != Path("/") and path.exists():
             if _UNMOUNTABLE.search(str(path)):
                 raise ContainerError(
                     f"{str(path)!r} cannot be mounted into its container, because the path has a "
@@ -182,8 +189,8 @@ def mounts(output: Output, places: Iterable[Path]) -> list[Path]:
 
 
 def container_name(task: str) -> str:
-    """A name for the container of ``task``, for every runtime, and without what a filter reads."""
+    """Return a name for the container of ``task``, valid in every runtime and filter."""
     name = re.sub(r"[^A-Za-z0-9_-]", "-", task)
-    if len(name) <= _LONGEST_NAME:
+    if len(name) <= _MAX_NAME:
         return name
-    return f"{name[: _LONGEST_NAME - 13]}-{hashlib.sha256(task.encode()).hexdigest()[:12]}"
+    return f"{name[: _MAX_NAME - 13]}-{hashlib.sha256(task.encode()).hexdigest()[:12]}"

@@ -1,4 +1,4 @@
-"""The image of a recipe's container, and the runtimes that have their own names for it."""
+"""The image of a recipe's container, and its name in each runtime's form."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ContainerError(LightconeError):
 
 
 class Runtime(StrEnum):
-    """What can run a container, in the order of preference."""
+    """The container runtimes, in the order of preference."""
 
     APPTAINER = "apptainer"
     SINGULARITY = "singularity"
@@ -40,14 +40,14 @@ class Runtime(StrEnum):
 
 
 def image_name(declared: str, root: Path, runtime: Runtime) -> str:
-    """The image ``declared`` in a project at ``root``, as ``runtime`` wants it named.
+    """Translate the image ``declared`` in a project at ``root`` to ``runtime``'s form.
 
     An image is a name of a registry, a name with a transport (``docker://…``, ``oras://…``,
     ``docker-archive:…``) or the path of a file: an image of apptainer or singularity, or an archive
     that ``podman save`` or ``docker save`` wrote.
 
     Raises:
-        ContainerError: where it is none of these, or none that ``runtime`` can run.
+        ContainerError: where it is none of these, or ``runtime`` cannot run it.
     """
     if not declared or declared.startswith("-") or re.search(r"\s", declared):
         raise ContainerError(f"its container {declared!r} is no image: name one, or a file of one")

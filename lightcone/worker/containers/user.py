@@ -1,4 +1,4 @@
-"""Whose user a recipe is in its container: the caller, as far as the runtime can be told."""
+"""Runtime options that make a recipe's user in its container the caller's."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _PATIENCE = 20.0
 def user_options(
     runtime: Runtime, program: str, declared: str, environment: Mapping[str, str]
 ) -> list[str]:
-    """What this installation of a runtime needs to be told.
+    """Return the user options for this installation of a runtime.
 
     Args:
-        runtime: which it is.
+        runtime: the runtime.
         program: its program.
         declared: the container, as the output declares it.
         environment: the caller's.
@@ -39,7 +39,7 @@ def user_options(
 
 
 def podman_options(is_root: bool, has_many_ids: bool) -> list[str]:
-    """The options of podman that make the recipe's user the caller's, and lift its own limit.
+    """Return podman's options for the caller's user, without podman's process limit.
 
     Args:
         is_root: whether the caller is the machine's root.
@@ -53,7 +53,7 @@ def podman_options(is_root: bool, has_many_ids: bool) -> list[str]:
 
 
 def docker_options(security: Iterable[str]) -> list[str]:
-    """The options of docker that do, for an engine that says this of its security."""
+    """Return docker's options for the caller's user, by the engine's security options."""
     kinds = {option.partition("name=")[2].partition(",")[0] for option in security}
     if "rootless" in kinds:
         return ["--user", "0:0"]
@@ -70,16 +70,16 @@ def _identity() -> list[str]:
 
 
 def _has_many_ids(program: str, environment: Mapping[str, str]) -> bool:
-    """Whether this user's podman has more than the one user to give; yes where it cannot say."""
-    told = run_quiet(
+    """Whether podman can map more than one user here; yes where that is unknown."""
+    output = run_quiet(
         program, "unshare", "cat", "/proc/self/uid_map", timeout=_PATIENCE, environment=environment
     )
-    return told is None or len(told.splitlines()) > 1
+    return output is None or len(output.splitlines()) > 1
 
 
 def _docker_security(declared: str, program: str, environment: Mapping[str, str]) -> list[str]:
-    """What the engine says of its security; it is a program of its own, and may not be there."""
-    told = run_quiet(
+    """Return the security options of docker's engine, which may not be running."""
+    output = run_quiet(
         program,
         "info",
         "--format",
@@ -88,8 +88,8 @@ def _docker_security(declared: str, program: str, environment: Mapping[str, str]
         environment=environment,
     )
     with contextlib.suppress(ValueError):
-        if told is not None:
-            return [str(option) for option in json.loads(told) or ()]
+        if output is not None:
+            return [str(option) for option in json.loads(output) or ()]
     raise ContainerError(
         f"its container {declared} would be run by docker, whose engine does not answer on "
         f"{socket.gethostname()}: start it, or install apptainer or podman"
