@@ -145,7 +145,7 @@ def command(
     with join_cluster(context, reporter.note, _import_driver) as connection:
         from lightcone.run.driver import Driver
 
-        reporter.begin(len(wanted), connection.how)
+        reporter.begin(len(wanted), connection.origin)
         try:
             driver = Driver(context, wanted, assessed, forced, connection, reporter, wishes)
             outcome = driver.run()

@@ -202,7 +202,7 @@ def start(lease: str | None) -> None:
 @click.option("--force", is_flag=True, help="Also where whether it is alive cannot be told.")
 def stop(force: bool) -> None:
     """End the session and everything it runs; does nothing where there is none."""
-    from lightcone.session.request import give_back
+    from lightcone.session.request import end_allocation
     from lightcone.session.stop import stop_session as stop_session
 
     address = external_address()
@@ -213,7 +213,7 @@ def stop(force: bool) -> None:
     reason = f"stopped by 'lc session stop{' --force' if force else ''}'"
     if stop_session(context, reason, force=force):
         click.echo(f"{context.name}: ended")
-    if give_back(context):
+    if end_allocation(context):
         click.echo(f"SLURM job {context.job}, which 'lc run --allocate' got: ended")
 
 

@@ -180,7 +180,7 @@ def _wait_end(context: Context, seconds: float | None) -> bool:
     deadline = None if seconds is None else time.monotonic() + seconds
     while True:
         found = probe(context)
-        if found.life is Life.DEAD and not found.remains:
+        if found.life is Life.DEAD and not found.is_ending:
             return True
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and left <= 0:

@@ -216,7 +216,7 @@ class Driver:
         self.client.report_progress({"total": len(self.graph.outputs), "counts": counts, **told})
 
     def _lost(self, reason: str) -> SessionError:
-        external = self.connection.how == "external"
+        external = self.connection.origin == "external"
         who = "The cluster" if external else f"The session {self.context.name}"
         return SessionError(
             f"{who} ended during the run{f' ({reason})' if reason else ''}: run again, and what "
