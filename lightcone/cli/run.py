@@ -140,14 +140,14 @@ def command(
             return INTERRUPTED
     elif external_address() is None:
         _check_login_node(context, unmade)
-    wishes = RunOptions(jobs or math.inf, fail_fast, resume)
+    options = RunOptions(jobs or math.inf, fail_fast, resume)
     outcome = Outcome.INTERRUPTED
     with join_cluster(context, reporter.note, _import_driver) as connection:
         from lightcone.run.driver import Driver
 
         reporter.begin(len(wanted), connection.origin)
         try:
-            driver = Driver(context, wanted, assessed, forced, connection, reporter, wishes)
+            driver = Driver(context, wanted, assessed, forced, connection, reporter, options)
             outcome = driver.run()
         finally:
             reporter.finish()
