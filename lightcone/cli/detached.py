@@ -1,4 +1,4 @@
-"""``lc wait`` and ``lc cancel``: runs that were detached."""
+"""``lc wait`` and ``lc cancel``: commands for detached runs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def wait(name: str | None, timeout: str | None) -> int:
 
 
 def exit_code_of(run: DetachedRun) -> int:
-    """The exit code that a run which has ended left with.
+    """The exit code of a run that has ended.
 
     Raises:
         SessionError: where it was killed.

@@ -24,7 +24,7 @@ def command(universe: str | None, as_json: bool) -> int:
     chain (made from another input than is there now), damaged record, or newer record (upgrade lc).
     """
     context = current_context()
-    looked_at, findings = verify(load_outputs(context.root, context.settings, universe))
+    verified, findings = verify(load_outputs(context.root, context.settings, universe))
     if as_json:
         rows = [
             {
@@ -35,13 +35,13 @@ def command(universe: str | None, as_json: bool) -> int:
             }
             for finding in findings
         ]
-        click.echo(json.dumps({"verified": looked_at, "findings": rows}))
+        click.echo(json.dumps({"verified": verified, "findings": rows}))
         return int(bool(findings))
     for finding in findings:
         click.echo(f"{finding.output.name}: {finding.trouble.value}: {finding.what}")
-    again = any(finding.trouble is not Trouble.NEWER for finding in findings)
-    todo = "; 'lc run' makes them again" if again else ""
-    click.echo(f"{_count(looked_at, 'result')} verified, {_count(len(findings), 'finding')}{todo}")
+    can_remake = any(finding.trouble is not Trouble.NEWER for finding in findings)
+    todo = "; 'lc run' makes them again" if can_remake else ""
+    click.echo(f"{_count(verified, 'result')} verified, {_count(len(findings), 'finding')}{todo}")
     return int(bool(findings))
 
 
