@@ -1,4 +1,4 @@
-"""The hooks of an agent: name a conversation's lease at its start, release it at its end.
+"""The hooks of an agent: name a conversation's lease, and release it.
 
 An agent waits for its hooks. So this needs the standard library alone, puts what takes time into
 a process of its own, prints nothing and succeeds, whatever it is given.

@@ -36,7 +36,7 @@ _TICK = 0.2
 @click.option("-f", "--follow", is_flag=True, help="Go on until the recipe has ended.")
 @click.option("--good", is_flag=True, help="Of the good result, where a later attempt has failed.")
 def command(output: str, universe: str | None, follow: bool, good: bool) -> None:
-    """Show the log of OUTPUT's recipe: of its last run, or of the one in progress.
+    """Show the log of OUTPUT's recipe, of its last or its current run.
 
     The log begins with the command and what its environment has that the caller's has not, and
     ends with how the recipe ended.
@@ -64,7 +64,7 @@ def _check(log: Path) -> None:
 
 
 def _follow(output: Output, log: Path) -> None:
-    """Show the log until no recipe makes the output; then that of a new attempt."""
+    """Show the log, and that of a new attempt, until no recipe runs."""
     while True:
         with open(log, "rb") as file:
             while True:

@@ -107,7 +107,7 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the program ``lc``: a verb, whose errors become a sentence and exit code."""
+    """Run ``lc``; turn an error into a message and an exit code."""
     sys.stdout, sys.stderr = checked_stream(sys.stdout), checked_stream(sys.stderr)
     # The exit code of 'exec' is the command's own; as with env(1) and timeout(1), 125 is lc's.
     lc_code = 125 if sys.argv[1:2] == ["exec"] else None

@@ -224,9 +224,9 @@ def stop(force: bool) -> None:
 @click.command("release")
 @click.argument("lease", required=False)
 def release(lease: str | None) -> None:
-    """Give up a LEASE (default: this shell's), in all sessions of yours on this host.
+    """Release a LEASE (default: this shell's), in all your sessions on this host.
 
-    A session whose last lease is given up ends, unless somebody still uses it.
+    A session ends when its last lease is released, unless it is still in use.
     """
     name = own_lease() if lease is None else check_lease(lease)
     if name is None:
@@ -238,7 +238,7 @@ def release(lease: str | None) -> None:
 
 @click.command("env")
 def print_environment() -> None:
-    """Print the variables by which a program of yours joins the session: eval "$(lc session env)".
+    """Print the variables by which another program joins the session: eval "$(lc session env)".
 
     The session is started if need be. What lc does in such a shell stays the same.
     """

@@ -18,10 +18,11 @@ __all__ = ["command"]
 @only_universe
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
 def command(universe: str | None, as_json: bool) -> int:
-    """Read every result again and compare it with its record; exit with 1 if anything differs.
+    """Read every result again and compare it with its record.
 
-    Says tampered (other bytes than were made), missing (a record without its result), broken
-    chain (made from another input than is there now), damaged record, or newer record (upgrade lc).
+    Exits with 1 if anything differs. Prints tampered (other bytes than were made), missing (a
+    record without its result), broken chain (made from another input than is there now), damaged
+    record, or newer record (upgrade lc).
     """
     context = current_context()
     verified, findings = verify(load_outputs(context.root, context.settings, universe))

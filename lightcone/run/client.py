@@ -27,7 +27,7 @@ _HANDLING_TIMEOUT = 2.0
 
 
 class RunClient:
-    """The requests of a run or a single command, and the events of its tasks.
+    """The requests of a run or command, and the events of its tasks.
 
     Each event is a name and a value. One thread reads them, with :meth:`next`:
 

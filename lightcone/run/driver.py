@@ -1,4 +1,4 @@
-"""The driver of a run: walks the graph, and requests outputs whose inputs are good.
+"""The driver of a run: requests each output when its inputs are good.
 
 The engine is given one output at a time and never sees what depends on what: with the whole graph
 it would make a finished output again when a worker dies, beside the dead worker's recipe.

@@ -1,4 +1,4 @@
-"""The reports of a run: plain lines or JSON events, and the counts of its results."""
+"""The reports of a run, as plain lines or JSON events."""
 
 from __future__ import annotations
 

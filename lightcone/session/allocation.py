@@ -1,4 +1,4 @@
-"""The SLURM allocation of a session: its job, its command lines, its steps, old state."""
+"""The SLURM allocation of a session: job, command lines, steps, old state."""
 
 from __future__ import annotations
 

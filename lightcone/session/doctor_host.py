@@ -33,7 +33,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Check:
-    """One check: its verdict, its finding, and the remedy where it is not ok."""
+    """The verdict and finding of one check, and the remedy if not ok."""
 
     name: str
     verdict: Verdict

@@ -43,9 +43,10 @@ _VALIDITY = (datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59
 
 
 def create_key(path: Path) -> None:
-    """Write a new private key and its self-signed certificate to ``path``, in one PEM (0600).
+    """Write a new private key and its certificate to ``path``, as one PEM.
 
-    The certificate is its own authority: a program belongs to the session if it has the file.
+    The file has mode 0600. The certificate is self-signed, and its own authority: a program
+    belongs to the session if it has the file.
     EC P-256 (FIPS 186-5), X.509 v3 (RFC 5280).
     """
     from cryptography import x509

@@ -73,7 +73,7 @@ def stack(sections: list[Section], width: int, room: int) -> list[Text]:
 
 
 def _fit_title(title: Cell, captions: Sequence[Cell], width: int) -> list[Cell]:
-    """The cells of a heading, its title widened into the first caption's empty space."""
+    """The cells of a heading, its title widened where its first caption has space."""
     room = _flexible_width([title, *captions], width)
     if not captions or cell_len(str(title.text)) <= room:
         return [title, *captions]

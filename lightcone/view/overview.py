@@ -1,4 +1,4 @@
-"""The program of a session's first window: the live view, while a terminal is attached.
+"""The program of a session's first window: the live view.
 
 Run by the session's terminal server, ``python -P -m lightcone.view.overview SOCKET``.
 """
