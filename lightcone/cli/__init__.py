@@ -1,4 +1,4 @@
-"""The verbs of ``lc``: parse words, print results, choose exit codes.
+"""The commands of ``lc``: parse arguments, print results, choose exit codes.
 
 No logic of a run or a session is here.
 """

@@ -15,9 +15,9 @@ __all__ = ["command"]
 
 @click.command("clean", short_help="Remove the partial work of failed and interrupted recipes.")
 def command() -> None:
-    """Remove what failed and interrupted recipes had written, which 'lc run --resume' would use.
+    """Remove the partial work of failed and interrupted recipes, which 'lc run --resume' uses.
 
-    Good results are never touched, nor is what a recipe is writing now.
+    Good results are never touched, nor is the work of a running recipe.
     """
     context = current_context()
     freed = 0

@@ -1,4 +1,4 @@
-"""``lc completion``, and what a shell offers for the names of a project's outputs and universes."""
+"""``lc completion``, and the completion of output and universe names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SHELLS = ("bash", "zsh", "fish")
 @click.command("completion", short_help="Let a shell complete lc's words.")
 @click.argument("shell", type=click.Choice(_SHELLS))
 def command(shell: str) -> None:
-    """Print what lets a shell complete verbs, options, outputs and universes.
+    """Print the script by which a shell completes verbs, options, outputs and universes.
 
     \b
     bash: add to ~/.bashrc             eval "$(lc completion bash)"
@@ -35,13 +35,13 @@ def command(shell: str) -> None:
 
 
 def complete_outputs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """The outputs that a word may mean; those of one universe as soon as it begins like that."""
-    given = ctx.params.get(param.name or "") or ()
-    return [name for name in _outputs(ctx, incomplete) if name not in given]
+    """Complete the name of an output, in one universe or in all."""
+    typed = ctx.params.get(param.name or "") or ()
+    return [name for name in _outputs(ctx, incomplete) if name not in typed]
 
 
 def complete_universes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """The project's universes."""
+    """Complete the name of a universe."""
     return [name for name in _universes() if name.startswith(incomplete)]
 
 
@@ -51,20 +51,20 @@ only_universe = click.option(
     help="Only this universe; all of them without it.",
     shell_complete=complete_universes,
 )
-"""The option of a verb that is for the whole project."""
+"""The option ``--universe`` of a verb that is for the whole project."""
 
 
 def complete_files(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """What the shell itself offers where a file may stand."""
+    """Leave completion to the shell's own file names."""
     return [CompletionItem(incomplete, type="file")]
 
 
 def _outputs(ctx: click.Context, incomplete: str) -> list[str]:
     from lightcone.spec.tree import load_tree
 
-    # Somebody is typing: whatever is wrong is said when the line has been typed.
+    # The user is typing: the command itself reports what is wrong when it is run.
     with contextlib.suppress(Exception):
         tree = load_tree(find_root(Path.cwd()))
         names = [

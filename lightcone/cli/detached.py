@@ -1,4 +1,4 @@
-"""``lc wait`` and ``lc cancel``: runs that were detached."""
+"""``lc wait`` and ``lc cancel``: commands for detached runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["cancel", "exit_code_of", "wait"]
 @click.argument("name", required=False)
 @click.option("--timeout", help="Give up after this long, with exit code 1; for example 10m.")
 def wait(name: str | None, timeout: str | None) -> int:
-    """Wait until the detached run NAME has ended, and leave with its exit code.
+    """Wait until the detached run NAME has ended, and exit with its code.
 
     Without NAME it is the one that goes on, or else the last.
     """
@@ -33,7 +33,7 @@ def wait(name: str | None, timeout: str | None) -> int:
 
 
 def exit_code_of(run: DetachedRun) -> int:
-    """The exit code that a run which has ended left with.
+    """The exit code of a run that has ended.
 
     Raises:
         SessionError: where it was killed.
@@ -49,7 +49,7 @@ def exit_code_of(run: DetachedRun) -> int:
 @click.command("cancel", short_help="End a detached run.")
 @click.argument("name", required=False)
 def cancel(name: str | None) -> None:
-    """Do to the detached run NAME what Ctrl-C does, and wait for its end.
+    """Interrupt the detached run NAME as Ctrl-C does, and wait for its end.
 
     Its recipes are asked to end; when it is cancelled once more meanwhile, they are ended at once.
     Without NAME it is the one that goes on.

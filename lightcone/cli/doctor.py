@@ -40,8 +40,8 @@ def command(as_json: bool) -> int:
     )
     used = versions(context)
     if as_json:
-        told = [asdict(check) for check in checks]
-        click.echo(json.dumps({"system": system, "versions": used, "checks": told}))
+        rows = [asdict(check) for check in checks]
+        click.echo(json.dumps({"system": system, "versions": used, "checks": rows}))
     else:
         _show(checks)
         click.echo(f"\nFor a report of a bug:\n{system}\n{', '.join(used)}\n{_summary(checks)}")
@@ -58,6 +58,6 @@ def _show(checks: list[Check]) -> None:
 
 
 def _summary(checks: list[Check]) -> str:
-    """What is not ok, by name alone: what was found may name places."""
+    """The names of the checks that are not ok; findings may name paths."""
     wrong = [f"{check.verdict.value}: {check.name}" for check in checks if check.remedy]
     return ", ".join(wrong) or "nothing found wrong"

@@ -1,4 +1,4 @@
-"""``lc hook`` as a verb with help; ``hook_fast`` does the work."""
+"""``lc hook`` as a command with help; ``hook_fast`` does the work."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["command"]
 
 @click.group("hook", short_help="What an agent's hooks call.")
 def command() -> None:
-    """What an agent's hooks call, with JSON on standard input; always quiet, and always 0."""
+    """Handle an agent's hooks, with JSON on standard input; always quiet, and always 0."""
 
 
 @command.command("session-start")

@@ -1,4 +1,4 @@
-"""What an agent's hooks call: a conversation gets the name of its lease, and gives the lease up.
+"""The hooks of an agent: name a conversation's lease, and release it.
 
 An agent waits for its hooks. So this needs the standard library alone, puts what takes time into
 a process of its own, prints nothing and succeeds, whatever it is given.
@@ -22,15 +22,15 @@ __all__ = ["EVENTS", "lease_name", "read_input", "run"]
 
 EVENTS = ("session-start", "session-end")
 # Of the reasons that an agent gives, those after which the conversation does not go on.
-_ENDS = frozenset({"logout", "prompt_input_exit", "other"})
+_FINAL_REASONS = frozenset({"logout", "prompt_input_exit", "other"})
 _INPUT_SECONDS = 0.5
 _INPUT_BYTES = 65536
-_ALL_SECONDS = 1
+_TOTAL_SECONDS = 1
 _RELEASE_SECONDS = 30
 
 
 def run(event: str) -> None:
-    """Do what one of ``EVENTS`` asks for, with the agent's JSON on standard input.
+    """Handle one of ``EVENTS``, with the agent's JSON on standard input.
 
     Ends the process, with 0, where that takes a second; otherwise returns.
     """
@@ -39,43 +39,43 @@ def run(event: str) -> None:
         for number in (signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
-        signal.alarm(_ALL_SECONDS)
-        told = read_input(0)
-        lease = lease_name(told.get("session_id"))
+        signal.alarm(_TOTAL_SECONDS)
+        message = read_input(0)
+        lease = lease_name(message.get("session_id"))
         if lease is None:
             return
-        reason, directory = told.get("reason"), told.get("cwd")
+        reason, directory = message.get("reason"), message.get("cwd")
         if event == "session-start":
             _name(lease)
-        elif isinstance(reason, str) and reason in _ENDS:
+        elif isinstance(reason, str) and reason in _FINAL_REASONS:
             _release_detached(lease, directory if isinstance(directory, str) else "/")
 
 
 def read_input(descriptor: int, seconds: float = _INPUT_SECONDS) -> Mapping[str, object]:
-    """The JSON object that can be read within ``seconds``; an empty one where there is none.
+    """Read a JSON object within ``seconds``; an empty one where there is none.
 
-    What is longer than 64 KiB is no object that an agent sends.
+    Input longer than 64 KiB is ignored, as no agent sends that.
     """
     deadline = time.monotonic() + seconds
     data = b""
     with contextlib.suppress(OSError, ValueError, RecursionError):
         while len(data) <= _INPUT_BYTES:
-            left = deadline - time.monotonic()
-            if left <= 0 or not select.select([descriptor], [], [], left)[0]:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0 or not select.select([descriptor], [], [], remaining)[0]:
                 break
-            piece = os.read(descriptor, _INPUT_BYTES)
-            if not piece:
+            chunk = os.read(descriptor, _INPUT_BYTES)
+            if not chunk:
                 break
-            data += piece
+            data += chunk
         if len(data) <= _INPUT_BYTES:
-            told = json.loads(data)
-            if isinstance(told, dict):
-                return told
+            value = json.loads(data)
+            if isinstance(value, dict):
+                return value
     return {}
 
 
 def lease_name(session_id: object) -> str | None:
-    """The name of a conversation's lease: always the same, and nothing special to a shell."""
+    """The lease name of a conversation: always the same, and safe in a shell."""
     if not isinstance(session_id, str) or not session_id:
         return None
     if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", session_id):
@@ -86,7 +86,7 @@ def lease_name(session_id: object) -> str | None:
 
 
 def _name(lease: str) -> None:
-    """Let the conversation's shells know the name of its lease."""
+    """Export the lease's name to the conversation's shells."""
     path = os.environ.get("CLAUDE_ENV_FILE")
     if not path:
         return
@@ -96,7 +96,7 @@ def _name(lease: str) -> None:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             return
-        # Whoever wrote before may have left the last line open.
+        # Another program may have left the last line open.
         closed = status.st_size == 0 or os.pread(descriptor, 1, status.st_size - 1) == b"\n"
         line = f"export {LEASE_VARIABLE}={lease}\n"
         os.write(descriptor, (line if closed else f"\n{line}").encode())
@@ -105,7 +105,7 @@ def _name(lease: str) -> None:
 
 
 def _release_detached(lease: str, directory: str) -> None:
-    """Give the lease up, in a process that neither the agent nor its terminal takes down."""
+    """Release the lease in a process that survives the agent and its terminal."""
     if os.fork():
         return
     try:

@@ -76,7 +76,7 @@ def _paths(changes: list[Change], kind: Kind) -> list[str]:
 
 
 def _next_steps(directory: str | None, new: bool) -> list[tuple[str, str]]:
-    """Commands for whoever has just called this, and what each is for."""
+    """The next commands for the user, each with its purpose."""
     steps = [("lc run", "make every output"), ("lc status", "what there is, and why not")]
     if new:
         steps.append(("lc log mean/report", "what a recipe printed"))

@@ -36,7 +36,7 @@ _TICK = 0.2
 @click.option("-f", "--follow", is_flag=True, help="Go on until the recipe has ended.")
 @click.option("--good", is_flag=True, help="Of the good result, where a later attempt has failed.")
 def command(output: str, universe: str | None, follow: bool, good: bool) -> None:
-    """Show what the recipe of OUTPUT printed when it last ran, well or not, or has printed so far.
+    """Show the log of OUTPUT's recipe, of its last or its current run.
 
     The log begins with the command and what its environment has that the caller's has not, and
     ends with how the recipe ended.
@@ -44,52 +44,53 @@ def command(output: str, universe: str | None, follow: bool, good: bool) -> None
     if good and follow:
         raise UsageError("'--good' shows what has ended: leave out '--follow'.")
     context = current_context()
-    found = _one(load_outputs(context.root, context.settings, universe), output)
-    log = good_log(found) if good or not found.log.exists() else found.log
+    chosen = _find_output(load_outputs(context.root, context.settings, universe), output)
+    log = good_log(chosen) if good or not chosen.log.exists() else chosen.log
     if log is None:
-        what = "no log of a good result" if good else "no log"
-        raise UsageError(f"{output} has {what}, as none was made here: use 'lc run'.")
+        missing = "no log of a good result" if good else "no log"
+        raise UsageError(f"{output} has {missing}, as none was made here: use 'lc run'.")
     _check(log)
     if follow:
-        _follow(found, log)
+        _follow(chosen, log)
     else:
         with open(log, "rb") as file:
             shutil.copyfileobj(file, sys.stdout.buffer)
 
 
 def _check(log: Path) -> None:
-    """Refuse what is no log and would be waited for, or cannot be read."""
+    """Refuse a log that is not a readable file."""
     if not log.is_file() or not os.access(log, os.R_OK):
         raise UsageError(f"{log} is no file that can be read: move it out of the way.")
 
 
 def _follow(output: Output, log: Path) -> None:
-    """Show a log until nobody makes the output any more; of a new attempt, its log."""
+    """Show the log, and that of a new attempt, until no recipe runs."""
     while True:
         with open(log, "rb") as file:
             while True:
-                over = holder(output) is None  # asked first: what came before is then shown
+                # Checked before copying, so that all that was written until then is copied.
+                ended = holder(output) is None
                 shutil.copyfileobj(file, sys.stdout.buffer)
                 sys.stdout.flush()
-                if over:
+                if ended:
                     return
-                if _is_another(output.log, file):
+                if _is_replaced(output.log, file):
                     break
                 time.sleep(_TICK)
         log = output.log
 
 
-def _is_another(log: Path, file: IO[bytes]) -> bool:
+def _is_replaced(log: Path, file: IO[bytes]) -> bool:
     try:
         return not os.path.samestat(os.stat(log), os.fstat(file.fileno()))
     except FileNotFoundError:
         return False
 
 
-def _one(outputs: list[Output], name: str) -> Output:
+def _find_output(outputs: list[Output], name: str) -> Output:
     keys = named(outputs, [name])
-    found = [output for output in outputs if output.key in keys]
-    if len(found) > 1:
-        names = ", ".join(output.name for output in found)
+    matches = [output for output in outputs if output.key in keys]
+    if len(matches) > 1:
+        names = ", ".join(output.name for output in matches)
         raise UsageError(f"{name} is made in several universes: name one of {names}.")
-    return found[0]
+    return matches[0]

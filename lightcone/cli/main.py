@@ -1,4 +1,4 @@
-"""The command line ``lc``: which verbs there are, and how errors leave it."""
+"""The command line ``lc``: its verbs, and the exit codes of errors."""
 
 from __future__ import annotations
 
@@ -53,13 +53,12 @@ _VERBS = {name: text for verbs in _GROUPS.values() for name, text in verbs.items
 
 
 class Verbs(click.Group):
-    """A group of verbs, each of them imported when it is called.
+    """A group of verbs that imports each of them when it is called.
 
     Most calls come from agents, many a minute: no verb pays for the imports of another.
 
     Args:
-        verbs: each verb, in the order in which they are listed, with its command, written
-            ``module:name``.
+        verbs: the command of each verb, as ``module:name``, in the order of the help text.
     """
 
     def __init__(self, *, verbs: Mapping[str, str], **more: Any) -> None:
@@ -108,22 +107,22 @@ def cli() -> None:
 
 
 def main() -> None:
-    """The program ``lc``: runs a verb, and turns errors into a sentence and an exit code."""
+    """Run ``lc``; turn an error into a message and an exit code."""
     sys.stdout, sys.stderr = checked_stream(sys.stdout), checked_stream(sys.stderr)
-    # What 'exec' leaves with is the command's own; as with env(1) and timeout(1), 125 is ours.
-    ours = 125 if sys.argv[1:2] == ["exec"] else None
-    tell: Callable[[], None] | None = None
+    # The exit code of 'exec' is the command's own; as with env(1) and timeout(1), 125 is lc's.
+    lc_code = 125 if sys.argv[1:2] == ["exec"] else None
+    report: Callable[[], None] | None = None
     try:
         try:
             code = cli.main(prog_name="lc", standalone_mode=False)
         finally:
             sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as error:
-        tell, code = partial(click.echo, error.format_message()), 2
+        report, code = partial(click.echo, error.format_message()), 2
     except click.ClickException as error:
-        tell, code = error.show, ours or error.exit_code
+        report, code = error.show, lc_code or error.exit_code
     except LightconeError as error:
-        tell, code = partial(notify, str(error)), ours or error.exit_code
+        report, code = partial(notify, str(error)), lc_code or error.exit_code
     except BrokenPipeError:
         code = OutputError.exit_code
     except ImportError as error:
@@ -131,9 +130,9 @@ def main() -> None:
             f"A part of what lc needs cannot be imported by {sys.executable} ({error}): look for "
             "PYTHONPATH in the environment, or install lightcone again."
         )
-        tell, code = partial(notify, text), ours or SessionError.exit_code
+        report, code = partial(notify, text), lc_code or SessionError.exit_code
     except (KeyboardInterrupt, click.Abort):
-        tell, code = partial(notify, "interrupted"), INTERRUPTED
+        report, code = partial(notify, "interrupted"), INTERRUPTED
         # One that came while a string was executed, as dataclasses do, is remembered until the next
         # is, and 'python -m' would end by the signal, whatever the code.
         exec("")  # noqa: S102
@@ -141,14 +140,14 @@ def main() -> None:
         if not _is_limit(error):
             raise
         why = getattr(error, "strerror", None) or error
-        tell = partial(notify, f"This call cannot go on ({why}): {ENOUGH}.")
-        code = ours or SessionError.exit_code
-    print_last(tell)
+        report = partial(notify, f"This call cannot go on ({why}): {ENOUGH}.")
+        code = lc_code or SessionError.exit_code
+    print_last(report)
     # Or everything that was imported would be looked through once more on the way out.
     gc.freeze()
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _is_limit(error: OSError | RuntimeError) -> bool:
-    """Whether the system has refused this process, or its user, one more of something."""
+    """Whether the system refused more memory, processes, threads or files."""
     return getattr(error, "errno", None) in _LIMITS or "start new thread" in str(error)

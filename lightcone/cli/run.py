@@ -89,12 +89,12 @@ def command(
     reporter = _reporter(as_json, Verbosity(verbose - quiet))
     declared = load_outputs(context.root, context.settings, universe)
     wanted = select(declared, outputs) if outputs else declared
-    again = named(declared, outputs) if outputs else {output.key for output in wanted}
-    forced = frozenset(again) if force else frozenset[Key]()
+    named_keys = named(declared, outputs) if outputs else {output.key for output in wanted}
+    forced = frozenset(named_keys) if force else frozenset[Key]()
     if not dry_run:
         claims = context.claims
         for output in wanted:
-            # What is not writable is told of below, where it is in the way.
+            # _check_writable reports below what is not writable.
             with contextlib.suppress(OSError):
                 recover_output(output, claims)
     assessed = plan(wanted, forced, context.hashes)
@@ -122,12 +122,12 @@ def command(
         reporter.planned(output, assessed[output.key].why)
 
     if detach:
-        wish = [*outputs, *(["-u", universe] if universe else []), *(["-f"] if force else [])]
-        wish += [f"-j{jobs}"] if jobs else []
-        wish += ["--fail-fast"] if fail_fast else []
-        wish += ["--resume"] if resume else []
-        wish += ["-v"] * verbose + ["-q"] * quiet + ["--json"] * as_json
-        return _detach(context, name, wish, reporter)
+        arguments = [*outputs, *(["-u", universe] if universe else []), *(["-f"] if force else [])]
+        arguments += [f"-j{jobs}"] if jobs else []
+        arguments += ["--fail-fast"] if fail_fast else []
+        arguments += ["--resume"] if resume else []
+        arguments += ["-v"] * verbose + ["-q"] * quiet + ["--json"] * as_json
+        return _detach(context, name, arguments, reporter)
     from lightcone.session.connect import join_cluster
     from lightcone.wire.requests import Outcome, RunOptions
 
@@ -140,14 +140,14 @@ def command(
             return INTERRUPTED
     elif external_address() is None:
         _check_login_node(context, unmade)
-    wishes = RunOptions(jobs or math.inf, fail_fast, resume)
+    options = RunOptions(jobs or math.inf, fail_fast, resume)
     outcome = Outcome.INTERRUPTED
     with join_cluster(context, reporter.note, _import_driver) as connection:
         from lightcone.run.driver import Driver
 
-        reporter.begin(len(wanted), connection.how)
+        reporter.begin(len(wanted), connection.origin)
         try:
-            driver = Driver(context, wanted, assessed, forced, connection, reporter, wishes)
+            driver = Driver(context, wanted, assessed, forced, connection, reporter, options)
             outcome = driver.run()
         finally:
             reporter.finish()
@@ -158,7 +158,7 @@ def command(
     return OUT_OF_TIME if outcome is Outcome.OUT_OF_TIME else 0
 
 
-def _detach(context: Context, name: str | None, wish: list[str], reporter: Reporter) -> int:
+def _detach(context: Context, name: str | None, arguments: list[str], reporter: Reporter) -> int:
     from lightcone.run.detached import start
     from lightcone.session.start import ensure_session
 
@@ -167,7 +167,7 @@ def _detach(context: Context, name: str | None, wish: list[str], reporter: Repor
             f"--detach needs a session of lc's own: unset {ADDRESS_VARIABLE}, or leave it out."
         )
     ensure_session(context, reporter.note)
-    run = start(context, name, wish)
+    run = start(context, name, arguments)
     reporter.note(
         f"runs on as {run.name}: 'lc run --attach {run.name}' shows it, 'lc wait {run.name}' waits "
         f"for it, 'lc cancel {run.name}' ends it"
@@ -203,18 +203,18 @@ def _reporter(as_json: bool, verbosity: Verbosity) -> Reporter:
 
 
 def _check_login_node(context: Context, outputs: list[Output]) -> None:
-    """Refuse a heavy run on a host that is there for other things."""
+    """Refuse a heavy run on a login node."""
     site = current_site()
     if site is None or site.login is None or context.job is not None:
         return
     limits = site.login
     for output in outputs:
-        asked = output.resources
+        requested = output.resources
         if (
-            asked.cpus > limits.cpus
-            or asked.memory > limits.memory
-            or asked.gpus
-            or (asked.time_limit or 0.0) > limits.seconds
+            requested.cpus > limits.cpus
+            or requested.memory > limits.memory
+            or requested.gpus
+            or (requested.time_limit or 0.0) > limits.seconds
         ):
             raise UsageError(
                 f"This is a login node of {site.name}, and {output.name} asks for more than is fit "

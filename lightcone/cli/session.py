@@ -1,4 +1,4 @@
-"""``lc session``: start, ask and stop the session of a project."""
+"""``lc session``: start, query and stop the session of a project."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ from lightcone.wire.control_client import ask_session
 
 __all__ = ["command"]
 
-_LATER = "lightcone.cli.session_view"
+_VIEW = "lightcone.cli.session_view"
 
 
 @click.command(
     "session",
     cls=Verbs,
     verbs={
-        "attach": f"{_LATER}:attach",
+        "attach": f"{_VIEW}:attach",
         "env": f"{__name__}:print_environment",
         "list": f"{__name__}:list_sessions",
-        "logs": f"{_LATER}:show_logs",
+        "logs": f"{_VIEW}:show_logs",
         "release": f"{__name__}:release",
         "start": f"{__name__}:start",
         "status": f"{__name__}:show_status",
         "stop": f"{__name__}:stop",
-        "top": f"{_LATER}:top",
-        "wait": f"{_LATER}:wait",
+        "top": f"{_VIEW}:top",
+        "wait": f"{_VIEW}:wait",
     },
     short_help="The cluster that stays up between runs.",
 )
@@ -67,48 +67,52 @@ _KEYS = (
 @click.command("status")
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
 def show_status(as_json: bool) -> None:
-    """Say whether the session is alive, and what it has."""
+    """Show whether the session is alive, and its resources."""
     address = external_address()
     if address is not None:
         from lightcone.session.external import describe
 
-        told = describe(address)
+        description = describe(address)
         if as_json:
-            click.echo(json.dumps({key: told.get(key) for key in _KEYS}))
+            click.echo(json.dumps({key: description.get(key) for key in _KEYS}))
         else:
-            click.echo(f"{told['name']}: {told['state']}, named by {ADDRESS_VARIABLE}")
-            _show_workers(told["workers"])
+            click.echo(
+                f"{description['name']}: {description['state']}, named by {ADDRESS_VARIABLE}"
+            )
+            _show_workers(description["workers"])
         return
     context = current_context()
-    found = probe(context)
+    liveness = probe(context)
     if as_json:
-        click.echo(json.dumps(_describe(context, found)))
+        click.echo(json.dumps(_describe(context, liveness)))
         return
-    click.echo(f"{context.name}: {found.life.value}{f', {found.why}' if found.why else ''}")
-    if found.life is Life.ALIVE:
-        _show(found.description)
+    click.echo(
+        f"{context.name}: {liveness.life.value}{f', {liveness.why}' if liveness.why else ''}"
+    )
+    if liveness.life is Life.ALIVE:
+        _show(liveness.description)
     elif (ended := recorded_end(context)) is not None:
         click.echo(f"  the last one ended at {format_moment(ended['at'])}: {ended['reason']}")
 
 
-def _describe(context: Context, found: Liveness) -> dict[str, Any]:
-    if found.life is Life.ALIVE:
-        return _describe_alive(found.description)
+def _describe(context: Context, liveness: Liveness) -> dict[str, Any]:
+    if liveness.life is Life.ALIVE:
+        return _describe_alive(liveness.description)
     known = {
-        "state": found.life.value,
+        "state": liveness.life.value,
         "name": context.name,
         "key": context.key,
         "kind": context.kind,
         "idle_timeout_s": context.settings.idle_timeout,
         "workers": [],
-        "why": found.why,
+        "why": liveness.why,
         "ended": recorded_end(context),
     }
     return {key: known.get(key) for key in (*_KEYS, "why", "ended")}
 
 
 def _describe_alive(description: dict[str, Any]) -> dict[str, Any]:
-    """What ``--json`` shows of a session that describes itself so."""
+    """The fields that ``--json`` shows of a living session."""
     from lightcone.session.terminal.tmux import attach_command
 
     path = Path(description["runtime_dir"]) / "tmux"
@@ -145,14 +149,14 @@ def _show_workers(workers: list[dict[str, Any]]) -> None:
 
 
 def _counted(number: float, what: str) -> str:
-    """So many of something: ``1 cpu``, ``2 cpus``."""
+    """A number with its noun: ``1 cpu``, ``2 cpus``."""
     return f"{number:g} {what}{'' if number == 1 else 's'}"
 
 
 @click.command("list")
 @click.option("--json", "as_json", is_flag=True, help="As a JSON list.")
 def list_sessions(as_json: bool) -> None:
-    """List the live sessions of this user on this host, and that of this allocation."""
+    """List this user's live sessions on this host, and that of this allocation."""
     places: list[Context | Path] = []
     try:
         context = current_context()
@@ -163,16 +167,16 @@ def list_sessions(as_json: bool) -> None:
         # Outside a project, or in a broken one, the list is the same.
         settings = load_settings(Path("/"))
     places += sorted(runtime_directory(settings).glob("*/control"))
-    found = []
+    descriptions = []
     for place in places:
         try:
-            found.append(ask_session(place, "describe"))
+            descriptions.append(ask_session(place, "describe"))
         except OSError:
             continue
     if as_json:
-        click.echo(json.dumps([_describe_alive(description) for description in found]))
+        click.echo(json.dumps([_describe_alive(description) for description in descriptions]))
         return
-    for description in found:
+    for description in descriptions:
         cpus = sum(worker["cpus"] for worker in description["workers"])
         use = "idle" if description["idle"] else "in use"
         offered = f"{_counted(cpus, 'cpu'):<8}"
@@ -192,9 +196,9 @@ def start(lease: str | None) -> None:
         click.echo(f"{describe(address)['name']}: used as it is, and not started")
         return
     context = current_context()
-    begun = time.monotonic()
+    started = time.monotonic()
     ensured = ensure_session(context, notify, lease=None if lease is None else check_lease(lease))
-    how = f"started in {format_seconds(time.monotonic() - begun)}"
+    how = f"started in {format_seconds(time.monotonic() - started)}"
     click.echo(f"{context.name}: {how if ensured.spawned else 'is up already'}")
 
 
@@ -202,8 +206,8 @@ def start(lease: str | None) -> None:
 @click.option("--force", is_flag=True, help="Also where whether it is alive cannot be told.")
 def stop(force: bool) -> None:
     """End the session and everything it runs; does nothing where there is none."""
-    from lightcone.session.request import give_back
-    from lightcone.session.stop import stop_session as stop_session
+    from lightcone.session.request import end_allocation
+    from lightcone.session.stop import stop_session
 
     address = external_address()
     if address is not None:
@@ -213,16 +217,16 @@ def stop(force: bool) -> None:
     reason = f"stopped by 'lc session stop{' --force' if force else ''}'"
     if stop_session(context, reason, force=force):
         click.echo(f"{context.name}: ended")
-    if give_back(context):
+    if end_allocation(context):
         click.echo(f"SLURM job {context.job}, which 'lc run --allocate' got: ended")
 
 
 @click.command("release")
 @click.argument("lease", required=False)
 def release(lease: str | None) -> None:
-    """Give up a LEASE (default: this shell's), in all sessions of yours on this host.
+    """Release a LEASE (default: this shell's), in all your sessions on this host.
 
-    A session whose last lease is given up ends, unless somebody still uses it.
+    A session ends when its last lease is released, unless it is still in use.
     """
     name = own_lease() if lease is None else check_lease(lease)
     if name is None:
@@ -234,7 +238,7 @@ def release(lease: str | None) -> None:
 
 @click.command("env")
 def print_environment() -> None:
-    """Print the variables by which a program of yours joins the session: eval "$(lc session env)".
+    """Print the variables by which another program joins the session: eval "$(lc session env)".
 
     The session is started if need be. What lc does in such a shell stays the same.
     """
@@ -247,6 +251,6 @@ def print_environment() -> None:
         click.echo(f"export {ADDRESS_VARIABLE}={shlex.quote(address)}")
         return
     context = current_context()
-    told = ensure_session(context, notify).description
-    for name, value in client_variables(told["address"], key_file(context.state)).items():
+    description = ensure_session(context, notify).description
+    for name, value in client_variables(description["address"], key_file(context.state)).items():
         click.echo(f"export {name}={shlex.quote(value)}")

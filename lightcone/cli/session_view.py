@@ -22,23 +22,25 @@ __all__ = ["attach", "show_logs", "top", "wait"]
 
 
 def _require_alive(context: Context, purpose: str) -> Liveness:
-    """What is known of the session of ``context``, which is alive.
+    """Return the liveness of the session of ``context``, which is alive.
 
     Args:
         context: whose session.
-        purpose: what cannot be done without it, as in ``attach to``.
+        purpose: the action that needs the session, as in ``attach to``.
 
     Raises:
-        SessionError: where it is not alive, or that cannot be told.
+        SessionError: where it is dead, or it is unknown whether it is alive.
     """
-    found = probe(context)
-    if found.life is Life.DEAD:
-        raise SessionError(f"There is nothing to {purpose}, {found.why}: start it with 'lc run'.")
-    if found.life is Life.UNKNOWN:
+    liveness = probe(context)
+    if liveness.life is Life.DEAD:
         raise SessionError(
-            f"There is nothing to {purpose}, because {found.why}: look at 'lc session logs'."
+            f"There is nothing to {purpose}, {liveness.why}: start it with 'lc run'."
         )
-    return found
+    if liveness.life is Life.UNKNOWN:
+        raise SessionError(
+            f"There is nothing to {purpose}, because {liveness.why}: look at 'lc session logs'."
+        )
+    return liveness
 
 
 @click.command("attach")
@@ -47,10 +49,10 @@ def attach() -> None:
     from lightcone.session.terminal import tmux
 
     context = current_context()
-    found = _require_alive(context, "attach to")
+    liveness = _require_alive(context, "attach to")
     if not (os.isatty(0) and os.isatty(1)):
         raise UsageError("Attaching needs a terminal: use 'lc session logs' to read instead.")
-    host = found.description["host"]
+    host = liveness.description["host"]
     if host != socket.gethostname():
         raise SessionError(
             f"The session {context.name} is on {host}: attach there, or use 'lc session logs'."
@@ -67,7 +69,7 @@ def attach() -> None:
 @click.option("--once", is_flag=True, help="Print how it is now, and leave.")
 @click.option("--json", "as_json", is_flag=True, help="The same as one JSON object.")
 def top(once: bool, as_json: bool) -> None:
-    """Look at the session: workers, what runs, what waits and why, what failed.
+    """Show the session: workers, running, waiting and failed outputs, with the reasons.
 
     Looking does not keep a session from ending as idle. On the screen, the arrow keys or j and k
     choose an output, Enter shows its log, / filters by name, s sorts, c cancels the run it belongs
@@ -87,7 +89,7 @@ def top(once: bool, as_json: bool) -> None:
         raise UsageError("The screen needs a terminal: use '--once' or '--json' instead.")
     else:
         try:
-            ended = show(context, choosing=True)
+            ended = show(context, interactive=True)
         except OSError as error:
             raise SessionError(
                 "The session ended as it was about to be looked at: see 'lc session status'."
@@ -111,7 +113,7 @@ _ROLES = ("scheduler", "worker")
     help="How many of the last lines of each.",
 )
 def show_logs(program: str | None, follow: bool, lines: int) -> None:
-    """Show what the session's programs have logged, also after their end."""
+    """Show the logs of the session's programs, also after their end."""
     context = current_context()
     roles = _ROLES if program is None else (program,)
     files = [context.state / "logs" / f"{role}.log" for role in roles]
@@ -125,14 +127,14 @@ def show_logs(program: str | None, follow: bool, lines: int) -> None:
 @click.command("wait")
 @click.option(
     "--for",
-    "what",
+    "condition",
     type=click.Choice(["ready", "idle", "end"]),
     default="ready",
     show_default=True,
     help="Until the session can be used, nobody uses it, or it has ended.",
 )
 @click.option("--timeout", help="Give up after this long, with exit code 1; for example 10m.")
-def wait(what: str, timeout: str | None) -> int:
+def wait(condition: str, timeout: str | None) -> int:
     """Wait until the session is ready, idle or ended."""
     try:
         seconds = None if timeout is None else parse_seconds(timeout)
@@ -144,21 +146,21 @@ def wait(what: str, timeout: str | None) -> int:
         "idle": _wait_idle,
         "end": _wait_end,
     }
-    if waits[what](context, seconds):
+    if waits[condition](context, seconds):
         return 0
-    notify(f"{context.name}: not {'ended' if what == 'end' else what} within {timeout}")
+    notify(f"{context.name}: not {'ended' if condition == 'end' else condition} within {timeout}")
     return 1
 
 
 def _wait_ready(context: Context, seconds: float | None) -> bool:
     deadline = None if seconds is None else time.monotonic() + seconds
     while True:
-        left = None if deadline is None else deadline - time.monotonic()
+        remaining = None if deadline is None else deadline - time.monotonic()
         try:
-            ask_session(context, "ready", None if left is None else max(left, 0.1))
+            ask_session(context, "ready", None if remaining is None else max(remaining, 0.1))
         except OSError:
-            # Nobody can be told to say when a session that does not exist yet begins.
-            if left is not None and left <= 0:
+            # A session that does not exist yet cannot report its start.
+            if remaining is not None and remaining <= 0:
                 return False
             time.sleep(0.1)
         else:
@@ -179,17 +181,17 @@ def _wait_idle(context: Context, seconds: float | None) -> bool:
 def _wait_end(context: Context, seconds: float | None) -> bool:
     deadline = None if seconds is None else time.monotonic() + seconds
     while True:
-        found = probe(context)
-        if found.life is Life.DEAD and not found.remains:
+        liveness = probe(context)
+        if liveness.life is Life.DEAD and not liveness.is_ending:
             return True
-        left = None if deadline is None else deadline - time.monotonic()
-        if left is not None and left <= 0:
+        remaining = None if deadline is None else deadline - time.monotonic()
+        if remaining is not None and remaining <= 0:
             return False
-        if found.life is Life.ALIVE:
+        if liveness.life is Life.ALIVE:
             with (
                 contextlib.suppress(OSError),
                 hold_session(context) as hold,
             ):
-                hold.wait_for_end(left)
+                hold.wait_for_end(remaining)
         else:
             time.sleep(0.1)

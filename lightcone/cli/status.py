@@ -43,7 +43,7 @@ def command(universe: str | None, as_json: bool, check: bool) -> int:
     rows = []
     for assessment in assessed.values():
         output = assessment.output
-        state, why = _now(assessment)
+        state, why = _current_state(assessment)
         # Of tens of thousands, relative paths are made only where somebody reads them.
         path = os.path.relpath(output.place, context.root) if as_json else ""
         rows.append((output.id, output.universe, state, why, path))
@@ -55,11 +55,11 @@ def command(universe: str | None, as_json: bool, check: bool) -> int:
     return int(check and any(row[2] is not State.OK for row in rows))
 
 
-def _now(assessment: Assessment) -> tuple[State, str]:
-    """The state with what is going on at this moment."""
-    by = holder(assessment.output)
-    if by is not None:
-        return State.RUNNING, f"by {by.by}"
+def _current_state(assessment: Assessment) -> tuple[State, str]:
+    """The state, with a recipe that is running or was interrupted."""
+    claimant = holder(assessment.output)
+    if claimant is not None:
+        return State.RUNNING, f"by {claimant.by}"
     if is_interrupted(assessment.output):
         return State.INTERRUPTED, "the next 'lc run' puts back what was there and makes it"
     return assessment.state, assessment.why
@@ -77,6 +77,6 @@ def _show(rows: list[tuple[str, str, State, str, str]]) -> None:
         word = click.style(word, fg=_COLOURS[state]) if colour else word
         lines.append(f"{word} {f'{universe}/{name}':<{width}}  {why}".rstrip())
     click.echo("\n".join(lines))
-    good = sum(row[2] is State.OK for row in rows)
-    todo = "" if good == len(rows) else "; run 'lc run' to make the rest"
-    click.echo(f"{good} of {len(rows)} ok{todo}")
+    ok_count = sum(row[2] is State.OK for row in rows)
+    todo = "" if ok_count == len(rows) else "; run 'lc run' to make the rest"
+    click.echo(f"{ok_count} of {len(rows)} ok{todo}")

@@ -1,4 +1,4 @@
-"""What ``lc`` prints: a verb's answer, what is said beside it, and that it cannot be written."""
+"""The streams of ``lc``: messages on standard error, and errors of writing."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ __all__ = ["checked_stream", "notify", "print_last"]
 
 
 def notify(text: str) -> None:
-    """Say a line on standard error, so that the answer alone is on standard output."""
+    """Print a line on standard error, apart from the results on standard output."""
     click.echo(f"lc: {text}", err=True)
 
 
 def checked_stream(stream: TextIO | None) -> TextIO:
-    """A standard stream, on which what cannot be written is an error of its own.
+    """Wrap a standard stream, so that failed writes raise OutputError.
 
     Writing and flushing raise OutputError, but for a reader that leaves, and nothing for what
     cannot be encoded; they wait, also on a stream that others do not want to wait for. Where there
@@ -37,18 +37,18 @@ def checked_stream(stream: TextIO | None) -> TextIO:
     if not isinstance(stream, io.TextIOWrapper):
         return stream
     return io.TextIOWrapper(
-        io.BufferedWriter(_Printed(stream.fileno(), "w", closefd=False)),
+        io.BufferedWriter(_CheckedFile(stream.fileno(), "w", closefd=False)),
         encoding=stream.encoding,
         errors="replace",  # names and messages may have what not every terminal can write
         line_buffering=stream.line_buffering,
     )
 
 
-def print_last(tell: Callable[[], None] | None) -> None:
-    """Say something, if it can be said, and forget what cannot be written any more."""
+def print_last(report: Callable[[], None] | None) -> None:
+    """Print a last message, and discard output that cannot be written."""
     with contextlib.suppress(OutputError, OSError):
-        if tell is not None:
-            tell()
+        if report is not None:
+            report()
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -57,7 +57,7 @@ def print_last(tell: Callable[[], None] | None) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-class _Printed(io.FileIO):
+class _CheckedFile(io.FileIO):
     def write(self, data: ReadableBuffer, /) -> int:
         try:
             # None where that would have to wait, as a program wants it that has the terminal too.

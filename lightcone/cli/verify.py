@@ -18,13 +18,14 @@ __all__ = ["command"]
 @only_universe
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
 def command(universe: str | None, as_json: bool) -> int:
-    """Read every result again and compare it with its record; exit with 1 if anything differs.
+    """Read every result again and compare it with its record.
 
-    Says tampered (other bytes than were made), missing (a record without its result), broken
-    chain (made from another input than is there now), damaged record, or newer record (upgrade lc).
+    Exits with 1 if anything differs. Prints tampered (other bytes than were made), missing (a
+    record without its result), broken chain (made from another input than is there now), damaged
+    record, or newer record (upgrade lc).
     """
     context = current_context()
-    looked_at, findings = verify(load_outputs(context.root, context.settings, universe))
+    verified, findings = verify(load_outputs(context.root, context.settings, universe))
     if as_json:
         rows = [
             {
@@ -35,13 +36,13 @@ def command(universe: str | None, as_json: bool) -> int:
             }
             for finding in findings
         ]
-        click.echo(json.dumps({"verified": looked_at, "findings": rows}))
+        click.echo(json.dumps({"verified": verified, "findings": rows}))
         return int(bool(findings))
     for finding in findings:
         click.echo(f"{finding.output.name}: {finding.trouble.value}: {finding.what}")
-    again = any(finding.trouble is not Trouble.NEWER for finding in findings)
-    todo = "; 'lc run' makes them again" if again else ""
-    click.echo(f"{_count(looked_at, 'result')} verified, {_count(len(findings), 'finding')}{todo}")
+    can_remake = any(finding.trouble is not Trouble.NEWER for finding in findings)
+    todo = "; 'lc run' makes them again" if can_remake else ""
+    click.echo(f"{_count(verified, 'result')} verified, {_count(len(findings), 'finding')}{todo}")
     return int(bool(findings))
 
 

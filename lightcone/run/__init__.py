@@ -1,4 +1,4 @@
-"""One ``lc run`` or ``lc exec`` as its caller sees it: driver, report, detached runs.
+"""One ``lc run`` or ``lc exec`` in its caller's process: driver, report, detached runs.
 
 Nothing here runs in a session's own programs.
 """

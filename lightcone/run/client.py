@@ -1,4 +1,4 @@
-"""The line between a command here and its tasks on the cluster."""
+"""The client of a run: its tasks on the cluster, and their messages."""
 
 from __future__ import annotations
 
@@ -21,40 +21,41 @@ from lightcone.worker.environment import describe_caller
 
 __all__ = ["RunClient"]
 
-_MARGIN = 10.0
+_REPLY_MARGIN = 10.0
 # Seconds in which the thread that reads the events has to take a repeated interrupt.
-_PATIENCE = 2.0
+_HANDLING_TIMEOUT = 2.0
 
 
 class RunClient:
-    """What a run or a single command says to the cluster and hears from it.
+    """The requests of a run or command, and the events of its tasks.
 
-    Everything that happens is an event, a name and a value, for one thread, which takes it with
-    :meth:`next`:
+    Each event is a name and a value. One thread reads them, with :meth:`next`:
 
     - ``("messages", mappings)``: from tasks, in the order sent.
-    - ``("lost", (key, reason))``: a task ended without having said so.
-    - ``("interrupt", times)``: the commands have been asked to end, for the first time or again:
-      as :meth:`interrupt` was called, or as this process was asked to end, by SIGINT, SIGTERM,
-      SIGHUP or somebody who cancelled it.
-    - ``("begun", keys)``: the answer to that, the tasks that have begun; word of which may still be
-      on its way here.
+    - ``("lost", (key, reason))``: a task ended without a last message.
+    - ``("interrupt", count)``: the commands have been asked to end, for the first time or again,
+      by a call of :meth:`interrupt`, by SIGINT, SIGTERM or SIGHUP, or by a cancelled run.
+    - ``("begun", keys)``: the reply to an interrupt, the tasks that have started; their messages
+      may still be on their way here.
     - ``("end", reason)``: the session ended.
 
-    That thread may be kept from its events, as by a pipe that nobody reads. The commands are asked
-    to end all the same, and when a signal that was not the first is not taken in time either, the
-    process leaves.
+    A thread that is blocked, as by a full pipe, reads no events. The commands are asked to end all
+    the same, and the process exits when a repeated signal is not handled in time either.
 
     Attributes:
-        events: what has not been taken; anything may be added.
+        events: the events not read yet; the caller may add its own.
     """
 
     def __init__(
         self, transport: Transport, name: str, grace: float, *, reports_progress: bool = False
     ) -> None:
-        """The link of a caller called ``name``, whose commands are given ``grace`` seconds to end.
+        """Create the client of a caller called ``name``.
 
-        One that ``reports_progress`` is asked how far it is.
+        Args:
+            transport: to the cluster.
+            name: what the caller is, as in ``lc run``.
+            grace: seconds that its commands get to end.
+            reports_progress: whether the scheduler may ask it for its progress.
         """
         self.events: SimpleQueue[tuple[str, Any]] = SimpleQueue()
         self.run = secrets.token_hex(6)
@@ -63,42 +64,46 @@ class RunClient:
         self._transport = transport
         self._grace = grace
         self._reports_progress = reports_progress
-        self._deadline = math.inf  # when what was asked to end is not waited for any longer
+        self._deadline = math.inf  # for the commands that were asked to end
         self._interrupts = 0
-        self._taken = 0.0  # of them; all, once nobody takes any more
-        self._turn = threading.Condition()
+        self._handled = 0.0  # of them; all, once no thread reads events any more
+        self._condition = threading.Condition()
 
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
-        """Let the cluster know of this caller, and take its messages and this process's signals.
+        """Register this caller with the cluster, and receive its messages and signals.
 
         Raises:
             SessionError: where the cluster is known to be gone.
         """
-        told = describe_caller() | {
+        description = describe_caller() | {
             "name": self.name,
             "label": self.label,
             "pid": os.getpid(),
             "reports_progress": self._reports_progress,
         }
-        self._transport.open(self.run, told, self._take)
-        with termination_callback(self._hear):
+        self._transport.open(self.run, description, self._receive)
+        with termination_callback(self._on_signal):
             try:
                 yield
             finally:
-                self._take_interrupts(math.inf)
+                self._mark_handled(math.inf)
 
     def next(self, timeout: float = math.inf) -> tuple[str, Any]:
-        """The next event; waits for it no longer than ``timeout`` seconds, nor past an interrupt's.
+        """Return the next event, waiting for at most ``timeout`` seconds.
+
+        After an interrupt it waits no longer than the commands may take to end.
 
         Raises:
             Empty: where there is none by then.
         """
-        left = min(timeout, self._deadline - time.monotonic())
-        what, value = self.events.get(timeout=None if math.isinf(left) else max(left, 0.0))
-        if what == "interrupt":
-            self._take_interrupts(value)
-        return what, value
+        remaining = min(timeout, self._deadline - time.monotonic())
+        event, value = self.events.get(
+            timeout=None if math.isinf(remaining) else max(remaining, 0.0)
+        )
+        if event == "interrupt":
+            self._mark_handled(value)
+        return event, value
 
     def key(self, name: str) -> str:
         """The key of a task of this caller."""
@@ -124,45 +129,47 @@ class RunClient:
         )
 
     def cancel(self, keys: Sequence[str]) -> None:
-        """These tasks, which have not begun, are not wanted any more."""
+        """Cancel tasks that have not started."""
         self._transport.send({"op": "cancel", "keys": list(keys)})
 
-    def received(self, total: int) -> None:
-        """Let the command go on: ``total`` bytes of what it printed have been passed on."""
+    def acknowledge(self, total: int) -> None:
+        """Acknowledge ``total`` bytes of the command's output as passed on."""
         self._transport.send({"op": "received", "total": total})
 
     def report_progress(self, progress: dict[str, Any]) -> None:
-        """Say how far this caller is, to somebody who looks."""
+        """Report the progress of this caller to the viewers of the session."""
         self._transport.send({"op": "progress", "progress": progress})
 
     def interrupt(self) -> None:
-        """End this caller's commands on every worker: within the grace, or at once if it is again.
+        """Interrupt this caller's commands; a second call kills them at once.
 
-        For any thread.
+        The first asks them to end within the grace, on every worker. Any thread may call it.
         """
-        with self._turn:
+        with self._condition:
             self._interrupts += 1
             kill = self._interrupts > 1
-            wait = _MARGIN if kill else self._grace + _MARGIN
+            wait = _REPLY_MARGIN if kill else self._grace + _REPLY_MARGIN
             self._deadline = min(self._deadline, time.monotonic() + wait)
-            self.events.put(("interrupt", self._interrupts))  # before the answer can come
+            self.events.put(("interrupt", self._interrupts))  # before the reply can come
             self._transport.send({"op": "interrupt", "kill": kill})
 
-    def _hear(self) -> None:
-        """Called in another thread, for a signal."""
+    def _on_signal(self) -> None:
+        """Handle a signal; called in another thread."""
         self.interrupt()
-        with self._turn:
-            asked = self._interrupts
-            if asked > 1 and not self._turn.wait_for(lambda: self._taken >= asked, _PATIENCE):
+        with self._condition:
+            interrupts = self._interrupts
+            if interrupts > 1 and not self._condition.wait_for(
+                lambda: self._handled >= interrupts, _HANDLING_TIMEOUT
+            ):
                 os._exit(INTERRUPTED)  # and what was wanted ends with the connection
 
-    def _take_interrupts(self, times: float) -> None:
-        with self._turn:
-            self._taken = times
-            self._turn.notify_all()
+    def _mark_handled(self, count: float) -> None:
+        with self._condition:
+            self._handled = count
+            self._condition.notify_all()
 
-    def _take(self, messages: list[dict[str, Any]]) -> None:
-        """Called in another thread."""
+    def _receive(self, messages: list[dict[str, Any]]) -> None:
+        """Receive messages; called in another thread."""
         first = messages[0]
         event = first["event"]
         if event == "lost":

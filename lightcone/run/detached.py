@@ -1,12 +1,12 @@
-"""Runs that go on without the terminal they were begun in, found again by their names.
+"""Detached runs: they go on without their terminal, and are found by name.
 
 The driver of such a run is a process of its own under a guard. It belongs to the session: it holds
-the session's lock on its members, and ends with it; and it is a use of the session from the moment
-that it is begun, before it has come to say so. Each has a directory in the session's state:
+the session's lock on its members, and ends with it. It counts as a use of the session from its
+start, before it has connected. Each run has a directory in the session's state:
 
 - ``lock``: held by the driver and its guard for as long as they live;
-- ``log``: what the run has said; of much, the end, and ``log.old``, what came before that;
-- ``status``: the exit code it left with, there once it has ended in good order.
+- ``log``: what the run has printed; of much, the end, and ``log.old``, the part before that;
+- ``status``: its exit code, written when it ends without being killed.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ __all__ = ["DetachedRun", "find", "list_runs", "start"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TICK = 0.1
-_BEGINNING = 10.0
-_MARGIN = 15.0
-_KEPT = 20
+_START_TIMEOUT = 10.0
+_END_MARGIN = 15.0
+_MAX_KEPT = 20
 
 
 @dataclass(frozen=True)
 class DetachedRun:
-    """A run that is or was detached.
+    """A run that was detached, running or ended.
 
     Attributes:
-        context: the context that it was begun in.
+        context: the context that it was started in.
         name: unique among the runs of the context's session.
     """
 
@@ -56,25 +56,25 @@ class DetachedRun:
 
     @property
     def directory(self) -> Path:
-        """Where its files are."""
+        """The directory of its files."""
         return _directory(self.context) / self.name
 
     @property
     def is_running(self) -> bool:
-        """Whether its driver, or that one's guard, lives."""
-        # Its driver holds it alone; others may be asking at this moment, and hold what they ask by.
+        """Whether its driver, or the guard of its driver, is running."""
+        # The driver holds the lock exclusively; another call that probes it shares it for a moment.
         return not Lock.is_free(self.directory / "lock")
 
     @property
     def exit_code(self) -> int | None:
-        """What it left with; None while it runs, and where it was killed."""
+        """Its exit code; None while it runs, and where it was killed."""
         try:
             return int((self.directory / "status").read_text(encoding="ascii"))
         except (OSError, ValueError):
             return None
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until it has ended; False where ``timeout`` seconds were not enough."""
+        """Block until it has ended; False after ``timeout`` seconds."""
         lock = Lock(self.directory / "lock")
         if not lock.acquire(shared=True, timeout=timeout):
             return False
@@ -82,26 +82,26 @@ class DetachedRun:
         return True
 
     def follow(self, out: IO[bytes]) -> None:
-        """Copy what it has said and says to ``out`` until it has ended."""
-        while (log := self._newer(None)) is None and self.is_running:
+        """Copy its log to ``out`` until it has ended."""
+        while (log := self._current_log(None)) is None and self.is_running:
             time.sleep(_TICK)
         while log is not None:
             with log:
                 log = self._copy(log, out)
 
     def _copy(self, log: IO[bytes], out: IO[bytes]) -> IO[bytes] | None:
-        """Copy all of ``log`` to ``out``; the log that was begun after it, None at the end."""
+        """Copy all of ``log`` to ``out``; returns the next log, None at the end."""
         while True:
-            # Both asked first: what came before is then shown.
-            over, newer = not self.is_running, self._newer(log)
+            # Both checked before copying, so that all that was written until then is copied.
+            ended, newer = not self.is_running, self._current_log(log)
             shutil.copyfileobj(log, out)
             out.flush()
-            if newer is not None or over:
+            if newer is not None or ended:
                 return newer
             time.sleep(_TICK)
 
-    def _newer(self, log: IO[bytes] | None) -> IO[bytes] | None:
-        """The log that the guard writes, where that is not ``log``, or not any more."""
+    def _current_log(self, log: IO[bytes] | None) -> IO[bytes] | None:
+        """The log that the guard writes, unless that is ``log``."""
         path = self.directory / "log"
         with contextlib.suppress(FileNotFoundError):  # it is just being renamed, or made
             if log is None or not os.path.samestat(os.stat(path), os.fstat(log.fileno())):
@@ -109,25 +109,27 @@ class DetachedRun:
         return None
 
     def cancel(self) -> bool:
-        """Do to it what Ctrl-C does, and wait for its end; False where it had ended already.
+        """Interrupt the run as Ctrl-C does, and wait for its end.
+
+        Returns False where it had ended already.
 
         Raises:
             SessionError: where it did not end in time.
         """
         if not self.is_running:
             return False
-        deadline = time.monotonic() + _BEGINNING
-        while not self._ask() and self.is_running and time.monotonic() < deadline:
-            time.sleep(_TICK)  # it has only just begun
-        patience = self.context.settings.grace + _MARGIN
-        if not self.wait(patience):
+        deadline = time.monotonic() + _START_TIMEOUT
+        while not self._request_cancel() and self.is_running and time.monotonic() < deadline:
+            time.sleep(_TICK)  # it has only just started
+        timeout = self.context.settings.grace + _END_MARGIN
+        if not self.wait(timeout):
             raise SessionError(
-                f"The run {self.name} has not ended within {patience:.0f} s: cancel it once more, "
+                f"The run {self.name} has not ended within {timeout:.0f} s: cancel it once more, "
                 "which ends its recipes at once."
             )
         return True
 
-    def _ask(self) -> bool:
+    def _request_cancel(self) -> bool:
         try:
             return bool(ask_session(self.context, "cancel", run=self.name)["cancelled"])
         except (OSError, KeyError):
@@ -135,15 +137,17 @@ class DetachedRun:
 
 
 def start(context: Context, name: str | None, arguments: Sequence[str]) -> DetachedRun:
-    """Begin ``lc run`` with ``arguments`` in the project, in this process's environment.
+    """Start ``lc run`` with ``arguments``, detached from this terminal.
+
+    It runs in the project's directory and in this process's environment.
 
     Args:
         context: whose session is up.
         name: its name; by default the first number that is free.
-        arguments: what stands behind ``lc run``.
+        arguments: those of ``lc run``.
 
     Raises:
-        UsageError: where the name is none, or taken by a run that goes on.
+        UsageError: where the name is not valid, or belongs to a run that is running.
         SessionError: where the session has ended.
     """
     try:
@@ -158,9 +162,9 @@ def start(context: Context, name: str | None, arguments: Sequence[str]) -> Detac
         try:
             (run.directory / "log").touch(mode=0o600)
             program = [sys.executable, "-P", "-m", "lightcone", "run", *arguments]
-            guarded = driver_command(context.state, run.directory, context.settings.grace, program)
+            command = driver_command(context.state, run.directory, context.settings.grace, program)
             subprocess.Popen(
-                guarded,
+                command,
                 cwd=context.root,
                 env=os.environ | {RUN_NAME_VARIABLE: run.name},
                 stdin=subprocess.DEVNULL,
@@ -171,15 +175,15 @@ def start(context: Context, name: str | None, arguments: Sequence[str]) -> Detac
                 pass_fds=(lock.fd, use.fileno()),
             )
         finally:
-            lock.close()  # it is theirs now
+            lock.close()  # the driver and its guard hold it now
     return run
 
 
 def find(context: Context, name: str | None) -> DetachedRun:
-    """The run of that name; without one, the only one that goes on, or else the last.
+    """Find a detached run by name; without one, the running or the last.
 
     Raises:
-        UsageError: where there is none, or several go on.
+        UsageError: where there is none, or several are running.
     """
     runs = list_runs(context)
     if name is not None:
@@ -198,13 +202,13 @@ def find(context: Context, name: str | None) -> DetachedRun:
 
 
 def list_runs(context: Context) -> list[DetachedRun]:
-    """The detached runs of the session, the one begun first at the beginning."""
-    found = []
+    """The detached runs of the session, the oldest first."""
+    entries = []
     for path in _directory(context).glob("*"):
         with contextlib.suppress(FileNotFoundError):  # another call has just removed it, as old
             if _NAME.fullmatch(path.name):
-                found.append((path.stat().st_mtime, path.name))
-    return [DetachedRun(context, name) for _, name in sorted(found)]
+                entries.append((path.stat().st_mtime, path.name))
+    return [DetachedRun(context, name) for _, name in sorted(entries)]
 
 
 def _directory(context: Context) -> Path:
@@ -217,7 +221,7 @@ def _claim_name(context: Context, name: str | None) -> tuple[DetachedRun, Lock]:
             f"{name!r} cannot be the name of a run: use letters, digits, '.', '_' and '-'."
         )
     parent = private_directory(_directory(context), "set LIGHTCONE_SCRATCH to another directory")
-    for old in list_runs(context)[:-_KEPT]:
+    for old in list_runs(context)[:-_MAX_KEPT]:
         if not old.is_running:
             shutil.rmtree(old.directory, ignore_errors=True)
     for candidate in [name] if name is not None else map(str, itertools.count(1)):

@@ -1,4 +1,4 @@
-"""What a run has given to the cluster: orders, each alone or several as one task."""
+"""A run's dispatch: the graph of its outputs, and its requests on the cluster."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from lightcone.spec.output import Key, Output
 from lightcone.state.manifest import read_manifest
 from lightcone.wire.requests import MakeRequest
 
-__all__ = ["Dispatch", "Graph", "Lost", "describe_waiting"]
+__all__ = ["Dispatch", "Graph", "LostRequest", "describe_waiting"]
 
 
 class Graph:
-    """The outputs of a run and what needs what.
+    """The outputs of a run and their dependencies.
 
     Attributes:
         outputs: every output, in dependency order.
-        open: those of which it is not known yet what becomes of them.
-        ready: those of which all inputs are good, in the order in which they became so.
-        versions: the data version of each that is good.
+        pending: the outputs that are not decided yet.
+        ready: the outputs of which all inputs are good, in the order in which they became ready.
+        versions: the data version of each good output.
     """
 
     def __init__(self, outputs: Sequence[Output]) -> None:
         self.outputs = {output.key: output for output in outputs}
-        self.open: set[Key] = set(self.outputs)
+        self.pending: set[Key] = set(self.outputs)
         self.versions: dict[Key, str] = {}
         self._producers = {
             output.key: {
-                given.id: (output.universe, given.producer)
-                for given in output.inputs
-                if given.producer is not None
+                source.id: (output.universe, source.producer)
+                for source in output.inputs
+                if source.producer is not None
             }
             for output in outputs
         }
@@ -45,113 +45,115 @@ class Graph:
         self.ready = deque(key for key in self.outputs if not self._producers[key])
 
     def producers(self, output: Output) -> Iterable[tuple[str, Output]]:
-        """The inputs of ``output`` that outputs make: the id, and the output that makes it."""
+        """The inputs of ``output`` that other outputs produce: id and producer."""
         for name, key in self._producers[output.key].items():
             yield name, self.outputs[key]
 
-    def good(self, output: Output, version: str) -> None:
-        """The output is good: those are ready that waited for it alone."""
+    def mark_good(self, output: Output, version: str) -> None:
+        """Mark the output good; consumers without other inputs to wait for become ready."""
         self.versions[output.key] = version
-        self.open.discard(output.key)
+        self.pending.discard(output.key)
         for consumer in self._consumers.get(output.key, ()):
             if self.versions.keys() >= set(self._producers[consumer].values()):
                 self.ready.append(consumer)
 
-    def bad(self, output: Output) -> list[Output]:
-        """The output cannot be made; returns those that need it and so cannot be made either."""
-        self.open.discard(output.key)
+    def mark_failed(self, output: Output) -> list[Output]:
+        """Mark the output failed; returns the consumers that it blocks."""
+        self.pending.discard(output.key)
         blocked = []
         waiting = deque(self._consumers.get(output.key, ()))
         while waiting:
             key = waiting.popleft()
-            if key in self.open:
-                self.open.discard(key)
+            if key in self.pending:
+                self.pending.discard(key)
                 blocked.append(self.outputs[key])
                 waiting.extend(self._consumers.get(key, ()))
         return blocked
 
-    def again(self, output: Output) -> None:
-        """The output is ready once more, with its inputs as they are recorded now."""
+    def retry(self, output: Output) -> None:
+        """Mark the output ready again, with its inputs as recorded now."""
         for _, producer in self.producers(output):
-            found = read_manifest(producer.state_dir)
-            if found is not None:
-                self.versions[producer.key] = found.data.version
+            manifest = read_manifest(producer.state_dir)
+            if manifest is not None:
+                self.versions[producer.key] = manifest.data.version
         self.ready.append(output.key)
 
 
-_LISTED = 100
+_MAX_LISTED = 100
 
-_NAMED = 3
+_MAX_NAMED = 3
 
 
 def describe_waiting(
-    graph: Graph, given: Collection[Key], claimed: Mapping[Key, str], jobs: float
+    graph: Graph, submitted: Collection[Key], claimants: Mapping[Key, str], jobs: float
 ) -> dict[str, Any]:
-    """The outputs that wait with the driver, the first hundred by name, each with why.
+    """The outputs that wait with the driver, by name, each with the reason.
+
+    The first hundred are listed.
 
     Args:
         graph: the run's.
-        given: those that the cluster has.
-        claimed: who makes those that somebody else was making when they were last looked at.
-        jobs: how many the cluster may have at once.
+        submitted: the outputs that are on the cluster.
+        claimants: by output, who had claimed it when the run last tried to make it.
+        jobs: how many tasks may be on the cluster at once.
     """
     ready = set(graph.ready)
-    left = [key for key in graph.outputs if key in graph.open and key not in given]
+    waiting = [key for key in graph.outputs if key in graph.pending and key not in submitted]
     listed = [
-        (graph.outputs[key].name, _why(graph, graph.outputs[key], key in ready, claimed, jobs))
-        for key in islice(left, _LISTED)
+        (graph.outputs[key].name, _why(graph, graph.outputs[key], key in ready, claimants, jobs))
+        for key in islice(waiting, _MAX_LISTED)
     ]
-    return {"waiting": listed, "waiting_count": len(left)}
+    return {"waiting": listed, "waiting_count": len(waiting)}
 
 
 def _why(
-    graph: Graph, output: Output, is_ready: bool, claimed: Mapping[Key, str], jobs: float
+    graph: Graph, output: Output, is_ready: bool, claimants: Mapping[Key, str], jobs: float
 ) -> str:
     if is_ready:
         return f"for its turn: {jobs:g} at once, as -j says"
     needed = {producer.key: producer.name for _, producer in graph.producers(output)}
     missing = [name for key, name in needed.items() if key not in graph.versions]
     if missing:
-        more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
-        return f"for {', '.join(missing[:_NAMED])}{more}"
-    return f"for {claimed[output.key]}" if output.key in claimed else "about to begin"
+        more = f" and {len(missing) - _MAX_NAMED} more" if len(missing) > _MAX_NAMED else ""
+        return f"for {', '.join(missing[:_MAX_NAMED])}{more}"
+    return f"for {claimants[output.key]}" if output.key in claimants else "about to begin"
 
 
 _MAKE = "lightcone.worker.batch:make"
 
-# How many outputs a batch has at most, and how many batches there are at least for each place where
-# one can be made, so that all places are busy to the end.
-_LONGEST = 50
+# How many outputs a batch has at most, and how many batches there are at least for each slot in
+# which a recipe can run, so that all slots are busy to the end.
+_MAX_BATCH = 50
 
-_FOR_EACH_PLACE = 4
+_BATCHES_PER_SLOT = 4
 
 
 @dataclass(frozen=True)
-class Lost:
-    """An order whose task has ended without a word of it.
+class LostRequest:
+    """A request whose task ended without a message about it.
 
     Attributes:
-        output: what was to be made.
-        begun: whether its recipe ran.
+        output: the output that it asks for.
+        started: whether its recipe ran.
     """
 
     output: Key
-    begun: bool
+    started: bool
 
 
 @dataclass
 class _Task:
-    left: set[str]
-    begun: bool = False
+    open_requests: set[str]
+    started: bool = False
 
 
 @dataclass
 class Dispatch:
-    """The orders that are with the cluster, or about to be.
+    """The requests that are on the cluster, or kept to be submitted.
 
     Attributes:
         client: the connection to the cluster.
-        running: the orders whose recipes run.
+        running: the requests whose recipes run.
     """
 
     client: RunClient
@@ -166,39 +168,39 @@ class Dispatch:
     @property
     def is_busy(self) -> bool:
         """Whether a recipe runs, or may be about to."""
-        return any(task.begun for task in self._tasks.values())
+        return any(task.started for task in self._tasks.values())
 
     @property
-    def unbegun(self) -> list[str]:
-        """The tasks of which nothing has begun."""
-        return [name for name, task in self._tasks.items() if not task.begun]
+    def not_started(self) -> list[str]:
+        """The tasks of which no recipe has started."""
+        return [name for name, task in self._tasks.items() if not task.started]
 
     @property
-    def named(self) -> set[Key]:
-        """The outputs that the cluster itself knows by name: what runs, and the first of a task."""
-        names = self.running.union(self.unbegun)
+    def known_outputs(self) -> set[Key]:
+        """The outputs that the cluster's view lists: running, or first of a task."""
+        names = self.running.union(self.not_started)
         return {self._requests[name][0] for name in names if name in self._requests}
 
     @staticmethod
     def batch_size(ready: int, workers: Sequence[dict[str, float]]) -> int:
-        """How many of so many outputs that are ready are worth one task of the cluster."""
-        places = sum(max(1, int(worker["CPU"])) for worker in workers)
-        return min(_LONGEST, max(1, ready // (_FOR_EACH_PLACE * places))) if places else 1
+        """How many of ``ready`` outputs to submit as one task."""
+        slots = sum(max(1, int(worker["CPU"])) for worker in workers)
+        return min(_MAX_BATCH, max(1, ready // (_BATCHES_PER_SLOT * slots))) if slots else 1
 
     def add(self, request: MakeRequest, resources: dict[str, float] | None, size: int) -> None:
-        """Give an order to the cluster, or keep it until ``size`` of them ask for the same."""
+        """Submit a request, or keep it until ``size`` have the same resources."""
         if size == 1:
             self._send([request], resources)
             return
-        needs = tuple((resources or {}).items())
-        self._unsent.setdefault(needs, []).append(request)
-        if len(self._unsent[needs]) == size:
-            self._send(self._unsent.pop(needs), resources)
+        amounts = tuple((resources or {}).items())
+        self._unsent.setdefault(amounts, []).append(request)
+        if len(self._unsent[amounts]) == size:
+            self._send(self._unsent.pop(amounts), resources)
 
-    def send_all(self) -> None:
-        """Give what was kept to the cluster too."""
-        for needs, requests in self._unsent.items():
-            self._send(requests, dict(needs) or None)
+    def flush(self) -> None:
+        """Submit the requests that were kept."""
+        for amounts, requests in self._unsent.items():
+            self._send(requests, dict(amounts) or None)
         self._unsent.clear()
 
     def _send(self, requests: list[MakeRequest], resources: dict[str, float] | None) -> None:
@@ -209,41 +211,41 @@ class Dispatch:
         self._tasks[task] = _Task({request.key for request in requests})
 
     def output(self, request: str) -> Key | None:
-        """The output of an order that is open."""
+        """The output of an open request."""
         return self._requests[request][0] if request in self._requests else None
 
-    def begin(self, request: str) -> Key | None:
-        """The recipe of an order runs; its output, unless the order is closed."""
+    def mark_running(self, request: str) -> Key | None:
+        """Mark a request's recipe running; its output, None if it is closed."""
         if request not in self._requests:
             return None
         key, task = self._requests[request]
         self.running.add(request)
-        self._tasks[task].begun = True
+        self._tasks[task].started = True
         return key
 
-    def have_begun(self, tasks: Sequence[str]) -> None:
-        """These tasks have begun, though nothing has been heard of them."""
+    def mark_started(self, tasks: Sequence[str]) -> None:
+        """Mark tasks started that have sent no message yet."""
         for task in tasks:
             if task in self._tasks:
-                self._tasks[task].begun = True
+                self._tasks[task].started = True
 
     def close(self, request: str) -> Key | None:
-        """Nothing more will come of an order; its output, None if it was closed before."""
+        """Close a request; its output, None if it was closed before."""
         self.running.discard(request)
         key, task = self._requests.pop(request, (None, ""))
         if key is not None:
-            self._tasks[task].left.discard(request)
-            if not self._tasks[task].left:
+            self._tasks[task].open_requests.discard(request)
+            if not self._tasks[task].open_requests:
                 del self._tasks[task]
         return key
 
-    def lose(self, task: str) -> list[Lost]:
-        """A task has ended; closes what is open of it, and returns that."""
-        found = self._tasks.get(task)
+    def close_task(self, task: str) -> list[LostRequest]:
+        """Close the open requests of an ended task, and return them."""
+        entry = self._tasks.get(task)
         lost = []
-        for request in sorted(found.left) if found is not None else ():
-            begun = request in self.running
+        for request in sorted(entry.open_requests) if entry is not None else ():
+            started = request in self.running
             key = self.close(request)
             if key is not None:
-                lost.append(Lost(key, begun))
+                lost.append(LostRequest(key, started))
         return lost

@@ -1,4 +1,4 @@
-"""The driver of a run: walks the outputs, and has each made when its inputs are good.
+"""The driver of a run: requests each output when its inputs are good.
 
 The engine is given one output at a time and never sees what depends on what: with the whole graph
 it would make a finished output again when a worker dies, beside the dead worker's recipe.
@@ -33,12 +33,12 @@ class Driver:
 
     Args:
         context: the project's context.
-        outputs: everything that is wanted, with all it needs, in dependency order.
-        plan: what is known of each.
-        force: what is made again though good.
+        outputs: the outputs to bring up to date, with their inputs, in topological order.
+        plan: the assessment of each.
+        force: the outputs to make although they are good.
         connection: the cluster.
-        reporter: is told everything that happens.
-        wishes: how it is to be done.
+        reporter: gets every event.
+        options: those of the run.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Driver:
         force: frozenset[Key],
         connection: Connection,
         reporter: Reporter,
-        wishes: RunOptions,
+        options: RunOptions,
     ) -> None:
         self.context = context
         self.claims, self.hashes = context.claims, context.hashes
@@ -57,7 +57,7 @@ class Driver:
         self.plan = plan
         self.connection = connection
         self.reporter = reporter
-        self.wishes = wishes
+        self.options = options
         self.client = RunClient(
             connection.transport, "lc run", context.settings.grace, reports_progress=True
         )
@@ -65,7 +65,8 @@ class Driver:
         self.serial = itertools.count(1)
         self.walltime = Walltime(connection.ends_at, context.settings.grace)
         self.stop = Stop(context.job, reporter)
-        self.is_asking = False  # which tasks have begun, before it leaves them
+        # After an interrupt, the reply that names the tasks that have started.
+        self.awaits_started = False
         self.results = Results(
             self.graph,
             self.dispatch,
@@ -77,7 +78,7 @@ class Driver:
         )
 
     def run(self) -> Outcome:
-        """Make what is to be made, as far as nobody interrupts it and the allocation's time goes.
+        """Make the outputs, until done, interrupted or out of time.
 
         Raises:
             SessionError: where the cluster is lost on the way.
@@ -87,138 +88,142 @@ class Driver:
                 size = self._batch_size()
                 while self.graph.ready and self._has_room():
                     self._consider(self.graph.ready.popleft(), size)
-                self.dispatch.send_all()
-                if not self.graph.open or (self._is_failing() and not self.dispatch):
+                self.dispatch.flush()
+                if not self.graph.pending or (self._is_failing() and not self.dispatch):
                     return self._outcome()
-                if self.stop.is_wanted and not (self.is_asking or self.dispatch.is_busy):
+                if self.stop.is_requested and not (self.awaits_started or self.dispatch.is_busy):
                     return self._outcome()
                 try:
-                    left = math.inf if self.stop.interrupts else self.walltime.left()
-                    what, value = self.client.next(left)
+                    timeout = math.inf if self.stop.interrupts else self.walltime.left()
+                    event, value = self.client.next(timeout)
                 except Empty:
                     if self.stop.interrupts:
                         self.reporter.note(
                             "the cluster does not answer: the recipes end when it does"
-                            if self.is_asking
+                            if self.awaits_started
                             else "not every recipe has ended: look at 'lc session logs worker'"
                         )
                         return self._outcome()
                     if self.walltime.left() > 0:
                         continue
-                    self.is_asking = True
+                    self.awaits_started = True
                     self.client.interrupt()
                     self.reporter.note("the allocation is about to end: asking the recipes to end")
                     self.reporter.out_of_time = True
                     continue
-                if what == "interrupt":
-                    self.stop.is_over()  # as when a job script is asked to end
+                if event == "interrupt":
+                    self.stop.has_allocation_ended()  # as when a job script is asked to end
                     self.stop.interrupts = value
-                    self.reporter.interrupting(len(self.dispatch.running), again=value > 1)
-                    self.is_asking = True
-                elif what == "begun":
-                    self.is_asking = False
-                    self.dispatch.have_begun(value)
-                    self.client.cancel(self.dispatch.unbegun)
-                elif what == "end":
-                    if self.stop.is_over():
+                    self.reporter.interrupting(len(self.dispatch.running), repeated=value > 1)
+                    self.awaits_started = True
+                elif event == "begun":
+                    self.awaits_started = False
+                    self.dispatch.mark_started(value)
+                    self.client.cancel(self.dispatch.not_started)
+                elif event == "end":
+                    if self.stop.has_allocation_ended():
                         return self._outcome()
-                    raise self._lost(value)
-                elif what == "messages":
+                    raise self._lost_error(value)
+                elif event == "messages":
                     for message in value:
                         if message["event"] == "progress_wanted":
-                            self._answer()
+                            self._report_progress()
                         else:
                             getattr(self.results, f"on_{message['event']}")(message)
                 else:
-                    getattr(self.results, f"on_{what}")(value)
+                    getattr(self.results, f"on_{event}")(value)
 
     def _outcome(self) -> Outcome:
         if self.reporter.out_of_time or (self.reporter.counts["left"] and not self.stop.interrupts):
             for request in sorted(self.dispatch.running):
                 key = self.dispatch.output(request)
                 if key is not None:
-                    self.results.interrupted(key)
-            for key in [key for key in self.graph.outputs if key in self.graph.open]:
+                    self.results.mark_interrupted(key)
+            for key in [key for key in self.graph.outputs if key in self.graph.pending]:
                 self.reporter.left(self.graph.outputs[key], "the allocation's time is over")
             return Outcome.OUT_OF_TIME
         return Outcome.INTERRUPTED if self.stop.interrupts else Outcome.DONE
 
     def _has_room(self) -> bool:
-        """Whether one more task may be given to the cluster."""
-        return not self._is_failing() and len(self.dispatch) < self.wishes.jobs
+        """Whether one more task may be submitted."""
+        return not self._is_failing() and len(self.dispatch) < self.options.jobs
 
     def _batch_size(self) -> int:
-        """How many outputs may be one task of the cluster; where tasks are counted, one."""
-        if self.wishes.fail_fast or not math.isinf(self.wishes.jobs):
+        """How many outputs may be one task; one where the jobs are limited."""
+        if self.options.fail_fast or not math.isinf(self.options.jobs):
             return 1
         return self.dispatch.batch_size(len(self.graph.ready), self.connection.resources)
 
     def _is_failing(self) -> bool:
-        return self.wishes.fail_fast and bool(self.reporter.counts["failed"])
+        return self.options.fail_fast and bool(self.reporter.counts["failed"])
 
     def _consider(self, key: Key, size: int) -> None:
-        """All inputs of the output are good: make it, unless it is good too.
+        """Request the output, whose inputs are good, unless it is good too.
 
-        As one of a batch of ``size``, if nothing is known of it that speaks against that.
+        It becomes one of a batch of ``size``, unless it has to be a task of its own.
         """
         output = self.graph.outputs[key]
-        if key not in self.graph.open or self.stop.is_wanted:
+        if key not in self.graph.pending or self.stop.is_requested:
             return
         producers = [
             (name, producer, self.graph.versions[producer.key])
             for name, producer in self.graph.producers(output)
         ]
-        known = self.plan[key]
-        if not (known.state is State.OK and key not in self.results.attempts):
+        assessment = self.plan[key]
+        if not (assessment.state is State.OK and key not in self.results.attempts):
             versions = {name: version for name, _, version in producers}
-            known = assess(output, versions, self.hashes)
-            known = adopt(known, self.claims, self.hashes)
-        if known.state is State.OK and key not in self.results.force and known.manifest is not None:
-            self.results.good(output, known.manifest.data.version)
+            assessment = assess(output, versions, self.hashes)
+            assessment = adopt(assessment, self.claims, self.hashes)
+        if (
+            assessment.state is State.OK
+            and key not in self.results.force
+            and assessment.manifest is not None
+        ):
+            self.results.mark_good(output, assessment.manifest.data.version)
             return
-        if known.provenance is None:
-            self.results.failed(output, {"reason": known.why})
+        if assessment.provenance is None:
+            self.results.mark_failed(output, {"reason": assessment.why})
             return
-        given = share_for_output(output, self.connection.resources, self.context.settings.oversized)
-        if isinstance(given, Refused):
-            self.results.failed(output, {"reason": given.why})
+        share = share_for_output(output, self.connection.resources, self.context.settings.oversized)
+        if isinstance(share, Refused):
+            self.results.mark_failed(output, {"reason": share.why})
             return
-        late = self.walltime.objection(output)
-        if late is not None:
-            self.results.left(output, late)
+        objection = self.walltime.objection(output)
+        if objection is not None:
+            self.results.mark_left(output, objection)
             return
         self.results.attempts[key] = self.results.attempts.get(key, 0) + 1
         request = MakeRequest(
             # A key that is used again would be given the old task's end.
             key=self.client.key(f"{output.name}-{next(self.serial)}"),
             output=output,
-            provenance=known.provenance,
+            provenance=assessment.provenance,
             producers=tuple(
                 (name, producer.path, producer.state_dir, version)
                 for name, producer, version in producers
             ),
             claims=self.claims,
             scratch=self.context.scratch,
-            cpus=given.cpus,
+            cpus=share.cpus,
             grace=self.context.settings.grace,
             force=key in self.results.force,
-            resume=self.wishes.resume,
+            resume=self.options.resume,
             ends_at=self.walltime.ends_at,
         )
-        self.dispatch.add(request, given.resources, 1 if key in self.results.alone else size)
+        self.dispatch.add(request, share.resources, 1 if key in self.results.unbatched else size)
 
-    def _answer(self) -> None:
-        """Say how far the run is, to somebody who looks."""
-        told = describe_waiting(
-            self.graph, self.dispatch.named, self.results.waiting_for, self.wishes.jobs
+    def _report_progress(self) -> None:
+        """Report the run's progress to the viewers of the session."""
+        waiting = describe_waiting(
+            self.graph, self.dispatch.known_outputs, self.results.claimants, self.options.jobs
         )
         counts = {name: count for name, count in self.reporter.counts.items() if count}
-        self.client.report_progress({"total": len(self.graph.outputs), "counts": counts, **told})
+        self.client.report_progress({"total": len(self.graph.outputs), "counts": counts, **waiting})
 
-    def _lost(self, reason: str) -> SessionError:
-        external = self.connection.how == "external"
-        who = "The cluster" if external else f"The session {self.context.name}"
+    def _lost_error(self, reason: str) -> SessionError:
+        external = self.connection.origin == "external"
+        name = "The cluster" if external else f"The session {self.context.name}"
         return SessionError(
-            f"{who} ended during the run{f' ({reason})' if reason else ''}: run again, and what "
+            f"{name} ended during the run{f' ({reason})' if reason else ''}: run again, and what "
             "was made is kept."
         )

@@ -20,42 +20,43 @@ _AHEAD_OF_RECIPES = 100
 
 
 def run_command(
-    context: Context, connection: Connection, argv: tuple[str, ...], asked: Resources
+    context: Context, connection: Connection, argv: tuple[str, ...], requested: Resources
 ) -> int:
-    """Run ``argv`` on the cluster, its output live, and return its exit code, 128 + N for signal N.
+    """Run ``argv`` on the cluster with live output, and return its exit code.
 
-    An interrupt asks it to end and waits for that, a second one ends it; the exit code is then 130.
+    The exit code is 128 + N where signal N ended it. An interrupt asks the command to end and waits
+    for that, a second one kills it; the exit code is then 130.
 
     Raises:
-        UsageError: where no worker has what is asked for.
+        UsageError: where no worker has the requested resources.
         SessionError: where the cluster is lost on the way.
     """
-    given = share_for(asked, connection.resources, clamp=False)
-    if isinstance(given, Refused):
-        raise UsageError(f"The command cannot run: {given.why}.")
+    share = share_for(requested, connection.resources, clamp=False)
+    if isinstance(share, Refused):
+        raise UsageError(f"The command cannot run: {share.why}.")
     client = RunClient(connection.transport, "lc exec", context.settings.grace)
     interrupts, started = 0, False
     received = confirmed = 0
     with client.open():
-        request = ExecRequest(client.name, argv, given.cpus, asked.gpus, context.settings.grace)
+        request = ExecRequest(client.name, argv, share.cpus, requested.gpus, context.settings.grace)
         key = client.key("exec")
-        client.submit(_EXECUTE, request, key, given.resources, priority=_AHEAD_OF_RECIPES)
+        client.submit(_EXECUTE, request, key, share.resources, priority=_AHEAD_OF_RECIPES)
         while True:
             try:
-                what, value = client.next()
+                event, value = client.next()
             except Empty:
                 return INTERRUPTED
-            if what == "interrupt":
+            if event == "interrupt":
                 interrupts = value
-            elif what == "begun":
+            elif event == "begun":
                 if not (started or value):
                     client.cancel([key])
-            elif what == "lost" and interrupts:
+            elif event == "lost" and interrupts:
                 return INTERRUPTED
-            elif what in ("end", "lost"):
-                reason = value[1] if what == "lost" else value or "its session ended"
+            elif event in ("end", "lost"):
+                reason = value[1] if event == "lost" else value or "its session ended"
                 raise SessionError(f"The cluster lost the command ({reason}): run it again.")
-            for message in value if what == "messages" else ():
+            for message in value if event == "messages" else ():
                 if message["event"] == "start":
                     started = True
                 elif message["event"] == "data":
@@ -65,7 +66,7 @@ def run_command(
                     received += len(message["data"])
                     if received - confirmed >= WINDOW // 4:
                         confirmed = received
-                        client.received(received)
+                        client.acknowledge(received)
                 elif message["event"] == "done":
                     if message.get("error"):
                         print(f"lc: {message['error']}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The report on a terminal: lines that scroll, above what runs now and how far it is."""
+"""The report on a terminal: scrolling lines above a live progress display."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from lightcone.system.units import format_seconds
 
 __all__ = ["LiveReporter"]
 
-_SHOWN = 6
+_MAX_SHOWN = 6
 _REFRESH = 0.05
 
 
 class LiveReporter(PlainReporter):
-    """As :class:`PlainReporter`, with a display of what runs below it."""
+    """A :class:`PlainReporter` with a live display of the running recipes below it."""
 
     def __init__(self, verbosity: Verbosity = Verbosity.NORMAL) -> None:
         super().__init__(verbosity)
@@ -33,7 +33,7 @@ class LiveReporter(PlainReporter):
         self.refreshed = 0.0
         self.running: dict[Key, tuple[str, float]] = {}
         self.live = Live(
-            get_renderable=self._picture, console=self.console, refresh_per_second=4, transient=True
+            get_renderable=self._render, console=self.console, refresh_per_second=4, transient=True
         )
 
     def begin(self, total: int, session: str) -> None:
@@ -42,7 +42,7 @@ class LiveReporter(PlainReporter):
         if os.environ.get("TERM") != "dumb":
             self.live.start()
 
-    def say(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         name, colon, rest = text.partition(": ")
         styled = Text.from_ansi(text)
         if colon and " " not in name:
@@ -63,9 +63,9 @@ class LiveReporter(PlainReporter):
         self.running.pop(output.key, None)
         super().made(output, seconds)
 
-    def failed(self, output: Output, told: Mapping[str, Any]) -> None:
+    def failed(self, output: Output, failure: Mapping[str, Any]) -> None:
         self.running.pop(output.key, None)
-        super().failed(output, told)
+        super().failed(output, failure)
 
     def interrupted(self, output: Output) -> None:
         self.running.pop(output.key, None)
@@ -75,7 +75,7 @@ class LiveReporter(PlainReporter):
         self.live.stop()
         super().finish()
 
-    def _picture(self) -> Group:
+    def _render(self) -> Group:
         done = sum(self.counts.values())
         grid = Table.grid(padding=(0, 1))
         grid.add_row(
@@ -85,11 +85,11 @@ class LiveReporter(PlainReporter):
             format_seconds(self._seconds()),
         )
         lines = [
-            Text(f"  {name}  {format_seconds(self._seconds() - begun)}", style="dim")
-            for name, begun in list(self.running.values())[:_SHOWN]
+            Text(f"  {name}  {format_seconds(self._seconds() - started)}", style="dim")
+            for name, started in list(self.running.values())[:_MAX_SHOWN]
         ]
-        if len(self.running) > _SHOWN:
-            lines.append(Text(f"  and {len(self.running) - _SHOWN} more", style="dim"))
+        if len(self.running) > _MAX_SHOWN:
+            lines.append(Text(f"  and {len(self.running) - _MAX_SHOWN} more", style="dim"))
         return Group(grid, *lines)
 
 

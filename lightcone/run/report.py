@@ -1,4 +1,4 @@
-"""What a run tells while it goes: lines, a live display, or JSON."""
+"""The reports of a run, as plain lines or JSON events."""
 
 from __future__ import annotations
 
@@ -21,75 +21,78 @@ _COUNTED = ("made", "up_to_date", "failed", "blocked", "interrupted", "left")
 
 
 class Reporter:
-    """Counts what happens; its children show it. Methods are called from one thread."""
+    """Counts the results of a run; its subclasses print them.
+
+    Its methods are called from one thread.
+    """
 
     def __init__(self) -> None:
-        self.begun = time.monotonic()
+        self.start_time = time.monotonic()
         self.counts = Counter(dict.fromkeys(_COUNTED, 0))
         self.session = "none"
         self.out_of_time = False  # whether the allocation that the run is in is over
 
     def begin(self, total: int, session: str) -> None:
-        """A cluster is there, and ``total`` outputs are to be looked at."""
+        """A cluster is ready, and the run of ``total`` outputs begins."""
         self.session = session
 
     def note(self, text: str) -> None:
-        """Something worth a line."""
+        """Report a remark about the run."""
 
     def planned(self, output: Output, why: str) -> None:
-        """The output is to be made, for a reason."""
+        """Report that the output is to be made, and why."""
 
     def would_make(self, output: Output, why: str) -> None:
-        """The output would be made, for a reason."""
+        """Report that the output would be made, and why."""
         self.counts["would_make"] += 1
 
     def started(self, output: Output) -> None:
-        """A recipe began."""
+        """Report that a recipe has started."""
 
     def lines(self, output: Output, lines: Sequence[str]) -> None:
-        """A recipe printed something."""
+        """Report lines that a recipe has printed."""
 
     def waiting(self, output: Output, by: str) -> None:
-        """Somebody else is making the output."""
+        """Report that another run is making the output."""
 
     def up_to_date(self, output: Output) -> None:
-        """The output is good already."""
+        """Report that the output is good already."""
         self.counts["up_to_date"] += 1
 
     def made(self, output: Output, seconds: float) -> None:
-        """The output was made."""
+        """Report that the output was made."""
         self.counts["made"] += 1
 
-    def failed(self, output: Output, told: Mapping[str, Any]) -> None:
-        """The output could not be made; ``told["reason"]`` says why."""
+    def failed(self, output: Output, failure: Mapping[str, Any]) -> None:
+        """Report that the output failed; ``failure["reason"]`` is the reason."""
         self.counts["failed"] += 1
 
     def blocked(self, output: Output, by: Output) -> None:
-        """The output needs one that could not be made."""
+        """Report that the output needs one that failed."""
         self.counts["blocked"] += 1
 
     def left(self, output: Output, why: str) -> None:
-        """The allocation has not enough time left for the output."""
+        """Report that the output was left, as the allocation's time is short."""
         self.counts["left"] += 1
 
-    def interrupting(self, running: int, again: bool) -> None:
-        """The user asked the run to end; ``running`` recipes are going."""
+    def interrupting(self, running: int, repeated: bool) -> None:
+        """Report that the run is interrupted, with ``running`` recipes still running."""
 
     def interrupted(self, output: Output) -> None:
-        """A recipe was ended because the user asked."""
+        """Report that a recipe was interrupted."""
         self.counts["interrupted"] += 1
 
     def finish(self) -> None:
-        """The run is over."""
+        """Report that the run is over."""
 
     def summary(self) -> dict[str, Any]:
-        """The counts, the seconds since the beginning, and the session's part."""
-        seconds = round(time.monotonic() - self.begun, 3)
+        """The counts, the elapsed seconds, and the origin of the session."""
+        seconds = round(time.monotonic() - self.start_time, 3)
         return {**self.counts, "seconds": seconds, "session": self.session}
 
 
 class Verbosity(IntEnum):
-    """How much is told: failures and the summary, what happens, or also what does not, and why."""
+    """How much to print: failures and summary; also events; also up-to-date outputs."""
 
     QUIET = -1
     NORMAL = 0
@@ -97,7 +100,7 @@ class Verbosity(IntEnum):
 
 
 class PlainReporter(Reporter):
-    """One line for each thing that happens, labelled with the output."""
+    """Prints one line for each event, labelled with the output."""
 
     def __init__(
         self, verbosity: Verbosity = Verbosity.NORMAL, stream: TextIO | None = None
@@ -106,76 +109,78 @@ class PlainReporter(Reporter):
         self.verbosity = verbosity
         self.stream = stream or sys.stdout
 
-    def tell(self, text: str) -> None:
-        """Show a line that nobody misses who asked for few."""
+    def print_unless_quiet(self, text: str) -> None:
+        """Print a line, unless the verbosity is quiet."""
         if self.verbosity > Verbosity.QUIET:
-            self.say(text)
+            self.print_line(text)
 
-    def say(self, text: str) -> None:
-        """Show a line."""
+    def print_line(self, text: str) -> None:
+        """Print a line."""
         print(text, file=self.stream, flush=True)
 
     def note(self, text: str) -> None:
-        self.tell(f"lc: {text}")
+        self.print_unless_quiet(f"lc: {text}")
 
     def planned(self, output: Output, why: str) -> None:
         if self.verbosity >= Verbosity.VERBOSE:
-            self.say(f"{output.name}: to be made: {why}")
+            self.print_line(f"{output.name}: to be made: {why}")
 
     def up_to_date(self, output: Output) -> None:
         super().up_to_date(output)
         if self.verbosity >= Verbosity.VERBOSE:
-            self.say(f"{output.name}: up to date")
+            self.print_line(f"{output.name}: up to date")
 
     def would_make(self, output: Output, why: str) -> None:
         super().would_make(output, why)
-        self.say(f"{output.name}: would be made: {why}")
+        self.print_line(f"{output.name}: would be made: {why}")
 
     def started(self, output: Output) -> None:
-        self.tell(f"{output.name}: started")
+        self.print_unless_quiet(f"{output.name}: started")
 
     def lines(self, output: Output, lines: Sequence[str]) -> None:
-        self.tell("\n".join(f"{output.name} | {line}" for line in lines))
+        self.print_unless_quiet("\n".join(f"{output.name} | {line}" for line in lines))
 
     def waiting(self, output: Output, by: str) -> None:
-        self.tell(f"{output.name}: waiting for {by}")
+        self.print_unless_quiet(f"{output.name}: waiting for {by}")
 
     def made(self, output: Output, seconds: float) -> None:
         super().made(output, seconds)
-        self.tell(f"{output.name}: made in {format_seconds(seconds)}")
+        self.print_unless_quiet(f"{output.name}: made in {format_seconds(seconds)}")
 
-    def failed(self, output: Output, told: Mapping[str, Any]) -> None:
-        super().failed(output, told)
-        self.say(f"{output.name}: FAILED, {told['reason']}")
-        if told.get("tail"):
-            self.say("\n".join(["  its last lines:", *(f"    {line}" for line in told["tail"])]))
-        if told.get("log"):
-            self.say(f"  its whole log: {os.path.relpath(told['log'])}")
+    def failed(self, output: Output, failure: Mapping[str, Any]) -> None:
+        super().failed(output, failure)
+        self.print_line(f"{output.name}: FAILED, {failure['reason']}")
+        if failure.get("tail"):
+            self.print_line(
+                "\n".join(["  its last lines:", *(f"    {line}" for line in failure["tail"])])
+            )
+        if failure.get("log"):
+            self.print_line(f"  its whole log: {os.path.relpath(failure['log'])}")
 
     def blocked(self, output: Output, by: Output) -> None:
         super().blocked(output, by)
-        self.say(f"{output.name}: blocked by {by.name}")
+        self.print_line(f"{output.name}: blocked by {by.name}")
 
     def left(self, output: Output, why: str) -> None:
         super().left(output, why)
-        self.say(f"{output.name}: left: {why}")
+        self.print_line(f"{output.name}: left: {why}")
 
-    def interrupting(self, running: int, again: bool) -> None:
+    def interrupting(self, running: int, repeated: bool) -> None:
         recipes = "1 recipe" if running == 1 else f"{running} recipes"
-        if again:
-            self.say(f"lc: ending {recipes} at once")
+        if repeated:
+            self.print_line(f"lc: ending {recipes} at once")
         elif running:
-            self.say(f"lc: asked {recipes} to end; interrupt again to end at once")
+            self.print_line(f"lc: asked {recipes} to end; interrupt again to end at once")
 
     def interrupted(self, output: Output) -> None:
         super().interrupted(output)
-        self.say(f"{output.name}: interrupted")
+        self.print_line(f"{output.name}: interrupted")
 
     def finish(self) -> None:
-        self.say(f"lc: {self.words()}")
+        self.print_line(f"lc: {self.describe_summary()}")
 
-    def words(self) -> str:
-        """The summary for people, ending with what to do next where something is left."""
+    def describe_summary(self) -> str:
+        """The summary as a sentence, with the next step where something is left."""
         names = {"up_to_date": "up to date", "would_make": "to be made"}
         parts = [f"{count} {names.get(name, name)}" for name, count in self.counts.items() if count]
         text = f"{', '.join(parts) or 'nothing done'} in {format_seconds(self._seconds())}"
@@ -188,60 +193,60 @@ class PlainReporter(Reporter):
         return text
 
     def _seconds(self) -> float:
-        return time.monotonic() - self.begun
+        return time.monotonic() - self.start_time
 
 
 class JsonReporter(Reporter):
-    """One JSON object a line for each thing that happens; the last is the summary."""
+    """Prints one JSON object a line for each event, and the summary last."""
 
-    def _put(self, event: str, output: Output | None = None, **more: Any) -> None:
+    def _print_event(self, event: str, output: Output | None = None, **more: Any) -> None:
         where = {} if output is None else {"id": output.id, "universe": output.universe}
         print(json.dumps({"event": event, **where, **more}), flush=True)
 
     def begin(self, total: int, session: str) -> None:
         super().begin(total, session)
-        self._put("session", session=session)
+        self._print_event("session", session=session)
 
     def note(self, text: str) -> None:
-        self._put("note", text=text)
+        self._print_event("note", text=text)
 
     def would_make(self, output: Output, why: str) -> None:
         super().would_make(output, why)
-        self._put("would_make", output, why=why)
+        self._print_event("would_make", output, why=why)
 
     def started(self, output: Output) -> None:
-        self._put("started", output)
+        self._print_event("started", output)
 
     def lines(self, output: Output, lines: Sequence[str]) -> None:
-        self._put("lines", output, lines=list(lines))
+        self._print_event("lines", output, lines=list(lines))
 
     def waiting(self, output: Output, by: str) -> None:
-        self._put("waiting", output, by=by)
+        self._print_event("waiting", output, by=by)
 
     def up_to_date(self, output: Output) -> None:
         super().up_to_date(output)
-        self._put("up_to_date", output)
+        self._print_event("up_to_date", output)
 
     def made(self, output: Output, seconds: float) -> None:
         super().made(output, seconds)
-        self._put("made", output, seconds=round(seconds, 3))
+        self._print_event("made", output, seconds=round(seconds, 3))
 
-    def failed(self, output: Output, told: Mapping[str, Any]) -> None:
-        super().failed(output, told)
+    def failed(self, output: Output, failure: Mapping[str, Any]) -> None:
+        super().failed(output, failure)
         keys = ("reason", "exit_code", "tail", "log")
-        self._put("failed", output, **{key: told[key] for key in keys if key in told})
+        self._print_event("failed", output, **{key: failure[key] for key in keys if key in failure})
 
     def blocked(self, output: Output, by: Output) -> None:
         super().blocked(output, by)
-        self._put("blocked", output, by=by.id)
+        self._print_event("blocked", output, by=by.id)
 
     def left(self, output: Output, why: str) -> None:
         super().left(output, why)
-        self._put("left", output, why=why)
+        self._print_event("left", output, why=why)
 
     def interrupted(self, output: Output) -> None:
         super().interrupted(output)
-        self._put("interrupted", output)
+        self._print_event("interrupted", output)
 
     def finish(self) -> None:
-        self._put("summary", **self.summary())
+        self._print_event("summary", **self.summary())

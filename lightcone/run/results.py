@@ -1,4 +1,4 @@
-"""What becomes of a run's outputs: entered in its graph, and told to its reporter."""
+"""The results of a run's outputs: recorded in its graph, and reported."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from lightcone.errors import SessionError
-from lightcone.run.dispatch import Dispatch, Graph, Lost
+from lightcone.run.dispatch import Dispatch, Graph, LostRequest
 from lightcone.run.report import Reporter
 from lightcone.slurm import jobs
 from lightcone.spec.output import Key, Output
@@ -24,11 +24,11 @@ __all__ = ["Results", "Stop"]
 
 
 class Stop:
-    """Why a run stops: it is interrupted, or the allocation that it is in ends.
+    """Whether a run is to stop: interrupted, or its allocation ended.
 
     Args:
         job: the allocation, if there is one.
-        reporter: is told, and knows, that its time is over.
+        reporter: records whether the time of the allocation is over.
 
     Attributes:
         interrupts: how often the recipes have been asked to end.
@@ -40,12 +40,12 @@ class Stop:
         self._reporter = reporter
 
     @property
-    def is_wanted(self) -> bool:
-        """Whether nothing more is to be begun."""
+    def is_requested(self) -> bool:
+        """Whether the run is to start nothing more."""
         return bool(self.interrupts) or self._reporter.out_of_time
 
-    def is_over(self) -> bool:
-        """Whether the allocation that the session belongs to has ended, which is then told."""
+    def has_allocation_ended(self) -> bool:
+        """Whether the session's allocation has ended; reports it once."""
         if self._job is None or self._reporter.out_of_time:
             return self._reporter.out_of_time
         if jobs.job_state(self._job).state.is_over:
@@ -58,21 +58,21 @@ _ATTEMPTS = 3
 
 
 class Results:
-    """Takes in what comes back from the cluster.
+    """Handles the cluster's messages about the outputs of a run.
 
     Args:
         graph: the run's.
-        dispatch: what has been given to the cluster.
-        reporter: is told what becomes of each output.
+        dispatch: the requests on the cluster.
+        reporter: gets the result of each output.
         stop: whether the run is to stop.
-        force: what is made again though good, until it has been made.
-        claims: where the locks on outputs are.
-        events: gets ``("free", key)`` when it is worth trying again what somebody else had.
+        force: the outputs to make although they are good, until they have been made.
+        claims: the directory of the locks on outputs.
+        events: gets ``("free", key)`` when the claim on an output may be free again.
 
     Attributes:
-        attempts: how often each output was given to the cluster for a reason of its own.
-        alone: those that are not to be one of a batch.
-        waiting_for: who made those that somebody else was making when they were last looked at.
+        attempts: how many submissions of each output count against the limit.
+        unbatched: the outputs that are not to be one of a batch.
+        claimants: by output, who had claimed it when the run last tried to make it.
     """
 
     def __init__(
@@ -93,114 +93,116 @@ class Results:
         self.claims = claims
         self.events = events
         self.attempts: dict[Key, int] = {}
-        self.alone: set[Key] = set()
-        self.waiting_for: dict[Key, str] = {}
+        self.unbatched: set[Key] = set()
+        self.claimants: dict[Key, str] = {}
 
-    def good(self, output: Output, version: str, seconds: float | None = None) -> None:
-        """The output is good: it was made within so many seconds, or was good already."""
+    def mark_good(self, output: Output, version: str, seconds: float | None = None) -> None:
+        """Mark the output good: made within ``seconds``, or up to date."""
         if seconds is None:
             self.reporter.up_to_date(output)
         else:
             self.reporter.made(output, seconds)
-        self.graph.good(output, version)
+        self.graph.mark_good(output, version)
 
-    def failed(self, output: Output, told: Mapping[str, Any]) -> None:
-        """The output cannot be made, nor what needs it."""
-        self.reporter.failed(output, told)
-        for blocked in self.graph.bad(output):
+    def mark_failed(self, output: Output, failure: Mapping[str, Any]) -> None:
+        """Mark the output failed, and its consumers blocked."""
+        self.reporter.failed(output, failure)
+        for blocked in self.graph.mark_failed(output):
             self.reporter.blocked(blocked, output)
 
-    def left(self, output: Output, why: str) -> None:
-        """The output is not made for want of time, nor what needs it."""
+    def mark_left(self, output: Output, why: str) -> None:
+        """Leave the output and its consumers, as the allocation's time is short."""
         self.reporter.left(output, why)
-        for blocked in self.graph.bad(output):
+        for blocked in self.graph.mark_failed(output):
             self.reporter.left(blocked, f"it needs {output.name}")
 
-    def interrupted(self, key: Key) -> None:
-        """The output's recipe was ended before it was done."""
+    def mark_interrupted(self, key: Key) -> None:
+        """Mark the output interrupted, because its recipe was ended."""
         self.reporter.interrupted(self.graph.outputs[key])
-        self.graph.open.discard(key)
+        self.graph.pending.discard(key)
 
     def on_start(self, message: dict[str, Any]) -> None:
-        """A recipe runs."""
-        key = self.dispatch.begin(message["key"])
+        """Handle the start of a recipe."""
+        key = self.dispatch.mark_running(message["key"])
         if key is not None:
             self.reporter.started(self.graph.outputs[key])
 
     def on_lines(self, message: dict[str, Any]) -> None:
-        """A recipe has printed something."""
+        """Handle lines that a recipe has printed."""
         key = self.dispatch.output(message["key"])
         if key is not None:
             self.reporter.lines(self.graph.outputs[key], message["lines"])
 
     def on_returned(self, message: dict[str, Any]) -> None:
-        """Orders of a batch come back, not begun."""
+        """Handle the requests of a batch that were returned, not started."""
         for request in message["keys"]:
             key = self.dispatch.close(request)
             if key is not None:
-                self._later(key)
+                self._retry_alone(key)
 
     def on_done(self, message: dict[str, Any]) -> None:
-        """An order is over; :class:`Result` says how."""
+        """Handle the end of a request, with its :class:`Result`."""
         key = self.dispatch.close(message["key"])
         if key is None:
             return
         output, result = self.graph.outputs[key], Result(message["result"])
         if result in (Result.MADE, Result.GOOD):
             self.force.discard(key)
-            # The version is not read here: somebody else may be remaking it by now.
-            self.good(output, message["version"], message.get("seconds"))
+            # The version is not read here: another run may be remaking the output by now.
+            self.mark_good(output, message["version"], message.get("seconds"))
         elif result is Result.BUSY:
             self.attempts[key] -= 1
-            if self.waiting_for.get(key) != message["by"]:
-                self.waiting_for[key] = message["by"]
+            if self.claimants.get(key) != message["by"]:
+                self.claimants[key] = message["by"]
                 self.reporter.waiting(output, message["by"])
             wait = (key, message["lock"], message["shared"])
             threading.Thread(target=self._wait_for_claim, args=wait, daemon=True).start()
         elif result is Result.LEFT:
-            self.left(output, message["reason"])
+            self.mark_left(output, message["reason"])
         elif result is Result.CHANGED:
             # What somebody has made meanwhile, nobody makes without end.
             self.attempts[key] -= message["during_recipe"]
-            self._again(output, message["reason"])
-        elif result is Result.INTERRUPTED and (self.stop.interrupts or self.stop.is_over()):
-            self.interrupted(key)
+            self._retry_counted(output, message["reason"])
+        elif result is Result.INTERRUPTED and (
+            self.stop.interrupts or self.stop.has_allocation_ended()
+        ):
+            self.mark_interrupted(key)
         elif result is Result.INTERRUPTED:
             # Not by this run: the worker is closing, and its session may be with it.
-            self._again(output, "its worker was asked to end")
+            self._retry_counted(output, "its worker was asked to end")
         else:
             log = {"log": str(output.log)} if "exit_code" in message else {}
-            self.failed(output, message | log)
+            self.mark_failed(output, message | log)
 
     def on_lost(self, value: tuple[str, str]) -> None:
-        """A task has ended without having said so."""
+        """Handle a task that ended without a last message."""
         task, reason = value
-        for lost in self.dispatch.lose(task):
+        for lost in self.dispatch.close_task(task):
             if self.stop.interrupts:
                 continue
-            if self.stop.is_over():
-                if lost.begun:
-                    self.interrupted(lost.output)
-            elif reason == LOST and not self._has_begun(lost):
-                self._later(lost.output)
+            if self.stop.has_allocation_ended():
+                if lost.started:
+                    self.mark_interrupted(lost.output)
+            elif reason == LOST and not self._has_started(lost):
+                self._retry_alone(lost.output)
             else:
-                self.alone.add(lost.output)
-                self._again(self.graph.outputs[lost.output], reason)
+                self.unbatched.add(lost.output)
+                self._retry_counted(self.graph.outputs[lost.output], reason)
 
     def on_free(self, key: Key) -> None:
-        """It is worth trying the output again."""
+        """Retry an output whose claim may be free by now."""
         self.attempts.setdefault(key, 0)
-        self.graph.again(self.graph.outputs[key])
+        self.graph.retry(self.graph.outputs[key])
 
-    def _later(self, key: Key) -> None:
-        """The output has not been begun, for a reason that lay in others."""
-        self.alone.add(key)
+    def _retry_alone(self, key: Key) -> None:
+        """Retry the output outside a batch, without counting an attempt."""
+        self.unbatched.add(key)
         self.attempts[key] -= 1
-        self.graph.again(self.graph.outputs[key])
+        self.graph.retry(self.graph.outputs[key])
 
-    def _again(self, output: Output, reason: str) -> None:
+    def _retry_counted(self, output: Output, reason: str) -> None:
         if self.attempts[output.key] >= _ATTEMPTS:
-            self.failed(output, {"reason": f"{reason}, {_ATTEMPTS} times"})
+            self.mark_failed(output, {"reason": f"{reason}, {_ATTEMPTS} times"})
             return
         self.reporter.note(f"{output.name}: {reason}; trying again")
         self.on_free(output.key)
@@ -210,7 +212,7 @@ class Results:
             wait_for(None if lock is None else self.claims / lock, shared)
         self.events.put(("free", key))
 
-    def _has_begun(self, lost: Lost) -> bool:
-        # Word that it was begun may have been lost with its worker.
+    def _has_started(self, lost: LostRequest) -> bool:
+        # The message that it started may have been lost with its worker.
         state = self.graph.outputs[lost.output].state_dir
-        return lost.begun or os.path.lexists(state / JOURNAL)
+        return lost.started or os.path.lexists(state / JOURNAL)

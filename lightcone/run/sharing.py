@@ -1,4 +1,4 @@
-"""What a command is given of a worker."""
+"""The share of a worker's resources that a command gets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Refused", "Share", "share_for_output"]
 
 @dataclass(frozen=True)
 class Share:
-    """Processors given, and what the engine holds for the command."""
+    """The processors that a command gets, and the resources that it holds."""
 
     cpus: float
     resources: dict[str, float] | None
@@ -22,7 +22,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Refused:
-    """No worker can ever give what is asked for; ``why`` says what."""
+    """A request that no worker can ever fulfil; ``why`` is the reason."""
 
     why: str
 
@@ -34,52 +34,58 @@ def share_for_output(
 
     Args:
         output: the output whose recipe asks.
-        workers: what each worker has; empty where they declare nothing.
-        oversized: ``"refuse"`` or ``"clamp"``, for what no worker has.
+        workers: the resources of each worker; empty where they declare none.
+        oversized: ``"refuse"`` or ``"clamp"``, for a request that no worker can fulfil.
     """
-    given = share_for(output.resources, workers, clamp=oversized == "clamp")
-    if isinstance(given, Refused) and _with_devices(output.resources, workers):
-        return Refused(f'{given.why}, or set oversized = "clamp" in [run] of {SETTINGS_FILE}')
-    return given
+    share = share_for(output.resources, workers, clamp=oversized == "clamp")
+    if isinstance(share, Refused) and _with_devices(output.resources, workers):
+        return Refused(f'{share.why}, or set oversized = "clamp" in [run] of {SETTINGS_FILE}')
+    return share
 
 
 def share_for(
-    asked: Resources, workers: Sequence[dict[str, float]], *, clamp: bool
+    requested: Resources, workers: Sequence[dict[str, float]], *, clamp: bool
 ) -> Share | Refused:
-    """The same for a bare request; of what no worker has, devices are never less than asked."""
+    """The share for plain resources; only devices are never clamped."""
     if not workers:
-        return Share(asked.cpus, None)
-    wanted = {"CPU": asked.cpus, "MEMORY": float(asked.memory), "GPU": float(asked.gpus)}
-    wanted = {name: amount for name, amount in wanted.items() if amount}
-    if not any(_holds(worker, wanted) for worker in workers):
-        usable = _with_devices(asked, workers)
+        return Share(requested.cpus, None)
+    amounts = {
+        "CPU": requested.cpus,
+        "MEMORY": float(requested.memory),
+        "GPU": float(requested.gpus),
+    }
+    amounts = {name: amount for name, amount in amounts.items() if amount}
+    if not any(_has(worker, amounts) for worker in workers):
+        usable = _with_devices(requested, workers)
         if not clamp or not usable:
-            return Refused(_refusal(wanted, workers))
+            return Refused(_explain_refusal(amounts, workers))
         largest = max(usable, key=lambda worker: (worker.get("CPU", 0), worker.get("MEMORY", 0)))
-        wanted = {name: min(amount, largest.get(name, 0)) for name, amount in wanted.items()}
-    return Share(wanted.get("CPU", asked.cpus), wanted)
+        amounts = {name: min(amount, largest.get(name, 0)) for name, amount in amounts.items()}
+    return Share(amounts.get("CPU", requested.cpus), amounts)
 
 
-def _holds(worker: dict[str, float], wanted: dict[str, float]) -> bool:
-    return all(worker.get(name, 0) >= amount for name, amount in wanted.items())
+def _has(worker: dict[str, float], amounts: dict[str, float]) -> bool:
+    return all(worker.get(name, 0) >= amount for name, amount in amounts.items())
 
 
-def _with_devices(asked: Resources, workers: Sequence[dict[str, float]]) -> list[dict[str, float]]:
-    return [worker for worker in workers if worker.get("GPU", 0) >= asked.gpus]
+def _with_devices(
+    requested: Resources, workers: Sequence[dict[str, float]]
+) -> list[dict[str, float]]:
+    return [worker for worker in workers if worker.get("GPU", 0) >= requested.gpus]
 
 
-def _refusal(wanted: dict[str, float], workers: Sequence[dict[str, float]]) -> str:
-    largest = {name: max(worker.get(name, 0) for worker in workers) for name in wanted}
+def _explain_refusal(amounts: dict[str, float], workers: Sequence[dict[str, float]]) -> str:
+    largest = {name: max(worker.get(name, 0) for worker in workers) for name in amounts}
     return (
-        f"it asks for {_words(wanted)}, and the largest worker has {_words(largest)}: lower what "
-        "it asks for"
+        f"it asks for {_format_amounts(amounts)}, and the largest worker has "
+        f"{_format_amounts(largest)}: lower what it asks for"
     )
 
 
-def _words(amounts: dict[str, float]) -> str:
-    words = {
+def _format_amounts(amounts: dict[str, float]) -> str:
+    formats = {
         "CPU": lambda amount: f"{amount:g} cpu{'' if amount == 1 else 's'}",
         "MEMORY": lambda amount: f"{format_bytes(amount)} of memory",
         "GPU": lambda amount: f"{amount:g} gpu{'' if amount == 1 else 's'}",
     }
-    return ", ".join(words[name](amount) for name, amount in amounts.items())
+    return ", ".join(formats[name](amount) for name, amount in amounts.items())

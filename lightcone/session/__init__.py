@@ -1,4 +1,4 @@
-"""The lifecycle of a session and the ways to use one: asked, started, joined, ended.
+"""The lifecycle of a session: probe, start, join and stop it.
 
 What runs inside a session is not here.
 """

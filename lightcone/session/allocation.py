@@ -1,4 +1,4 @@
-"""What is kept of sessions whose allocations ended long ago, and its removal."""
+"""The SLURM allocation of a session: job, command lines, steps, old state."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = [
 
 
 def live_job(context: Context) -> Job:
-    """The allocation of ``context``.
+    """Return the running SLURM job of ``context``'s allocation.
 
     Raises:
         SessionError: where it has ended, is not this user's, or SLURM cannot be asked.
@@ -41,7 +41,7 @@ def live_job(context: Context) -> Job:
     job = context.job
     verdict = jobs.job_state(job)
     if verdict.state is JobState.UNKNOWN:
-        raise _unknown(job, verdict.why)
+        raise _allocation_unknown(job, verdict.why)
     if verdict.state is not JobState.ALIVE:
         raise SessionError(
             f"The allocation of this shell, SLURM job {job}, is not there ({verdict.why}): leave "
@@ -49,7 +49,7 @@ def live_job(context: Context) -> Job:
         )
     described = jobs.describe_job(job)
     if isinstance(described, Unknown):
-        raise _unknown(job, described.why)
+        raise _allocation_unknown(job, described.why)
     if not described.is_mine:
         raise SessionError(
             f"SLURM job {job}, which SLURM_JOB_ID names, is another user's: unset that variable."
@@ -57,7 +57,7 @@ def live_job(context: Context) -> Job:
     return described
 
 
-def _unknown(job: int, why: str) -> SessionError:
+def _allocation_unknown(job: int, why: str) -> SessionError:
     return SessionError(
         f"Whether the allocation of this shell, SLURM job {job}, is alive cannot be told, because "
         f"{why}: run again when SLURM answers."
@@ -65,10 +65,10 @@ def _unknown(job: int, why: str) -> SessionError:
 
 
 def ends_at(context: Context, description: Mapping[str, Any]) -> float | None:
-    """When the allocation of ``context`` ends, in seconds since the epoch; None where it does not.
+    """When the allocation of ``context`` ends, in epoch seconds; None if it does not.
 
-    Asked each time, as the limit can be changed. Where SLURM does not say, it is what it was when
-    the session, which says ``description`` of itself, was started.
+    SLURM is asked each time, as the limit can be changed. Where it does not answer, the result is
+    the time in ``description``, which the session recorded when it was started.
     """
     if context.job is None:
         return None
@@ -79,21 +79,21 @@ def ends_at(context: Context, description: Mapping[str, Any]) -> float | None:
 
 
 def address_for_nodes(job: Job) -> str:
-    """The address of this host that the nodes of a job reach it at.
+    """This host's address as the job's nodes reach it.
 
     Raises:
         SessionError: where there is no way between them.
     """
     others = [node for node in job.nodes if node != os.environ.get("SLURMD_NODENAME")]
     node = (others or job.nodes)[0]
-    found = controller.node_address(node)
-    if isinstance(found, Unknown):
-        raise _unknown(job.id, found.why)
+    address = controller.node_address(node)
+    if isinstance(address, Unknown):
+        raise _allocation_unknown(job.id, address.why)
     try:
-        return address_facing(found)
+        return address_facing(address)
     except OSError as error:
         raise SessionError(
-            f"This host has no way to the node {node} of SLURM job {job.id} at {found} "
+            f"This host has no way to the node {node} of SLURM job {job.id} at {address} "
             f"({error.strerror}): run lc on one of the job's nodes."
         ) from error
 
@@ -101,7 +101,7 @@ def address_for_nodes(job: Job) -> str:
 def allocation_windows(
     context: Context, job: Job, certificate: Path, host: str
 ) -> dict[str, list[str]]:
-    """The command lines of the session's programs, by their part in it."""
+    """The command lines of the session's programs in an allocation, by role."""
     state, grace = context.state, context.settings.grace
     program = node_step_command(state, grace)
     return {
@@ -111,56 +111,56 @@ def allocation_windows(
 
 
 def program_environment() -> Mapping[str, str]:
-    """The environment of the session's programs, in which ``srun`` finds no options."""
+    """The environment of the session's programs, without options for ``srun``."""
     return step_environment(os.environ)
 
 
 def end_steps(context: Context) -> None:
-    """End what is left of the session on the allocation's nodes, whoever started it."""
+    """Cancel the session's remaining steps on the allocation's nodes."""
     assert context.job is not None
-    found = steps.worker_steps(context.job)
-    if not isinstance(found, Unknown):
-        for step in found:
+    running = steps.worker_steps(context.job)
+    if not isinstance(running, Unknown):
+        for step in running:
             steps.cancel_step(step)
 
 
-_KEPT = 14 * 86400.0
+_RETENTION = 14 * 86400.0
 
-# Each costs a question to SLURM; what is left is for the next time.
-_AT_ONCE = 10
+# Each costs a request to SLURM; a later call checks the rest.
+_MAX_JOBS_CHECKED = 10
 
-_PATIENCE = 1.0
+_QUERY_TIMEOUT = 1.0
 
 _LOCKS = ("spawn.lock", "owner.lock", "members.lock")
 
 
 def prune_old_allocations(context: Context) -> None:
-    """Remove the state of other allocations of which nothing was written for two weeks.
+    """Remove the state of ended allocations, unused for two weeks.
 
-    Only where SLURM says that the job has ended and nobody holds a lock of the session. What
-    cannot be told or removed stays.
+    A directory is removed only where SLURM reports that its job has ended and no process holds a
+    lock of the session; any other stays.
     """
-    for directory, job in list(_old(context))[:_AT_ONCE]:
-        verdict = jobs.job_state(job, _PATIENCE)
+    for directory, job in list(_expired_directories(context))[:_MAX_JOBS_CHECKED]:
+        verdict = jobs.job_state(job, _QUERY_TIMEOUT)
         if verdict.state is JobState.UNKNOWN:
             return
         with contextlib.suppress(OSError, SessionError):
-            if verdict.state is JobState.ENDED and _is_free(directory):
+            if verdict.state is JobState.ENDED and _is_unlocked(directory):
                 shutil.rmtree(directory)
 
 
-def _old(context: Context) -> Iterator[tuple[Path, int]]:
-    """The state directories of other allocations that nothing was written in for long."""
-    before = time.time() - _KEPT
+def _expired_directories(context: Context) -> Iterator[tuple[Path, int]]:
+    """Other allocations' state directories without recent writes, with their jobs."""
+    cutoff = time.time() - _RETENTION
     for directory in sorted(context.state.parent.glob("slurm-*")):
         job = directory.name.removeprefix("slurm-")
         if directory == context.state or not job.isdigit() or directory.is_symlink():
             continue
         with contextlib.suppress(OSError):
-            places = (directory, *directory.iterdir(), *directory.glob("logs/*"))
-            if max(path.lstat().st_mtime for path in places) < before:
+            paths = (directory, *directory.iterdir(), *directory.glob("logs/*"))
+            if max(path.lstat().st_mtime for path in paths) < cutoff:
                 yield directory, int(job)
 
 
-def _is_free(directory: Path) -> bool:
+def _is_unlocked(directory: Path) -> bool:
     return all(Lock.is_free(directory / name, including_shared=True) for name in _LOCKS)

@@ -1,4 +1,4 @@
-"""Clients of the engine: on this context's session, or on the cluster the user named."""
+"""Clients of the engine, on this context's session or an external cluster."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ from lightcone.wire.tls import key_file
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["closing", "connect", "open_client", "quieten"]
+__all__ = ["closing", "connect", "open_client", "silence_engine_logs"]
 
 _CONNECT_TIMEOUT = 10.0
 _CLOSE_TIMEOUT = 3.0
 
 
 def connect(directory: str | os.PathLike[str] | None = None) -> Client:
-    """A client on the session of the project at ``directory`` (default: here), started if need be.
+    """Connect to the session of the project at ``directory``, starting it if needed.
 
-    The caller closes it; results it holds keep the session from ending as idle.
+    The caller closes the client; results that it holds keep the session from ending as idle. The
+    default of ``directory`` is the working directory.
 
     Raises:
         LightconeError: outside a project, or where the session cannot be started or reached.
@@ -41,16 +42,18 @@ def connect(directory: str | os.PathLike[str] | None = None) -> Client:
     if address is not None:
         return open_client(address)
     context = current_context(None if directory is None else Path(directory))
-    return _client_of(context, ensure_session(context, while_waiting=_import_engine).description)
+    return _open_session_client(
+        context, ensure_session(context, while_waiting=_import_engine).description
+    )
 
 
 def open_client(address: str, description: dict[str, Any] | None = None, **options: Any) -> Client:
-    """A client on the scheduler at ``address``.
+    """Open a client on the scheduler at ``address``.
 
     Args:
         address: where it listens.
-        description: what the session says of itself, where it is one of ours.
-        options: what the engine's own client takes beside these.
+        description: the session's description of itself; None for an external cluster.
+        options: further arguments of the engine's own client.
 
     Raises:
         SessionError: where it cannot be reached.
@@ -60,8 +63,8 @@ def open_client(address: str, description: dict[str, Any] | None = None, **optio
     client = object.__new__(Client)
     if description is not None:
         # IPython shows an object by this method, which an instance may have too.
-        show = functools.partial(_describe_html, client, description)
-        client._repr_html_ = show  # type: ignore[method-assign]
+        representation = functools.partial(_describe_html, client, description)
+        client._repr_html_ = representation  # type: ignore[method-assign]
     try:
         Client.__init__(client, address, timeout=_CONNECT_TIMEOUT, set_as_default=False, **options)
     except (OSError, ValueError, TypeError) as error:
@@ -81,7 +84,7 @@ def open_client(address: str, description: dict[str, Any] | None = None, **optio
 
 @contextlib.contextmanager
 def closing(client: Client) -> Iterator[Client]:
-    """Close the client at the end; one whose cluster has just died may fail at it in any way."""
+    """Close the client at the end of the block, ignoring its errors."""
     try:
         yield client
     finally:
@@ -90,8 +93,8 @@ def closing(client: Client) -> Iterator[Client]:
         client.status = "closed"  # or it would try again when it is forgotten
 
 
-def quieten() -> None:
-    """Keep the engine from saying what the caller says better, of a lost connection above all."""
+def silence_engine_logs() -> None:
+    """Silence the engine's log messages, because the caller reports lost connections itself."""
     with gc_paused():
         import distributed  # noqa: F401
 
@@ -104,7 +107,7 @@ def _import_engine() -> None:
 
 
 def _describe_html(client: Client, description: dict[str, Any]) -> str:
-    """A client and its session, as a notebook shows them."""
+    """The HTML representation of a client and its session in a notebook."""
     workers = "".join(
         f"<li>{html.escape(str(worker['host']))}: {worker['cpus']:g} cpus, "
         f"{format_bytes(int(worker['memory']))}"
@@ -121,7 +124,7 @@ def _describe_html(client: Client, description: dict[str, Any]) -> str:
     )
 
 
-def _client_of(context: Context, description: dict[str, Any]) -> Client:
+def _open_session_client(context: Context, description: dict[str, Any]) -> Client:
     from distributed import Security
 
     pem = str(key_file(context.state))

@@ -1,4 +1,4 @@
-"""Joining a cluster: this context's session, or the one the user named."""
+"""Joining a cluster: this context's session, or an external one."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ __all__ = ["Connection", "join_cluster"]
 
 @dataclass(frozen=True)
 class Connection:
-    """A cluster that is there to be used.
+    """A cluster that the caller has joined.
 
     Attributes:
-        transport: to it, for one caller.
-        how: ``"spawned"``, ``"reused"`` or ``"external"``.
+        transport: the messages to and from it, of one caller.
+        origin: ``"spawned"``, ``"reused"`` or ``"external"``.
         resources: what each worker has, by name (``CPU``, ``MEMORY`` in bytes, ``GPU``); empty
             where workers declare nothing and are bounded by their threads.
         ends_at: when the allocation that it is in ends, in seconds since the epoch, or None.
     """
 
     transport: Transport
-    how: str
+    origin: str
     resources: list[dict[str, float]]
     ends_at: float | None = None
 
@@ -39,23 +39,23 @@ class Connection:
 def join_cluster(
     context: Context, notify: Notify, while_waiting: Callable[[], None] = lambda: None
 ) -> Iterator[Connection]:
-    """Join the cluster that serves ``context``, starting its session if need be.
+    """Join the cluster that serves ``context``, starting its session if needed.
 
     Nothing of the engine is imported for a session of ours.
 
     Args:
         context: whose cluster.
-        notify: is told, in a line, what takes time.
-        while_waiting: is called while a session is starting, for what the caller will need anyway.
+        notify: called with a line of text about each step that takes time.
+        while_waiting: called while a session is starting, for work that the caller needs anyway.
 
     Raises:
         SessionError: where it cannot be started or reached.
     """
     address = external_address()
     if address is not None:
-        from lightcone.session.external import joined
+        from lightcone.session.external import join_external
 
-        with joined(address, context) as (transport, resources):
+        with join_external(address, context) as (transport, resources):
             yield Connection(transport, "external", resources)
         return
     ensured = ensure_session(context, notify, while_waiting)
@@ -68,13 +68,13 @@ def join_cluster(
         }
         for worker in description["workers"]
     ]
-    how = "spawned" if ensured.spawned else "reused"
+    origin = "spawned" if ensured.spawned else "reused"
     with contextlib.ExitStack() as stack:
         try:
             transport = stack.enter_context(session_transport(context, own_lease()))
         except OSError as error:
-            what = "did not answer" if isinstance(error, TimeoutError) else "ended"
+            problem = "did not answer" if isinstance(error, TimeoutError) else "ended"
             raise SessionError(
-                f"The session {context.name} {what} as it was about to be used: run again."
+                f"The session {context.name} {problem} as it was about to be used: run again."
             ) from error
-        yield Connection(transport, how, resources, ends_at(context, description))
+        yield Connection(transport, origin, resources, ends_at(context, description))

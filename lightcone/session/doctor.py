@@ -1,4 +1,4 @@
-"""Whether sessions can be had here: their programs, and the places they need."""
+"""Checks whether this machine can run sessions: programs, directories, locks, disk."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from lightcone.worker.containers.image import Runtime
 
 __all__ = ["check_machine", "versions"]
 
-_ENOUGH_DISK = 1 << 30
-_SAMPLE = 1 << 20
-_SKEW = 60.0
+_MIN_FREE_DISK = 1 << 30
+_SAMPLE_BYTES = 1 << 20
+_MAX_SKEW = 60.0
 _PACKAGES = (
     "dask",
     "distributed",
@@ -52,13 +52,14 @@ try:
 except BlockingIOError:
     sys.exit(3)
 """
-_HELD = 3
+_LOCK_HELD = 3
 
 
 def check_machine(context: Context) -> list[Check]:
-    """Every check of this machine, for a session of ``context``; a few seconds at most.
+    """Run every check of this machine for a session of ``context``.
 
-    Nothing is changed but that the session's directories are made, as by a start.
+    It takes a few seconds at most, and changes nothing but that it creates the session's
+    directories, as a start does.
     """
     checks: list[Callable[[Context], Check]] = [
         _python,
@@ -70,21 +71,21 @@ def check_machine(context: Context) -> list[Check]:
         _disk,
         _clock,
     ]
-    found = [check(context) for check in checks]
-    return [*found, *doctor_host.check_host(context), _containers(context)]
+    results = [check(context) for check in checks]
+    return [*results, *doctor_host.check_host(context), _containers(context)]
 
 
 def versions(context: Context) -> list[str]:
-    """What a report of a bug has to name: packages with their versions, and the file system."""
-    found = []
+    """Package versions and scratch's file system, for a bug report."""
+    lines = []
     tmux_version = run_quiet("tmux", "-V")
     if tmux_version:
-        found.append(tmux_version)
+        lines.append(tmux_version)
     for package in _PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
-            found.append(f"{package} {version(package)}")
+            lines.append(f"{package} {version(package)}")
     kind = file_system(context.scratch)
-    return [*found, f"scratch on {kind}"] if kind else found
+    return [*lines, f"scratch on {kind}"] if kind else lines
 
 
 def _python(context: Context) -> Check:
@@ -118,11 +119,11 @@ def _directories(context: Context) -> Check:
         (context.runtime, "LIGHTCONE_RUNTIME_DIR"),
         (context.scratch, "LIGHTCONE_SCRATCH"),
     ):
-        for above in Path(os.path.realpath(place)).parents:
-            mode = above.stat().st_mode
+        for parent in Path(os.path.realpath(place)).parents:
+            mode = parent.stat().st_mode
             if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-                found = f"other users can rename {place}, as all may write to {above}"
-                remedy = f"have that closed ('chmod +t {above}'), or set {variable} elsewhere"
+                found = f"other users can rename {place}, as all may write to {parent}"
+                remedy = f"have that closed ('chmod +t {parent}'), or set {variable} elsewhere"
                 return Check(name, Verdict.WARNING, found, remedy)
     return Check(name, Verdict.OK, f"sockets in {context.runtime}, scratch is {context.scratch}")
 
@@ -137,7 +138,7 @@ def _socket_path(context: Context) -> Check:
 
 
 def _locks(context: Context) -> Check:
-    """Locks between two processes, which a file system may refuse though one process gets them."""
+    """Check that locks exclude another process, also under another path."""
     name, remedy = "locks", "set LIGHTCONE_SCRATCH to a directory on a file system with locks"
     place = context.scratch / ".lightcone"
     path = place / "doctor.lock"
@@ -146,94 +147,99 @@ def _locks(context: Context) -> Check:
         if not lock.acquire(timeout=5.0):
             return Check(name, Verdict.FAILURE, f"{path} cannot be locked", remedy)
         try:
-            ways = [path, *filter(None, [alternative_path(path)])]
-            free = [way for way in ways if not _is_held(way)]
+            paths = [path, *filter(None, [alternative_path(path)])]
+            unlocked = [each for each in paths if not _is_held(each)]
         finally:
             lock.release()
     except (LightconeError, OSError) as error:
         return Check(name, Verdict.FAILURE, str(error), remedy)
-    if free:
-        found = f"two processes got the same lock at once, the second as {free[0]}"
+    if unlocked:
+        found = f"two processes got the same lock at once, the second as {unlocked[0]}"
         return Check(name, Verdict.FAILURE, found, remedy)
     found = f"those on {place} ({file_system(place) or 'its file system'}) exclude other processes"
-    by_way_of = f", also as {ways[1].parent}" if len(ways) > 1 else ""
-    return Check(name, Verdict.OK, found + by_way_of)
+    alternative = f", also as {paths[1].parent}" if len(paths) > 1 else ""
+    return Check(name, Verdict.OK, found + alternative)
 
 
 def _is_held(path: Path) -> bool:
-    """Whether another process is kept from taking the lock."""
-    other = [sys.executable, "-I", "-S", "-c", _TRY_TO_LOCK, str(path)]
-    return subprocess.run(other, stderr=subprocess.DEVNULL, check=False).returncode == _HELD
+    """Whether another process fails to take the lock."""
+    command = [sys.executable, "-I", "-S", "-c", _TRY_TO_LOCK, str(path)]
+    return subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode == _LOCK_HELD
 
 
 def _disk(context: Context) -> Check:
-    place = _nearest(context.scratch)
+    place = _nearest_existing(context.scratch)
     free = shutil.disk_usage(place).free
     found = f"{format_bytes(free)} free for {context.scratch}"
     remedy = f"make room, or {_ELSEWHERE}"
     try:
         # What there is need not be what this user's quota lets him have.
         with tempfile.TemporaryFile(dir=place) as sample:
-            sample.write(b"\0" * _SAMPLE)
+            sample.write(b"\0" * _SAMPLE_BYTES)
             sample.flush()
             os.fsync(sample.fileno())
     except OSError as error:
         found = f"nothing can be written to {place} ({error.strerror})"
         return Check("disk", Verdict.FAILURE, found, remedy)
-    if free < _ENOUGH_DISK:
+    if free < _MIN_FREE_DISK:
         return Check("disk", Verdict.WARNING, found, remedy)
     return Check("disk", Verdict.OK, found)
 
 
-def _nearest(path: Path) -> Path:
-    """The directory, or the nearest above it that is there."""
+def _nearest_existing(path: Path) -> Path:
+    """The directory, or its nearest parent that exists."""
     return next(each for each in (path, *path.parents) if os.path.isdir(each))
 
 
 def _clock(context: Context) -> Check:
-    """The times of files are compared with each other and, where a file has none, with ours."""
-    place = _nearest(context.scratch)
+    """Check that the file system's clock agrees with this host's."""
+    place = _nearest_existing(context.scratch)
     try:
         before = time.time()
         with tempfile.TemporaryFile(dir=place) as sample:
-            theirs = os.fstat(sample.fileno()).st_mtime
+            file_time = os.fstat(sample.fileno()).st_mtime
     except OSError as error:
         found = f"not compared with that of {place} ({error.strerror})"
         return Check("clock", Verdict.OK, found)
-    ahead = theirs - before
-    if abs(ahead) < _SKEW:
+    skew = file_time - before
+    if abs(skew) < _MAX_SKEW:
         return Check("clock", Verdict.OK, f"as that of the file system of {place}")
-    how = "ahead of" if ahead > 0 else "behind"
-    found = f"that of the file system of {place} is {format_seconds(abs(ahead))} {how} this host's"
+    side = "ahead of" if skew > 0 else "behind"
+    amount = format_seconds(abs(skew))
+    found = f"that of the file system of {place} is {amount} {side} this host's"
     return Check("clock", Verdict.WARNING, found, "have both set by the same time server")
 
 
 def _containers(context: Context) -> Check:
-    """Whether what the project at ``context`` declares can be run, and what would run it."""
+    """Check that a runtime exists for the project's containers."""
     name = "containers"
-    found = [each for each in Runtime if shutil.which(each) is not None]
-    if not found:
-        wanting = _wanting(context)
-        if not wanting:
+    runtimes = [each for each in Runtime if shutil.which(each) is not None]
+    if not runtimes:
+        count = _count_containers(context)
+        if not count:
             return Check(name, Verdict.OK, "no runtime for them, and no output here that needs one")
-        told = f"no runtime for them, and {wanting} of the outputs here need one"
-        return Check(name, Verdict.WARNING, told, "install apptainer or podman, or load its module")
-    told = f"{_described(found[0])} runs them"
-    if len(found) > 1:
-        told += f"; {', '.join(map(_described, found[1:]))} would, were it the first found"
-    if found[0] is Runtime.DOCKER and run_quiet("docker", "info") is None:
-        told = f"{_described(found[0])} would run them, and its engine does not answer"
-        return Check(name, Verdict.WARNING, told, "start it, or install apptainer or podman")
-    return Check(name, Verdict.OK, told)
+        found = f"no runtime for them, and {count} of the outputs here need one"
+        return Check(
+            name, Verdict.WARNING, found, "install apptainer or podman, or load its module"
+        )
+    found = f"{_runtime_version(runtimes[0])} runs them"
+    if len(runtimes) > 1:
+        found += (
+            f"; {', '.join(map(_runtime_version, runtimes[1:]))} would, were it the first found"
+        )
+    if runtimes[0] is Runtime.DOCKER and run_quiet("docker", "info") is None:
+        found = f"{_runtime_version(runtimes[0])} would run them, and its engine does not answer"
+        return Check(name, Verdict.WARNING, found, "start it, or install apptainer or podman")
+    return Check(name, Verdict.OK, found)
 
 
-def _described(runtime: Runtime) -> str:
+def _runtime_version(runtime: Runtime) -> str:
     number = re.search(r"\d+(\.\d+)+", run_quiet(runtime, "--version") or "")
     return f"{runtime} {number[0]}" if number else f"{runtime}, which does not tell its version,"
 
 
-def _wanting(context: Context) -> int:
-    """How many outputs declare a container; 0 outside a project, or in a broken one."""
+def _count_containers(context: Context) -> int:
+    """The number of outputs that declare a container; 0 outside a valid project."""
     if not (context.root / SPEC_FILE).is_file():
         return 0
     try:

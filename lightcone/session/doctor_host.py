@@ -1,4 +1,4 @@
-"""What of this host may end a session early, or leave it too little: its limits and its habits."""
+"""Checks of this host: its limits, file cleaners, logout, SLURM and agent hooks."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from lightcone.system.files import read_object
 from lightcone.system.processes import run_quiet
 from lightcone.system.units import format_bytes, format_seconds
 
-__all__ = ["ROOT", "Check", "Verdict", "check_host", "cleaning", "text_of"]
+__all__ = ["ROOT", "Check", "Verdict", "check_host", "find_cleaners", "read_text"]
 
 
 class Verdict(StrEnum):
-    """What a check came to."""
+    """The result of a check."""
 
     OK = "ok"
     WARNING = "warning"
@@ -33,7 +33,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at: what was found, and what to do where it is not ok."""
+    """The verdict and finding of one check, and the remedy if not ok."""
 
     name: str
     verdict: Verdict
@@ -57,31 +57,35 @@ _TIME_UNITS = {
 _TIME = re.compile(r"(\d+)\s*([a-z]*)")
 
 
-def cleaning(root: Path, place: Path) -> Iterator[tuple[str, Path, float]]:
-    """Who removes what is at ``place``, from where, and from which age on, in seconds.
+def find_cleaners(root: Path, path: Path) -> Iterator[tuple[str, Path, float]]:
+    """Cleaners of old files at ``path``: each with directory and age in seconds.
 
     The system's settings are looked for below ``root``.
     """
-    lines = list(_lines_of_tmpfiles(root))
-    spared = [words[1] for words in lines if words[0][:1] in "xX"]
-    if not any(fnmatch(str(each), mask) for each in (place, *place.parents) for mask in spared):
-        for words in lines:
-            cleaned = words[0][:1] in "dDevqQ" and place.is_relative_to(words[1])
-            if cleaned and len(words) > 5 and words[5] not in ("-", ""):
-                yield "systemd-tmpfiles", Path(words[1]), _seconds(words[5].rpartition(":")[2])
-    settings = text_of(root / "etc/tmpreaper.conf")
+    lines = list(_tmpfiles_lines(root))
+    excluded = [fields[1] for fields in lines if fields[0][:1] in "xX"]
+    if not any(fnmatch(str(each), mask) for each in (path, *path.parents) for mask in excluded):
+        for fields in lines:
+            cleaned = fields[0][:1] in "dDevqQ" and path.is_relative_to(fields[1])
+            if cleaned and len(fields) > 5 and fields[5] not in ("-", ""):
+                yield "systemd-tmpfiles", Path(fields[1]), _parse_span(fields[5].rpartition(":")[2])
+    settings = read_text(root / "etc/tmpreaper.conf")
     if (root / "etc/cron.daily/tmpreaper").exists() and "\nSHOWWARNING=true" not in f"\n{settings}":
         age = re.search(r"^\s*TMPREAPER_TIME=['\"]?(\w+)", settings, re.MULTILINE)
         dirs = re.search(r"^\s*TMPREAPER_DIRS=['\"]?([^'\"\n]*)", settings, re.MULTILINE)
-        for where in map(Path, (dirs[1] if dirs else "/tmp").split()):  # noqa: S108 (compared)
-            if place.is_relative_to(where):
-                yield "tmpreaper", where, _seconds(age[1] if age else "7d")
-    for line in text_of(root / "etc/cron.daily/tmpwatch").splitlines():
+        for directory in map(Path, (dirs[1] if dirs else "/tmp").split()):  # noqa: S108 (compared)
+            if path.is_relative_to(directory):
+                yield "tmpreaper", directory, _parse_span(age[1] if age else "7d")
+    for line in read_text(root / "etc/cron.daily/tmpwatch").splitlines():
         for unit, *paths in _ages(line.split()):
-            for where in map(Path, paths):
-                if where.is_absolute() and place.is_relative_to(where):
+            for directory in map(Path, paths):
+                if directory.is_absolute() and path.is_relative_to(directory):
                     # Its own unit is the hour.
-                    yield "tmpwatch", where, _seconds(unit if unit[-1].isalpha() else f"{unit}h")
+                    yield (
+                        "tmpwatch",
+                        directory,
+                        _parse_span(unit if unit[-1].isalpha() else f"{unit}h"),
+                    )
 
 
 def _ages(words: list[str]) -> Iterator[list[str]]:
@@ -91,25 +95,28 @@ def _ages(words: list[str]) -> Iterator[list[str]]:
             yield words[position:]
 
 
-def _lines_of_tmpfiles(root: Path) -> Iterator[list[str]]:
+def _tmpfiles_lines(root: Path) -> Iterator[list[str]]:
     seen: set[str] = set()
     for directory in _TMPFILES:
         for file in sorted((root / directory).glob("*.conf")):
             # One in /etc replaces the one of the same name that came with the system.
             if file.name not in seen:
                 seen.add(file.name)
-                lines = (line.split() for line in text_of(file).splitlines())
-                yield from (words for words in lines if len(words) > 1 and words[0][0] != "#")
+                lines = (line.split() for line in read_text(file).splitlines())
+                yield from (fields for fields in lines if len(fields) > 1 and fields[0][0] != "#")
 
 
-def _seconds(text: str) -> float:
-    """A time span as systemd writes it, such as ``10d`` or ``1h 30min``; without unit, seconds."""
-    parts = _TIME.findall(text.lower())
-    return float(sum(int(number) * _TIME_UNITS.get(unit or "s", 1) for number, unit in parts))
+def _parse_span(text: str) -> float:
+    """Parse a time span of systemd, such as ``10d`` or ``1h 30min``, into seconds.
+
+    A number without a unit is in seconds.
+    """
+    amounts = _TIME.findall(text.lower())
+    return float(sum(int(number) * _TIME_UNITS.get(unit or "s", 1) for number, unit in amounts))
 
 
-def text_of(file: Path) -> str:
-    """What a file of settings says; "" where it cannot be read."""
+def read_text(file: Path) -> str:
+    """The text of a settings file; "" where it cannot be read."""
     try:
         return file.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -118,22 +125,22 @@ def text_of(file: Path) -> str:
 
 ROOT = Path("/")
 
-"""Where the system's own settings are looked for."""
+"""The directory below which the system's own settings are."""
 
-_ENOUGH_MEMORY = 1 << 30
+_MIN_MEMORY = 1 << 30
 
-_ENOUGH_FILES = 1024
+_MIN_OPEN_FILES = 1024
 
-_ENOUGH_PROCESSES = 512
+_MIN_PROCESSES = 512
 
 # A session touches its files more often than that.
-_SHORT = 3600.0
+_SHORT_AGE = 3600.0
 
 _LOGIND = tuple(f"{place}/systemd/logind.conf.d" for place in ("etc", "run", "usr/lib"))
 
 
 def check_host(context: Context) -> list[Check]:
-    """Every check of the host; none changes anything."""
+    """Run every check of the host; none changes anything."""
     checks: list[Callable[[Context], Check]] = [
         _cleaners,
         _logout,
@@ -147,39 +154,41 @@ def check_host(context: Context) -> list[Check]:
 
 
 def _cleaners(context: Context) -> Check:
-    """Programs that remove from /tmp and /var/tmp what has not been used for long."""
+    """Check for programs that remove old files from /tmp and /var/tmp."""
     name, found = "cleaners", []
     for place, variable in (
         (context.runtime, "LIGHTCONE_RUNTIME_DIR"),
         (context.scratch, "LIGHTCONE_SCRATCH"),
     ):
-        for who, where, age in cleaning(ROOT, place):
-            told = f"{who} removes from {where} what is older than {format_seconds(age)}"
-            if age < _SHORT:
-                return Check(name, Verdict.WARNING, told, f"set {variable} to a path elsewhere")
-            found.append(told)
+        for cleaner, directory, age in find_cleaners(ROOT, place):
+            text = f"{cleaner} removes from {directory} what is older than {format_seconds(age)}"
+            if age < _SHORT_AGE:
+                return Check(name, Verdict.WARNING, text, f"set {variable} to a path elsewhere")
+            found.append(text)
     if found:
         return Check(name, Verdict.OK, f"{'; '.join(found)}; a session keeps its own files younger")
     return Check(name, Verdict.OK, "nothing is known to remove by age what a session needs")
 
 
 def _logout(context: Context) -> Check:
-    """Whether logind ends what a user leaves running; the last file that says so has the word."""
-    name, killing = "logout", ""
+    """Check whether logind ends a user's processes at logout; the last setting wins."""
+    name, killed_by = "logout", ""
     by_name: dict[str, Path] = {}
     for directory in reversed(_LOGIND):
         by_name |= {file.name: file for file in (ROOT / directory).glob("*.conf")}
-    first = (ROOT / "usr/lib/systemd/logind.conf", ROOT / "etc/systemd/logind.conf")
-    for file in (*first, *(by_name[key] for key in sorted(by_name))):
-        for value in re.findall(r"^\s*KillUserProcesses\s*=\s*(\w+)", text_of(file), re.MULTILINE):
-            killing = str(file) if value.lower() in ("yes", "true", "1", "on") else ""
-    if not killing:
+    main_files = (ROOT / "usr/lib/systemd/logind.conf", ROOT / "etc/systemd/logind.conf")
+    for file in (*main_files, *(by_name[key] for key in sorted(by_name))):
+        for value in re.findall(
+            r"^\s*KillUserProcesses\s*=\s*(\w+)", read_text(file), re.MULTILINE
+        ):
+            killed_by = str(file) if value.lower() in ("yes", "true", "1", "on") else ""
+    if not killed_by:
         return Check(name, Verdict.OK, "programs go on after logout")
     if os.getuid() == 0:
         return Check(name, Verdict.OK, "programs end at logout, but not those of root")
     if (ROOT / "var/lib/systemd/linger" / _user()).exists():
         return Check(name, Verdict.OK, "programs would end at logout, but this user lingers")
-    found = f"{killing} has every program of a user ended at logout"
+    found = f"{killed_by} has every program of a user ended at logout"
     return Check(name, Verdict.WARNING, found, "run 'loginctl enable-linger'")
 
 
@@ -197,28 +206,28 @@ def _memory(context: Context) -> Check:
     except Exception:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     found = f"{format_bytes(memory)}, of which a session takes about 150 MiB"
-    if memory < _ENOUGH_MEMORY:
+    if memory < _MIN_MEMORY:
         return Check("memory", Verdict.WARNING, found, "use a larger machine, or ask for more")
     return Check("memory", Verdict.OK, found)
 
 
 def _open_files(context: Context) -> Check:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    found = f"{_limit(soft)} a process, {_limit(hard)} at most"
-    if hard != resource.RLIM_INFINITY and hard < _ENOUGH_FILES:
+    found = f"{_format_limit(soft)} a process, {_format_limit(hard)} at most"
+    if hard != resource.RLIM_INFINITY and hard < _MIN_OPEN_FILES:
         return Check("open files", Verdict.WARNING, found, "have the limit raised (ulimit -Hn)")
     return Check("open files", Verdict.OK, found)
 
 
 def _processes(context: Context) -> Check:
     soft, _ = resource.getrlimit(resource.RLIMIT_NPROC)
-    found = f"{_limit(soft)} processes and threads for this user"
-    if soft != resource.RLIM_INFINITY and soft < _ENOUGH_PROCESSES:
+    found = f"{_format_limit(soft)} processes and threads for this user"
+    if soft != resource.RLIM_INFINITY and soft < _MIN_PROCESSES:
         return Check("processes", Verdict.WARNING, found, "have the limit raised (ulimit -u)")
     return Check("processes", Verdict.OK, found)
 
 
-def _limit(value: int) -> str:
+def _format_limit(value: int) -> str:
     return "any number" if value == resource.RLIM_INFINITY else str(value)
 
 
@@ -245,15 +254,15 @@ def _slurm(context: Context) -> Check:
 
 
 def _hooks(context: Context) -> Check:
-    """Whether an agent's settings have it release its session when it leaves."""
+    """Check whether a hook releases the session when an agent leaves."""
     name = "hooks"
-    places = [Path(os.path.expanduser("~")), context.root]
-    files = [place / ".claude" / "settings.json" for place in places]
+    directories = [Path(os.path.expanduser("~")), context.root]
+    files = [directory / ".claude" / "settings.json" for directory in directories]
     files.append(context.root / ".claude" / "settings.local.json")
     for file in files:
         try:
-            table = read_object(file)
-            programs = list(_hook_programs(table))
+            settings = read_object(file)
+            programs = list(_hook_programs(settings))
         except FileNotFoundError:
             continue
         except (OSError, ValueError, TypeError, AttributeError) as error:
@@ -269,12 +278,12 @@ def _hooks(context: Context) -> Check:
     return Check(name, Verdict.OK, found)
 
 
-def _hook_programs(table: dict[str, Any]) -> Iterator[str]:
-    """The program of every hook for an agent's leaving that is one of ours."""
-    for plugin, enabled in table.get("enabledPlugins", {}).items():
+def _hook_programs(settings: dict[str, Any]) -> Iterator[str]:
+    """The program of every hook of lightcone for an agent's leaving."""
+    for plugin, enabled in settings.get("enabledPlugins", {}).items():
         if enabled and plugin.startswith("lightcone"):
             yield "lc"
-    for group in table.get("hooks", {}).get("SessionEnd", []):
+    for group in settings.get("hooks", {}).get("SessionEnd", []):
         for hook in group.get("hooks", []):
             words = [*shlex.split(hook.get("command", "")), *hook.get("args", [])]
             for position in range(1, len(words) - 1):

@@ -1,4 +1,4 @@
-"""A cluster that is not ours: looked at, and taught what our own ones load when they start."""
+"""An external cluster: checked, then given the plugins that sessions load at start."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from lightcone import __version__
 from lightcone.errors import SessionError
 from lightcone.project.context import Context
 from lightcone.project.variables import ADDRESS_VARIABLE
-from lightcone.session.client import closing, open_client, quieten
+from lightcone.session.client import closing, open_client, silence_engine_logs
 from lightcone.wire.protocol import unpack
 from lightcone.wire.transport import Receive, Transport
 
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["describe", "joined"]
+__all__ = ["describe", "join_external"]
 
 _CALL_TIMEOUT = 10.0
 _NAMED = f"The cluster named by {ADDRESS_VARIABLE}"
 
 
 def describe(address: str) -> dict[str, Any]:
-    """What the cluster at ``address`` says of itself.
+    """Describe the cluster at ``address``, in the form of a session.
 
     Raises:
         SessionError: where it cannot be reached.
     """
-    quieten()
+    silence_engine_logs()
     with closing(open_client(address)) as client:
-        told = client.scheduler_info(n_workers=-1)
+        info = client.scheduler_info(n_workers=-1)
     workers = [
         {
             "host": worker["host"],
@@ -40,7 +40,7 @@ def describe(address: str) -> dict[str, Any]:
             "memory": int(worker["resources"].get("MEMORY", worker["memory_limit"] or 0)),
             "gpus": int(worker["resources"].get("GPU", 0)),
         }
-        for worker in told["workers"].values()
+        for worker in info["workers"].values()
     ]
     return {
         "state": "alive",
@@ -53,20 +53,24 @@ def describe(address: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def joined(address: str, context: Context) -> Iterator[tuple[Transport, list[dict[str, float]]]]:
-    """A line to the cluster at ``address``, and what its workers declare, each or none.
+def join_external(
+    address: str, context: Context
+) -> Iterator[tuple[Transport, list[dict[str, float]]]]:
+    """Connect to the cluster at ``address``; yields a transport and worker resources.
+
+    The resources are empty unless every worker declares processors.
 
     Raises:
         SessionError: where it cannot be reached, or cannot serve ``context``, with what it lacks.
     """
-    quieten()
+    silence_engine_logs()
     with closing(open_client(address)) as client:
         resources = _prepare(client, context)
         yield _ClientTransport(client), resources
 
 
 class _ClientTransport:
-    """A line over a client in this process."""
+    """A transport over a client in this process."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -100,7 +104,7 @@ class _ClientTransport:
 
 
 def _prepare(client: Client, context: Context) -> list[dict[str, float]]:
-    """Look whether the cluster can serve ``context``, and teach it what that takes."""
+    """Check that the cluster can serve ``context``, and register the plugins."""
     from lightcone.scheduler.runs import Runs
     from lightcone.worker.tasks import Commands
 
@@ -109,17 +113,17 @@ def _prepare(client: Client, context: Context) -> list[dict[str, float]]:
         raise SessionError(f"{_NAMED} has no workers: start some, or unset it.")
     resources = [dict(worker["resources"]) for worker in workers]
     declared = all("CPU" in resource for resource in resources)
-    _check(_looked(client, str(context.root)), str(context.root))
+    _check_probes(_probe_cluster(client, str(context.root)), str(context.root))
     try:
         client.register_plugin(Runs())
         client.register_plugin(Commands(context.settings.grace, bounded_by_threads=not declared))
     except Exception as error:
-        raise _unusable(error) from error
+        raise _unusable_error(error) from error
     return resources if declared else []
 
 
-def _looked(client: Client, root: str) -> dict[str, dict[str, Any]]:
-    """What the scheduler and each worker see, by who they are."""
+def _probe_cluster(client: Client, root: str) -> dict[str, dict[str, Any]]:
+    """Probe the scheduler and each worker; the results by program."""
     from lightcone.wire.node import probe_process
 
     try:
@@ -127,28 +131,30 @@ def _looked(client: Client, root: str) -> dict[str, dict[str, Any]]:
         # It keeps no files of the project.
         return {"its scheduler": {**scheduler, "root": True}, **client.run(probe_process, root)}
     except Exception as error:
-        raise _unusable(error) from error
+        raise _unusable_error(error) from error
 
 
-def _unusable(error: Exception) -> SessionError:
+def _unusable_error(error: Exception) -> SessionError:
     if "lightcone" in str(error):
-        what = f"install lightcone {__version__} where its scheduler and workers run"
+        remedy = f"install lightcone {__version__} where its scheduler and workers run"
     else:
-        what = "check that its programs run the Python and the packages of this call"
-    return SessionError(f"{_NAMED} cannot be used ({error}): {what}, or unset that variable.")
+        remedy = "check that its programs run the Python and the packages of this call"
+    return SessionError(f"{_NAMED} cannot be used ({error}): {remedy}, or unset that variable.")
 
 
-def _check(seen: Mapping[str, Mapping[str, Any]], root: str) -> None:
-    other = {who: told["version"] for who, told in seen.items() if told["version"] != __version__}
-    if other:
+def _check_probes(probes: Mapping[str, Mapping[str, Any]], root: str) -> None:
+    mismatched = {
+        name: probe["version"] for name, probe in probes.items() if probe["version"] != __version__
+    }
+    if mismatched:
         raise SessionError(
-            f"{_NAMED} runs lightcone {', '.join(sorted(set(other.values())))} on "
-            f"{', '.join(sorted(other))}, and this is {__version__}: install the same there, or "
-            "unset that variable."
+            f"{_NAMED} runs lightcone {', '.join(sorted(set(mismatched.values())))} on "
+            f"{', '.join(sorted(mismatched))}, and this is {__version__}: install the same there, "
+            "or unset that variable."
         )
-    blind = sorted(who for who, told in seen.items() if not told["root"])
-    if blind:
+    without = sorted(name for name, probe in probes.items() if not probe["root"])
+    if without:
         raise SessionError(
-            f"{_NAMED} does not see the project's directory {root} on {', '.join(blind)}: put the "
-            "project where all its workers see it."
+            f"{_NAMED} does not see the project's directory {root} on {', '.join(without)}: put "
+            "the project where all its workers see it."
         )

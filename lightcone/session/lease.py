@@ -19,16 +19,16 @@ _LONGEST = 200
 
 
 def own_lease() -> str | None:
-    """The lease that this process's calls are made under, if any."""
+    """The lease named in this process's environment, if any."""
     name = os.environ.get(LEASE_VARIABLE)
     return None if not name else check_lease(name)
 
 
 def check_lease(name: str) -> str:
-    """``name``, which can be a lease's.
+    """Return ``name`` if it is valid as the name of a lease.
 
     Raises:
-        UsageError: where it cannot.
+        UsageError: where it is not.
     """
     if not name.isprintable() or not 0 < len(name) <= _LONGEST:
         raise UsageError(
@@ -38,7 +38,7 @@ def check_lease(name: str) -> str:
 
 
 def release_lease(lease: str, directory: str) -> None:
-    """Give ``lease`` up in every session of this user on this host.
+    """Release ``lease`` in every session of this user on this host.
 
     The session of the project at ``directory`` is one of them; but a conversation may have gone
     from project to project, and its lease's name is its own. A session that has not granted it,

@@ -1,4 +1,4 @@
-"""The one answer to "is it alive": asked of what is alive, never believed of a file."""
+"""Whether a session is alive: the scheduler's answer and the locks, never a file."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ START_DEADLINE = 60.0
 
 
 class Life(StrEnum):
-    """Whether a session lives; ``UNKNOWN`` never leads to a kill or to a second session."""
+    """Whether a session is alive; ``UNKNOWN`` never leads to a kill or second session."""
 
     ALIVE = "alive"
     DEAD = "dead"
@@ -46,47 +46,48 @@ class Life(StrEnum):
 
 @dataclass(frozen=True)
 class Liveness:
-    """What is known of a context's session.
+    """The state of a context's session, as a probe found it.
 
     Attributes:
         life: whether it lives.
-        why: a clause for people, where it is not alive.
-        description: what it says of itself, where it is alive.
-        remains: whether programs of a session that is dead are still ending.
+        why: the reason as a clause of a sentence, where it is not alive.
+        description: its description of itself, where it is alive.
+        is_ending: whether programs of a dead session are still ending.
     """
 
     life: Life
     why: str = ""
     description: dict[str, Any] = field(default_factory=dict)
-    remains: bool = False
+    is_ending: bool = False
 
 
 def probe(context: Context, timeout: float = 2.0) -> Liveness:
-    """Whether the session of ``context`` lives; waits at most ``timeout`` seconds for an answer.
+    """Probe whether the session of ``context`` is alive.
 
-    It is alive when it answers on its control socket, with this context's key. It is dead when
-    nobody holds the owner lock, which the kernel frees whatever happened to the scheduler. A lock
-    that is held by one who does not answer leaves it unknown.
+    It waits at most ``timeout`` seconds for an answer. The session is alive when it answers on its
+    control socket with this context's key. It is dead when no process holds the owner lock, which
+    the kernel frees whatever happened to the scheduler. It is unknown when a process holds the
+    lock and does not answer.
     """
-    silence = "does not answer"
+    symptom = "does not answer"
     try:
         description = ask_session(context, "describe", timeout)
     except FileNotFoundError:
-        silence = f"cannot be asked, as its socket {context.control_socket} is gone"
+        symptom = f"cannot be asked, as its socket {context.control_socket} is gone"
     except OSError:
         pass
     else:
         if description.get("key") == context.key:
             return Liveness(Life.ALIVE, description=description)
-        silence = f"is not what answers on {context.control_socket}"
+        symptom = f"is not what answers on {context.control_socket}"
     if not Lock.is_free(context.owner_lock):
-        return Liveness(Life.UNKNOWN, _told_of_scheduler(context, silence))
-    remains = not Lock.is_free(context.members_lock, including_shared=True)
-    return Liveness(Life.DEAD, "no session is running", remains=remains)
+        return Liveness(Life.UNKNOWN, _describe_scheduler(context, symptom))
+    is_ending = not Lock.is_free(context.members_lock, including_shared=True)
+    return Liveness(Life.DEAD, "no session is running", is_ending=is_ending)
 
 
-def _told_of_scheduler(context: Context, silence: str) -> str:
-    """What is known of a scheduler that runs and cannot be asked."""
+def _describe_scheduler(context: Context, symptom: str) -> str:
+    """Describe a scheduler that holds its lock and does not answer."""
     from lightcone.session import members  # there is seldom one
 
     for pid in members.holders(context.owner_lock):
@@ -94,16 +95,16 @@ def _told_of_scheduler(context: Context, silence: str) -> str:
             state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
             if state in b"Tt":
                 return f"its scheduler has been stopped ('kill -CONT {pid}' lets it go on)"
-            return f"its scheduler (process {pid}) is running but {silence}"
-    return f"its scheduler is running but {silence}"
+            return f"its scheduler (process {pid}) is running but {symptom}"
+    return f"its scheduler is running but {symptom}"
 
 
 def recorded_end(context: Context) -> dict[str, str] | None:
-    """Why and when the last session ended (``reason``, ``at`` in ISO 8601), as far as is known."""
+    """The recorded reason and time of the last session's end, or None."""
     try:
         ended = read_object(context.record).get("ended")
         if ended is None:
-            # Its scheduler had no time to say; its log ends when it did.
+            # Its scheduler had no time to record it; its log ends when it did.
             last = (context.state / "logs" / "scheduler.log").stat().st_mtime
             at = datetime.fromtimestamp(last, UTC).isoformat()
             return {"reason": "its scheduler was killed", "at": at}
@@ -114,7 +115,7 @@ def recorded_end(context: Context) -> dict[str, str] | None:
 
 
 def record_end(context: Context, reason: str) -> None:
-    """Record why the session, which is dead, has ended, unless it has said so itself."""
+    """Record why the dead session has ended, unless it recorded that itself."""
     with contextlib.suppress(OSError, ValueError, RecursionError):
         record = read_object(context.record)
         if record.get("ended") is None:
@@ -122,7 +123,7 @@ def record_end(context: Context, reason: str) -> None:
             write_atomically(context.record, json.dumps(record | {"ended": ended}).encode())
 
 
-_PROGRESS = 5.0
+_PROGRESS_INTERVAL = 5.0
 
 _TICK = 0.02
 
@@ -130,24 +131,24 @@ Notify = Callable[[str], None]
 
 
 class Progress:
-    """Says now and then how long something has taken."""
+    """Reports from time to time how long an activity has taken."""
 
-    def __init__(self, notify: Notify, what: str) -> None:
+    def __init__(self, notify: Notify, activity: str) -> None:
         self._notify = notify
-        self._what = what
-        self._begun = time.monotonic()
-        self._next = _PROGRESS
+        self._activity = activity
+        self._started = time.monotonic()
+        self._next_report = _PROGRESS_INTERVAL
 
     def show(self) -> None:
-        """Say so, if it is time to."""
-        passed = time.monotonic() - self._begun
-        if passed >= self._next:
-            self._next += _PROGRESS
-            self._notify(f"{self._what} ({passed:.0f} s)")
+        """Report the elapsed time, if a report is due."""
+        elapsed = time.monotonic() - self._started
+        if elapsed >= self._next_report:
+            self._next_report += _PROGRESS_INTERVAL
+            self._notify(f"{self._activity} ({elapsed:.0f} s)")
 
 
 def wait_until_ready(context: Context, notify: Notify) -> dict[str, Any] | None:
-    """What the session says of itself once it has a worker, or None where nobody answers."""
+    """Wait until the session has a worker; its description, or None without session."""
     try:
         description = ask_session(context, "describe")
     except OSError:
@@ -157,16 +158,18 @@ def wait_until_ready(context: Context, notify: Notify) -> dict[str, Any] | None:
     deadline = time.monotonic() + START_DEADLINE
     progress = Progress(notify, "waiting for the session's worker")
     while True:
-        left = deadline - time.monotonic()
+        remaining = deadline - time.monotonic()
         try:
             if not description["ready"]:
-                description = ask_session(context, "ready", max(min(left, _PROGRESS), _TICK))
+                description = ask_session(
+                    context, "ready", max(min(remaining, _PROGRESS_INTERVAL), _TICK)
+                )
             workers, nodes = len(description["workers"]), description.get("nodes", 1)
             if workers < nodes:
                 notify(f"{workers} of {nodes} nodes have a worker: see 'lc session logs worker'")
             return description
         except TimeoutError as error:
-            if left <= _PROGRESS:
+            if remaining <= _PROGRESS_INTERVAL:
                 raise SessionError(
                     f"The session {context.name} has no worker and got none within "
                     f"{START_DEADLINE:.0f} s: look at 'lc session logs worker', or end it "
@@ -178,12 +181,12 @@ def wait_until_ready(context: Context, notify: Notify) -> dict[str, Any] | None:
 
 
 def is_outdated(description: dict[str, Any]) -> bool:
-    """Whether this version cannot talk to the session, which is then to be replaced.
+    """Whether this version of lc cannot use the session and must replace it.
 
     Raises:
         SessionError: where it can neither be used nor, being in use, be replaced.
     """
-    # What packs messages is not needed to ask whether a session is alive.
+    # A probe does without the module that packs messages.
     from lightcone.wire.protocol import PROTOCOL, PYTHON
 
     if (description["protocol"], description["python"]) == (PROTOCOL, PYTHON):

@@ -1,4 +1,4 @@
-"""Asking SLURM for an allocation, for a project that then has its session there."""
+"""Requests to SLURM for a project's allocation, in which its session then runs."""
 
 from __future__ import annotations
 
@@ -24,27 +24,28 @@ from lightcone.system.guard import die_with_parent
 from lightcone.system.locks import Lock
 from lightcone.system.signals import TERMINATION_SIGNALS, signal_handlers
 
-__all__ = ["allocate", "give_back"]
+__all__ = ["allocate", "end_allocation"]
 
 _JOB = re.compile(r"job(?: allocation)? (\d+)")
-_PATIENCE = 5.0
+_TERM_TIMEOUT = 5.0
 
 
 def allocate(context: Context, options: str, notify: Callable[[str], None]) -> Context:
-    """The context of an allocation for the project of ``context``, asked for unless it has one.
+    """Return the context of the project's allocation, requesting one if it has none.
 
-    Blocks while the request waits in the queue; it is taken back where a signal or an error ends
-    that, and on Linux where this process is killed. Of several calls one asks, and the others wait.
+    It blocks while the request waits in the queue. The request is cancelled where a signal or an
+    error ends the wait, and on Linux where this process is killed. Of several calls one makes the
+    request, and the others wait.
 
     Args:
         context: the project's.
         options: for ``salloc``, as one would write them in a shell.
-        notify: is told, in a line, what is waited for.
+        notify: called with a line of text about each wait.
 
     Raises:
         UsageError: inside an allocation, or where SLURM refuses the options.
         SessionError: where SLURM cannot be asked, or the allocation cannot be kept in a file.
-        KeyboardInterrupt: where the request was taken back.
+        KeyboardInterrupt: where the request was cancelled.
     """
     job = job_id(os.environ)
     if job is not None:
@@ -53,27 +54,30 @@ def allocate(context: Context, options: str, notify: Callable[[str], None]) -> C
     private_directory(path.parent.parent, "set LIGHTCONE_SCRATCH to a directory that is yours")
     private_directory(path.parent, "set LIGHTCONE_SCRATCH to a directory that is yours")
     try:
-        chosen = shlex.split(options)
+        arguments = shlex.split(options)
     except ValueError as error:
         raise UsageError(f"The options {options!r} cannot be read ({error}).") from error
-    with signal_handlers(dict.fromkeys(TERMINATION_SIGNALS, _stop)), _turn(path, notify):
-        found = context_of(context.root)  # whoever had the turn before may have got one
-        if found.job is not None:
-            notify(f"using the allocation that this project has, SLURM job {found.job}")
-            return found
-        granted = _salloc([f"--job-name={found.name}", *chosen], notify)
+    with (
+        signal_handlers(dict.fromkeys(TERMINATION_SIGNALS, _raise_interrupt)),
+        _allocation_lock_held(path, notify),
+    ):
+        current = context_of(context.root)  # another call may have got one meanwhile
+        if current.job is not None:
+            notify(f"using the allocation that this project has, SLURM job {current.job}")
+            return current
+        new_job = _salloc([f"--job-name={current.name}", *arguments], notify)
         try:
-            _keep(path, granted, found)
+            _record_allocation(path, new_job, current)
         except BaseException:
             # No later call would find it, and it would be charged until its time is over.
-            jobs.cancel_job(granted)
+            jobs.cancel_job(new_job)
             raise
-        notify(f"SLURM granted the allocation, job {granted}")
+        notify(f"SLURM granted the allocation, job {new_job}")
     return context_of(context.root)
 
 
-def give_back(context: Context) -> bool:
-    """End the allocation of ``context`` if it was got by :func:`allocate`; whether it was."""
+def end_allocation(context: Context) -> bool:
+    """End the allocation of ``context`` if ``allocate`` requested it; whether it did."""
     if context.job is None or job_id(os.environ) is not None:
         return False
     path = allocation_file(context.root, context.settings)
@@ -90,8 +94,8 @@ def give_back(context: Context) -> bool:
 
 
 @contextlib.contextmanager
-def _turn(path: Path, notify: Callable[[str], None]) -> Iterator[None]:
-    """Context in which no other call asks for the allocation that ``path`` is to name."""
+def _allocation_lock_held(path: Path, notify: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock under which one call requests the allocation at ``path``."""
     lock = Lock(path.with_suffix(".lock"))
     if not lock.acquire():
         notify("waiting for another call, which asks SLURM for the allocation of this project")
@@ -102,7 +106,7 @@ def _turn(path: Path, notify: Callable[[str], None]) -> Iterator[None]:
         lock.release()
 
 
-def _keep(path: Path, job: int, context: Context) -> None:
+def _record_allocation(path: Path, job: int, context: Context) -> None:
     try:
         write_allocation(path, job, context.root)
     except OSError as error:
@@ -113,12 +117,12 @@ def _keep(path: Path, job: int, context: Context) -> None:
 
 
 def _salloc(options: list[str], notify: Callable[[str], None]) -> int:
-    """The number of the job that was granted."""
-    early: list[int] = []
+    """Run ``salloc``, and return the number of the job granted."""
+    early_signals: list[int] = []
     try:
-        # A signal that comes while it is being started would leave nobody who knows of it.
+        # A signal that comes while it is being started would leave nothing that ends it.
         with signal_handlers(
-            dict.fromkeys(TERMINATION_SIGNALS, lambda signum, _: early.append(signum))
+            dict.fromkeys(TERMINATION_SIGNALS, lambda signum, _: early_signals.append(signum))
         ):
             program = subprocess.Popen(
                 ["salloc", "--no-shell", *options],
@@ -137,40 +141,40 @@ def _salloc(options: list[str], notify: Callable[[str], None]) -> int:
             f"SLURM's salloc cannot be run ({error.strerror}): is this a host of a cluster?"
         ) from error
     job: int | None = None
-    said: list[str] = []
+    printed: list[str] = []
     with program:
         assert program.stdout is not None
         try:
-            if early:
+            if early_signals:
                 raise KeyboardInterrupt
             for line in program.stdout:
-                said.append(line.strip())
-                job = job or _job_in(line)
+                printed.append(line.strip())
+                job = job or _parse_job(line)
                 if "Pending" in line:
                     notify(f"waiting in SLURM's queue, job {job}; Ctrl-C takes the request back")
             program.wait()
         except BaseException:
-            notify(_take_back(program, job))
+            notify(_cancel_request(program, job))
             raise
     if program.returncode == 0 and job is not None:
         return job
-    became = _cancel(job)
+    outcome = _cancel_job(job)
     if program.returncode < 0:
         raise SessionError(
-            f"SLURM's salloc was ended by signal {-program.returncode}, and {became}: run again."
+            f"SLURM's salloc was ended by signal {-program.returncode}, and {outcome}: run again."
         )
-    errors = [line.partition("error: ")[2] for line in said if "error: " in line] or said
+    errors = [line.partition("error: ")[2] for line in printed if "error: " in line] or printed
     why = "; ".join(errors) or "it said nothing"
     raise UsageError(f"SLURM granted no allocation ({why}): change the options of --allocate.")
 
 
-def _job_in(text: str) -> int | None:
-    found = _JOB.search(text)
-    return int(found[1]) if found else None
+def _parse_job(text: str) -> int | None:
+    match = _JOB.search(text)
+    return int(match[1]) if match else None
 
 
-def _take_back(program: subprocess.Popen[str], job: int | None) -> str:
-    """End ``salloc`` and its request; what became of it, in a clause.
+def _cancel_request(program: subprocess.Popen[str], job: int | None) -> str:
+    """End ``salloc`` and its request; the outcome, as a clause of a sentence.
 
     A further signal ends ``salloc`` at once, and no more than that.
     """
@@ -185,15 +189,15 @@ def _take_back(program: subprocess.Popen[str], job: int | None) -> str:
         if job is None:
             send(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                program.wait(_PATIENCE)
+                program.wait(_TERM_TIMEOUT)
         # Asked to end when it has a request, one in ten does not hear it, and some hang for ever.
         send(signal.SIGKILL)
         program.wait()
-        return _cancel(job or _job_in(program.stdout.read()))
+        return _cancel_job(job or _parse_job(program.stdout.read()))
 
 
-def _cancel(job: int | None) -> str:
-    """Take a request back; what became of it, in a clause."""
+def _cancel_job(job: int | None) -> str:
+    """Cancel a requested job; the outcome, as a clause of a sentence."""
     failed = jobs.cancel_job(job) if job is not None else None
     if failed is None:
         return "the request was taken back"
@@ -203,5 +207,5 @@ def _cancel(job: int | None) -> str:
     )
 
 
-def _stop(signum: int, frame: FrameType | None) -> NoReturn:
+def _raise_interrupt(signum: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""Starting the programs of a session, and clearing up after them."""
+"""Starting the programs of a session, and removing its files after its end."""
 
 from __future__ import annotations
 
@@ -29,17 +29,24 @@ from lightcone.system.locks import Lock
 from lightcone.wire.protocol import PROTOCOL, PYTHON
 from lightcone.wire.tls import key_file
 
-__all__ = ["create_key", "describe_failed_start", "start_programs", "tidy", "wait_for_remains"]
+__all__ = [
+    "create_key",
+    "describe_failed_start",
+    "remove_leftovers",
+    "start_programs",
+    "wait_until_ended",
+]
 
 # Valid whatever the clock says, which may be put right in the lifetime of the session.
 # RFC 5280, 4.1.2.5: this end stands for none.
-_VALID = (datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))
+_VALIDITY = (datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))
 
 
 def create_key(path: Path) -> None:
-    """Write a new private key and its self-signed certificate to ``path``, in one PEM (0600).
+    """Write a new private key and its certificate to ``path``, as one PEM.
 
-    The certificate is its own authority: whoever has the file is of the session, and nobody else.
+    The file has mode 0600. The certificate is self-signed, and its own authority: a program
+    belongs to the session if it has the file.
     EC P-256 (FIPS 186-5), X.509 v3 (RFC 5280).
     """
     from cryptography import x509
@@ -55,8 +62,8 @@ def create_key(path: Path) -> None:
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(_VALID[0])
-        .not_valid_after(_VALID[1])
+        .not_valid_before(_VALIDITY[0])
+        .not_valid_after(_VALIDITY[1])
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())
     )
@@ -71,11 +78,11 @@ def create_key(path: Path) -> None:
 
 _LAST_LINES = 8
 
-_MARGIN = 15.0
+_END_MARGIN = 15.0
 
 
 def start_programs(context: Context, job: Job | None) -> None:
-    """Start the session's programs; the caller holds the spawn lock and has tidied.
+    """Start the session's programs, with the spawn lock held and leftovers removed.
 
     Args:
         context: whose session.
@@ -105,7 +112,7 @@ def start_programs(context: Context, job: Job | None) -> None:
 
 
 def _prepare(context: Context, job: Job | None) -> tuple[dict[str, list[str]], dict[str, Any]]:
-    """The programs' command lines, by their part in the session, and what they are to be told."""
+    """The programs' command lines by role, and the session's instructions."""
     grace = context.settings.grace
     pem = key_file(context.state)
     instructions: dict[str, Any] = {
@@ -145,7 +152,7 @@ def _prepare(context: Context, job: Job | None) -> tuple[dict[str, list[str]], d
 
 
 def _limits() -> tuple[int | None, int | None]:
-    """The processors and bytes that a session here may have at most: on login nodes, few."""
+    """The most processors and bytes that a session may use on this host."""
     site = current_site()
     if site is None or site.login is None:
         return None, None
@@ -157,20 +164,20 @@ def _write(path: Path, value: dict[str, Any]) -> None:
     write_atomically(path, json.dumps(value, indent=1).encode(), durable=False)
 
 
-def wait_for_remains(context: Context) -> None:
-    """Wait until every process of the session has ended; its guards see to that."""
-    patience = 2 * context.settings.grace + _MARGIN
+def wait_until_ended(context: Context) -> None:
+    """Wait until every process of the session has ended."""
+    timeout = 2 * context.settings.grace + _END_MARGIN
     members = Lock(context.members_lock)
-    if not members.acquire(timeout=patience):
+    if not members.acquire(timeout=timeout):
         raise SessionError(
-            f"Some process of the session {context.name} has not ended within {patience:.0f} s: "
+            f"Some process of the session {context.name} has not ended within {timeout:.0f} s: "
             f"find it with 'fuser {context.members_lock}', or end it by 'lc session stop --force'."
         )
     members.release()
 
 
-def tidy(context: Context) -> None:
-    """Remove what a dead session left; its logs and the record of its end stay."""
+def remove_leftovers(context: Context) -> None:
+    """Remove a dead session's files, except its logs and record."""
     for path in (context.control_socket, context.tmux_socket):
         remove(path)
     for name in ("spawn.json", "engine.json"):
@@ -181,18 +188,18 @@ def tidy(context: Context) -> None:
 
 
 def describe_failed_start(context: Context) -> str:
-    """One sentence on why the session that was just started is gone, with its last lines."""
+    """Explain why the session ended while starting, with its last log lines."""
     lines: list[str] = []
     for role in ("scheduler", "worker"):
         with contextlib.suppress(OSError):
-            text = (context.state / "logs" / f"{role}.log").read_text(errors="replace")
-            log = text.splitlines()
-            # What was ended while it wrote a traceback has told no more than that one begins.
-            told = [line for line in log if not line.startswith("Traceback (")]
-            lines += [f"  {role}: {line}" for line in told[-_LAST_LINES:]]
+            content = (context.state / "logs" / f"{role}.log").read_text(errors="replace")
+            log = content.splitlines()
+            # A program that was ended while it wrote a traceback has logged its first line alone.
+            complete = [line for line in log if not line.startswith("Traceback (")]
+            lines += [f"  {role}: {line}" for line in complete[-_LAST_LINES:]]
             for line in log:
                 if line.startswith("The ") and "set LIGHTCONE_SCRATCH to" in line:
-                    return line  # a sentence of a node's
+                    return line  # a node has logged what to do
     if is_full(context.state):
         return (
             f"The session {context.name} ended while it was starting, as there is no room left on "

@@ -1,4 +1,4 @@
-"""The spawn lock: one call at a time starts or ends a session, and the others wait."""
+"""The spawn lock: one call at a time starts or ends a session."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TICK = 0.02
 
 
 def take_spawn_lock(context: Context, timeout: float = 0.0) -> FileLock | None:
-    """The lock, taken; None where another has had it for ``timeout`` seconds.
+    """Take the lock; None where another call holds it for ``timeout`` seconds.
 
     A file system that has no working locks is refused.
     """
@@ -38,7 +38,7 @@ def take_spawn_lock(context: Context, timeout: float = 0.0) -> FileLock | None:
 
 
 def wait_for_spawn_lock(context: Context, seconds: float) -> None:
-    """Wait, at most so long, until nobody has the lock."""
+    """Wait at most ``seconds`` until no process holds the lock."""
     shared = Lock(context.spawn_lock)
     if shared.acquire(shared=True, timeout=seconds):
         shared.release()
@@ -46,7 +46,7 @@ def wait_for_spawn_lock(context: Context, seconds: float) -> None:
 
 @contextlib.contextmanager
 def spawn_lock_held(context: Context) -> Iterator[None]:
-    """Context in which this call has the lock.
+    """Hold the spawn lock for the length of the block.
 
     Raises:
         SessionError: on entry, where another has it for too long.
@@ -61,10 +61,10 @@ def spawn_lock_held(context: Context) -> Iterator[None]:
 
 
 def spawn_lock_timeout(context: Context) -> SessionError:
-    """The error of a call whose turn has not come, which names whose it is."""
-    who = " and ".join(f"process {pid}" for pid in members.holders(context.spawn_lock))
+    """The error of a call that could not get the lock in time."""
+    holders = " and ".join(f"process {pid}" for pid in members.holders(context.spawn_lock))
     return SessionError(
         f"Somebody has been starting or ending this session for {START_DEADLINE:.0f} s "
-        f"({f'{who} holds ' if who else ''}{context.spawn_lock}): look at 'lc session status', "
-        "and run again."
+        f"({f'{holders} holds ' if holders else ''}{context.spawn_lock}): look at 'lc session "
+        "status', and run again."
     )

@@ -1,4 +1,4 @@
-"""What somebody who looks at a session has chosen to see."""
+"""The state of the screen: what the keys have chosen to show."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _PAGE = 10
 
 
 class Sort(StrEnum):
-    """What the recipes that run are sorted by."""
+    """The sort order of running recipes."""
 
-    BEGUN = "begun"
+    STARTED = "started"
     NAME = "name"
     CPU = "cpu"
     MEMORY = "memory"
 
 
 class Mode(Enum):
-    """What keys mean: choosing, typing a filter, answering a question, reading a log."""
+    """The mode of the keyboard: choosing, filtering, confirming a cancel, reading a log."""
 
     CHOOSE = "choose"
     FILTER = "filter"
@@ -30,7 +30,7 @@ class Mode(Enum):
 
 
 class Action(Enum):
-    """What a key asks for beyond the screen."""
+    """An action that a key requests beyond the screen."""
 
     LEAVE = "leave"
     CANCEL = "cancel"
@@ -41,27 +41,27 @@ class Choice:
     """The state of the screen.
 
     Attributes:
-        selected: the ``id`` of the entry chosen, "" for the first.
-        sort: the order of what runs.
-        filter: what names have to contain.
-        mode: what keys mean now.
-        entry: the entry whose log is read or whose run may be cancelled.
-        back: how many lines above the log's end one reads.
-        note: something to say until the next key.
+        selected: the ``id`` of the selected entry, "" for the first.
+        sort: the order of running recipes.
+        filter: the text that names have to contain.
+        mode: that of the keyboard.
+        entry: the entry whose log is shown or whose run may be cancelled.
+        scroll: how many lines above the end of the log the screen shows.
+        note: a message shown until the next key.
     """
 
     selected: str = ""
-    sort: Sort = Sort.BEGUN
+    sort: Sort = Sort.STARTED
     filter: str = ""
     mode: Mode = Mode.CHOOSE
     entry: dict[str, Any] | None = None
-    back: int = 0
+    scroll: int = 0
     note: str = ""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The entries shown, in order, and which of them is chosen."""
+    """The entries shown, in order, and the selected one."""
 
     running: list[dict[str, Any]]
     waiting: list[dict[str, Any]]
@@ -70,53 +70,53 @@ class Rows:
 
     @property
     def all(self) -> list[dict[str, Any]]:
-        """Those that can be chosen, as they stand below each other."""
+        """All entries, in the order shown."""
         return [*self.running, *self.waiting, *self.failures]
 
     @property
     def chosen(self) -> dict[str, Any] | None:
-        """The entry chosen, or None where there is none."""
+        """The selected entry, or None where there is none."""
         return next((row for row in self.all if row["id"] == self.selected), None)
 
 
 def rows(snapshot: dict[str, Any], choice: Choice) -> Rows:
-    """What of a look at the session is shown."""
+    """Select the entries of a snapshot that are shown."""
 
-    def wanted(name: str) -> list[dict[str, Any]]:
+    def matching(name: str) -> list[dict[str, Any]]:
         text = choice.filter.lower()
         return [row for row in snapshot[name] if text in f"{row['name']} {row['run']}".lower()]
 
-    orders: dict[Sort, Any] = {
-        Sort.BEGUN: lambda row: -row["seconds"],
+    sort_keys: dict[Sort, Any] = {
+        Sort.STARTED: lambda row: -row["seconds"],
         Sort.NAME: lambda row: row["name"],
         Sort.CPU: lambda row: -(row["cpus_used"] or 0.0),
         Sort.MEMORY: lambda row: -(row["memory_used"] or 0),
     }
-    running = sorted(wanted("running"), key=orders[choice.sort])
-    shown = Rows(running, wanted("waiting"), wanted("failures"), choice.selected)
+    running = sorted(matching("running"), key=sort_keys[choice.sort])
+    shown = Rows(running, matching("waiting"), matching("failures"), choice.selected)
     if shown.chosen is None and shown.all:
         return replace(shown, selected=shown.all[0]["id"])
     return shown
 
 
 def press(choice: Choice, key: str, shown: Rows) -> tuple[Choice, Action | None]:
-    """The state after a key, and what else it asks for."""
+    """Handle a key; the new state, and the action requested."""
     if key == "ctrl-c":
         return choice, Action.LEAVE
     choice = replace(choice, note="")
     if choice.mode is Mode.FILTER:
-        return _typed(choice, key), None
+        return _edit_filter(choice, key), None
     if choice.mode is Mode.CANCEL:
-        chosen = replace(choice, mode=Mode.CHOOSE)
-        return (chosen, Action.CANCEL) if key in ("y", "Y") else (chosen, None)
+        closed = replace(choice, mode=Mode.CHOOSE)
+        return (closed, Action.CANCEL) if key in ("y", "Y") else (closed, None)
     if choice.mode is Mode.LOG:
-        return _read(choice, key), None
+        return _scroll_log(choice, key), None
     if key == "q":
         return choice, Action.LEAVE
-    return _chosen(choice, key, shown), None
+    return _handle_selection(choice, key, shown), None
 
 
-def _typed(choice: Choice, key: str) -> Choice:
+def _edit_filter(choice: Choice, key: str) -> Choice:
     if key == "enter":
         return replace(choice, mode=Mode.CHOOSE)
     if key == "escape":
@@ -126,23 +126,23 @@ def _typed(choice: Choice, key: str) -> Choice:
     return replace(choice, filter=choice.filter + key) if len(key) == 1 else choice
 
 
-def _read(choice: Choice, key: str) -> Choice:
+def _scroll_log(choice: Choice, key: str) -> Choice:
     steps = {"up": 1, "k": 1, "down": -1, "j": -1, "page up": _PAGE, "page down": -_PAGE}
     if key in ("q", "escape", "enter"):
-        return replace(choice, mode=Mode.CHOOSE, entry=None, back=0)
+        return replace(choice, mode=Mode.CHOOSE, entry=None, scroll=0)
     if key in ("end", "G"):
-        return replace(choice, back=0)
-    return replace(choice, back=max(choice.back + steps.get(key, 0), 0))
+        return replace(choice, scroll=0)
+    return replace(choice, scroll=max(choice.scroll + steps.get(key, 0), 0))
 
 
-def _chosen(choice: Choice, key: str, shown: Rows) -> Choice:
+def _handle_selection(choice: Choice, key: str, shown: Rows) -> Choice:
     steps = {"up": -1, "k": -1, "down": 1, "j": 1, "page up": -_PAGE, "page down": _PAGE}
     steps |= {"home": -len(shown.all), "g": -len(shown.all)}
     steps |= {"end": len(shown.all), "G": len(shown.all)}
     if key in steps and shown.all:
         ids = [row["id"] for row in shown.all]
-        place = ids.index(shown.selected) + steps[key]
-        return replace(choice, selected=ids[min(max(place, 0), len(ids) - 1)])
+        position = ids.index(shown.selected) + steps[key]
+        return replace(choice, selected=ids[min(max(position, 0), len(ids) - 1)])
     if key == "/":
         return replace(choice, mode=Mode.FILTER)
     if key == "escape":

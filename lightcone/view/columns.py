@@ -1,4 +1,4 @@
-"""Cells in lines, and lines in sections below each other, of a picture of so many columns."""
+"""The layout of a picture: cells joined into lines, lines stacked in sections."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import dataclass, replace
 from rich.cells import cell_len
 from rich.text import Text
 
-__all__ = ["DETAIL", "Cell", "Section", "draw_bar", "in_line", "stack"]
+__all__ = ["DETAIL", "Cell", "Section", "draw_bar", "join_cells", "stack"]
 
 DETAIL = "bright_black"
 _TITLE = "bold cyan"
-_CHOSEN = "on grey30"
+_SELECTED = "on grey30"
 _BARS = ("━", "─", "=", "-")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A text in a column: ``width`` 0 takes what is left, negative widths align to the right."""
+    """A text in a column; ``width`` 0 shares the rest, negative aligns right."""
 
     text: str | Text
     width: int = 0
@@ -30,72 +30,72 @@ class Section:
     """Lines under a title, with captions over their last columns.
 
     Attributes:
-        title: what it is about.
-        captions: the cells that stand to the right of the title.
+        title: its heading.
+        captions: the cells to the right of the title.
         lines: its lines, each of cells.
-        chosen: the line that is marked, and shown where not all are.
+        selected: the line that is highlighted, and always among those shown.
     """
 
     title: str
     captions: tuple[Cell, ...]
     lines: list[list[Cell]]
-    chosen: int | None = None
+    selected: int | None = None
 
 
 def stack(sections: list[Section], width: int, room: int) -> list[Text]:
-    """The sections below each other: where not all fits, each gives way down to a few lines."""
-    wanted = [len(section.lines) for section in sections]
-    given = [0] * len(sections)
-    left = room - len(sections)
-    while left > 0 and given != wanted:
-        for place, want in enumerate(wanted):
-            if given[place] < want and left > 0:
-                given[place] += 1
-                left -= 1
-    airy = left >= len(sections) - 1
+    """Stack the sections in ``room`` lines, each cut where not all fits."""
+    full_heights = [len(section.lines) for section in sections]
+    heights = [0] * len(sections)
+    remaining = room - len(sections)
+    while remaining > 0 and heights != full_heights:
+        for index, most in enumerate(full_heights):
+            if heights[index] < most and remaining > 0:
+                heights[index] += 1
+                remaining -= 1
+    spaced = remaining >= len(sections) - 1
     stacked: list[Text] = []
-    for section, count in zip(sections, given, strict=True):
-        if airy and stacked:
+    for section, count in zip(sections, heights, strict=True):
+        if spaced and stacked:
             stacked.append(Text(" " * width))
         cut = f" ({count} shown)" if count < len(section.lines) else ""
         title = Cell(f"{section.title}{cut}")
-        head = in_line(_with_room(title, section.captions, width), width)
+        head = join_cells(_fit_title(title, section.captions, width), width)
         head.stylize(DETAIL)
         head.stylize(_TITLE, 0, cell_len(str(title.text)) + 1)
         stacked.append(head)
-        first = 0 if section.chosen is None else max(section.chosen - count + 1, 0)
+        first = 0 if section.selected is None else max(section.selected - count + 1, 0)
         for number, cells in enumerate(section.lines[first : first + count], first):
-            drawn = in_line(cells, width)
-            if number == section.chosen:
-                drawn.stylize(_CHOSEN)
+            drawn = join_cells(cells, width)
+            if number == section.selected:
+                drawn.stylize(_SELECTED)
             stacked.append(drawn)
     return stacked[:room]
 
 
-def _with_room(title: Cell, captions: Sequence[Cell], width: int) -> list[Cell]:
-    """The cells of a head: a title that is cut gets what the first caption leaves empty."""
-    share = _share([title, *captions], width)
-    if not captions or cell_len(str(title.text)) <= share:
+def _fit_title(title: Cell, captions: Sequence[Cell], width: int) -> list[Cell]:
+    """The cells of a heading, its title widened where its first caption has space."""
+    room = _flexible_width([title, *captions], width)
+    if not captions or cell_len(str(title.text)) <= room:
         return [title, *captions]
     first, *others = captions
-    more = abs(first.width) - cell_len(str(first.text))
-    return [replace(title, width=share + more), replace(first, width=more + first.width), *others]
+    spare = abs(first.width) - cell_len(str(first.text))
+    return [replace(title, width=room + spare), replace(first, width=spare + first.width), *others]
 
 
-def _share(cells: Sequence[Cell], width: int) -> int:
-    """The width of each cell that has none of its own."""
+def _flexible_width(cells: Sequence[Cell], width: int) -> int:
+    """The width of each cell without a fixed width."""
     fixed = sum(abs(cell.width) for cell in cells) + len(cells) + 1
     return max((width - fixed) // max(sum(not cell.width for cell in cells), 1), 4)
 
 
-def in_line(cells: Sequence[Cell], width: int) -> Text:
-    """The cells in one line; those without a width share what the others leave."""
-    share = _share(cells, width)
+def join_cells(cells: Sequence[Cell], width: int) -> Text:
+    """Join the cells into one line of ``width`` columns."""
+    flexible = _flexible_width(cells, width)
     line = Text(" ", no_wrap=True)
     for number, cell in enumerate(cells):
         text = cell.text.copy() if isinstance(cell.text, Text) else Text(cell.text)
         text.stylize(cell.style) if cell.style else None
-        size = abs(cell.width) or share
+        size = abs(cell.width) or flexible
         text.truncate(size, overflow="ellipsis")
         text.align("right" if cell.width < 0 else "left", size)
         line.append_text(text)
@@ -108,9 +108,9 @@ def in_line(cells: Sequence[Cell], width: int) -> Text:
 def draw_bar(value: float | None, total: float, width: int, ascii_only: bool) -> Text:
     """A bar of ``width`` columns, filled as far as ``value`` goes to ``total``."""
     full, empty = _BARS[2:] if ascii_only else _BARS[:2]
-    part = 0.0 if value is None or total <= 0 else min(value / total, 1.0)
-    filled = round(part * width)
+    fraction = 0.0 if value is None or total <= 0 else min(value / total, 1.0)
+    filled = round(fraction * width)
     if value and not filled:
         filled = 1
-    style = "red" if part > 0.9 else "yellow" if part > 0.7 else "green"
+    style = "red" if fraction > 0.9 else "yellow" if fraction > 0.7 else "green"
     return Text.assemble((full * filled, style), (empty * (width - filled), DETAIL))

@@ -14,7 +14,7 @@ __all__ = ["Keyboard", "decode"]
 
 _SEQUENCE = re.compile(rb"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|O[A-Za-z])")
 _UNFINISHED = re.compile(rb"\x1b(?:\[[0-9;?]*|O)?")
-_NAMED = {
+_KEY_NAMES = {
     b"\x1b[A": "up",
     b"\x1b[B": "down",
     b"\x1bOA": "up",
@@ -28,13 +28,19 @@ _NAMED = {
     b"\x1b[1~": "home",
     b"\x1b[4~": "end",
 }
-_PLAIN = {"\r": "enter", "\n": "enter", "\x7f": "backspace", "\x08": "backspace", "\x03": "ctrl-c"}
+_CHARACTER_NAMES = {
+    "\r": "enter",
+    "\n": "enter",
+    "\x7f": "backspace",
+    "\x08": "backspace",
+    "\x03": "ctrl-c",
+}
 # A terminal far away may send the parts of one key one after the other.
-_TOGETHER = 0.05
+_SEQUENCE_TIMEOUT = 0.05
 
 
 class Keyboard:
-    """The keys typed on a terminal, while it is entered as a context.
+    """The keys typed on a terminal, read while the keyboard is open.
 
     Nothing that is typed is shown, and no key makes a signal: Ctrl-C is a key too.
     """
@@ -45,35 +51,35 @@ class Keyboard:
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Keyboard]:
-        """Take the terminal; afterwards it is as it was."""
+        """Put the terminal into raw mode, and restore it at the end."""
         before = termios.tcgetattr(self.terminal)
-        mine = termios.tcgetattr(self.terminal)
-        mine[3] &= ~(termios.ICANON | termios.ECHO | termios.ISIG | termios.IEXTEN)
-        mine[6][termios.VMIN], mine[6][termios.VTIME] = 1, 0
-        termios.tcsetattr(self.terminal, termios.TCSADRAIN, mine)
+        raw = termios.tcgetattr(self.terminal)
+        raw[3] &= ~(termios.ICANON | termios.ECHO | termios.ISIG | termios.IEXTEN)
+        raw[6][termios.VMIN], raw[6][termios.VTIME] = 1, 0
+        termios.tcsetattr(self.terminal, termios.TCSADRAIN, raw)
         try:
             yield self
         finally:
             termios.tcsetattr(self.terminal, termios.TCSADRAIN, before)
 
     def read(self) -> list[str]:
-        """The keys that have been typed: blocks until something is.
+        """Read the keys typed; blocks until there is one.
 
         Raises:
             EOFError: where the terminal is gone.
         """
         keys: list[str] = []
-        data = self._more()
+        data = self._read_bytes()
         while True:
-            found, rest = decode(data, self._decoder)
-            keys += found
+            decoded, rest = decode(data, self._decoder)
+            keys += decoded
             if not rest:
                 return keys
-            if not select.select([self.terminal], [], [], _TOGETHER)[0]:
+            if not select.select([self.terminal], [], [], _SEQUENCE_TIMEOUT)[0]:
                 return [*keys, "escape"]
-            data = rest + self._more()
+            data = rest + self._read_bytes()
 
-    def _more(self) -> bytes:
+    def _read_bytes(self) -> bytes:
         try:
             data = os.read(self.terminal, 1024)
         except OSError as error:
@@ -84,7 +90,7 @@ class Keyboard:
 
 
 def decode(data: bytes, decoder: codecs.IncrementalDecoder) -> tuple[list[str], bytes]:
-    """The keys in what a terminal has sent, and what may be the beginning of another.
+    """Decode the keys in ``data``; returns them, and an unfinished sequence.
 
     Characters are themselves, other keys have names: "up", "enter", "escape". Keys without a name
     are left out.
@@ -93,7 +99,7 @@ def decode(data: bytes, decoder: codecs.IncrementalDecoder) -> tuple[list[str], 
     while data:
         sequence = _SEQUENCE.match(data)
         if sequence is not None:
-            keys += [_NAMED[sequence[0]]] if sequence[0] in _NAMED else []
+            keys += [_KEY_NAMES[sequence[0]]] if sequence[0] in _KEY_NAMES else []
             data = data[sequence.end() :]
         elif _UNFINISHED.fullmatch(data):
             return keys, data
@@ -103,7 +109,7 @@ def decode(data: bytes, decoder: codecs.IncrementalDecoder) -> tuple[list[str], 
         else:
             text, data = data[:1], data[1:]
             for character in decoder.decode(text):
-                named = _PLAIN.get(character)
+                named = _CHARACTER_NAMES.get(character)
                 if named is not None or character.isprintable():
                     keys.append(named or character)
     return keys, b""

@@ -1,4 +1,4 @@
-"""The program of a session's first window: the screen, for as long as somebody is attached.
+"""The program of a session's first window: the live view.
 
 Run by the session's terminal server, ``python -P -m lightcone.view.overview SOCKET``.
 """
@@ -18,27 +18,27 @@ __all__ = ["main"]
 _INTERVAL = 2.0
 
 
-class _Audience:
-    """Whether anybody is attached, asked of the terminal server every few seconds."""
+class _Viewers:
+    """Whether a terminal is attached; asks the terminal server every few seconds."""
 
     def __init__(self, socket: Path) -> None:
         self._socket = socket
-        self._next = 0.0
-        self._there = True
+        self._next_check = 0.0
+        self._attached = True
 
-    def is_there(self) -> bool:
-        if time.monotonic() >= self._next:
-            self._next = time.monotonic() + _INTERVAL
-            self._there = tmux.is_watched(self._socket)
-        return self._there
+    def are_attached(self) -> bool:
+        if time.monotonic() >= self._next_check:
+            self._next_check = time.monotonic() + _INTERVAL
+            self._attached = tmux.is_watched(self._socket)
+        return self._attached
 
 
 def main(runtime: Path) -> None:
     """Show the session whose sockets are in the directory ``runtime``."""
-    audience = _Audience(runtime / "tmux")
+    viewers = _Viewers(runtime / "tmux")
     # Where the session does not answer, its other windows say why.
     with contextlib.suppress(OSError):
-        show(runtime / "control", choosing=False, stay=audience.is_there)
+        show(runtime / "control", interactive=False, should_continue=viewers.are_attached)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A look at a session as a picture of so many columns and lines."""
+"""A snapshot of a session, drawn as lines of text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.text import Text
 
 from lightcone.system.units import format_bytes, format_moment, format_seconds
 from lightcone.view.choice import Choice, Mode, Rows, Sort, rows
-from lightcone.view.columns import DETAIL, Cell, Section, draw_bar, in_line, stack
+from lightcone.view.columns import DETAIL, Cell, Section, draw_bar, join_cells, stack
 
 __all__ = ["clean", "draw", "draw_log", "plain"]
 
@@ -28,17 +28,17 @@ def draw(
     height: int,
     choice: Choice | None = None,
     *,
-    silent: float = 0.0,
+    silent_seconds: float = 0.0,
     plain_bars: bool = False,
 ) -> list[Text]:
-    """The session in at most ``height`` lines of ``width`` columns.
+    """Draw the session in at most ``height`` lines of ``width`` columns.
 
     Args:
-        snapshot: what there is to see.
+        snapshot: that of the session.
         width: in columns.
         height: in lines.
-        choice: what has been chosen; None where nothing can be.
-        silent: seconds since the session was last heard of, where that is long.
+        choice: the state of the screen; None where it is not interactive.
+        silent_seconds: seconds since the session's last snapshot, 0 unless that is long.
         plain_bars: whether bars are made of ASCII alone.
     """
     shown = rows(snapshot, choice or Choice())
@@ -46,9 +46,9 @@ def draw(
         _workers(snapshot["workers"], width, plain_bars),
         *_runs(snapshot["runs"], width, plain_bars),
         _running(snapshot, shown, choice, width),
-        *_others(snapshot, shown, choice, width),
+        *_waiting_and_failures(snapshot, shown, choice, width),
     ]
-    top = [_header(snapshot, width, silent)]
+    top = [_header(snapshot, width, silent_seconds)]
     bottom = [] if choice is None else [_footer(choice, width)]
     room = height - len(top) - len(bottom)
     lines = stack(sections, width, room)
@@ -57,15 +57,15 @@ def draw(
 
 
 def draw_log(
-    entry: dict[str, Any], lines: Sequence[str], width: int, height: int, back: int
+    entry: dict[str, Any], lines: Sequence[str], width: int, height: int, scroll: int
 ) -> list[Text]:
-    """The end of an entry's log, ``back`` lines above its last."""
-    head = in_line(
+    """Draw the end of an entry's log, scrolled ``scroll`` lines up."""
+    head = join_cells(
         [Cell(clean(entry["name"])), Cell(clean(entry["log"]), -max(width // 2, 20))], width
     )
     head.stylize(f"bold {_BAR}")
     room = height - 2
-    end = max(len(lines) - back, min(len(lines), room))
+    end = max(len(lines) - scroll, min(len(lines), room))
     shown = [Text(set_cell_size(clean(line), width)) for line in lines[max(end - room, 0) : end]]
     shown += [Text(" " * width)] * (room - len(shown))
     above = f"  {len(lines) - end} lines below" if end < len(lines) else ""
@@ -74,7 +74,7 @@ def draw_log(
 
 
 def plain(snapshot: dict[str, Any]) -> str:
-    """The session as text for a file or a pipe: everything, in lines of any length."""
+    """The whole session as text for a file or a pipe."""
     reasons = [row["why"] for row in snapshot["waiting"]]
     reasons += [row["reason"] for row in snapshot["failures"]]
     width = max(79, *(len(reason) + 60 for reason in reasons)) if reasons else 79
@@ -86,23 +86,23 @@ def plain(snapshot: dict[str, Any]) -> str:
 
 
 def clean(text: str) -> str:
-    """A text without what a terminal would obey, or cannot be sent."""
+    """Remove control sequences and unencodable characters from a text."""
     return _CONTROL.sub("", text.expandtabs()).encode(errors="replace").decode()
 
 
-def _header(snapshot: dict[str, Any], width: int, silent: float) -> Text:
-    begun, now = (datetime.fromisoformat(snapshot[key]) for key in ("started", "at"))
-    words = [f"up {format_seconds(max((now - begun).total_seconds(), 0.0))}"]
-    words.append("idle" if snapshot["idle"] else "in use")
+def _header(snapshot: dict[str, Any], width: int, silent_seconds: float) -> Text:
+    started, now = (datetime.fromisoformat(snapshot[key]) for key in ("started", "at"))
+    facts = [f"up {format_seconds(max((now - started).total_seconds(), 0.0))}"]
+    facts.append("idle" if snapshot["idle"] else "in use")
     if snapshot["leases"]:
-        words.append(_counted(len(snapshot["leases"]), "lease"))
+        facts.append(_counted(len(snapshot["leases"]), "lease"))
     if snapshot["other_tasks"]:
-        words.append(f"{_counted(snapshot['other_tasks'], 'task')} of other programs")
-    if silent:
-        words = [f"no word from it for {format_seconds(silent)}"]
-    told = "  ".join(words)
-    header = in_line([Cell(snapshot["name"]), Cell(told, -cell_len(told))], width)
-    header.stylize(f"bold {'white on red' if silent else 'white on dark_blue'}")
+        facts.append(f"{_counted(snapshot['other_tasks'], 'task')} of other programs")
+    if silent_seconds:
+        facts = [f"no word from it for {format_seconds(silent_seconds)}"]
+    text = "  ".join(facts)
+    header = join_cells([Cell(snapshot["name"]), Cell(text, -cell_len(text))], width)
+    header.stylize(f"bold {'white on red' if silent_seconds else 'white on dark_blue'}")
     return header
 
 
@@ -141,14 +141,19 @@ def _runs(runs: list[dict[str, Any]], width: int, ascii_only: bool) -> list[Sect
     bar, lines = max(width // 6, 8), []
     for run in runs:
         counts, total = run["counts"] or {}, run["total"]
-        bad = [f", {counts[name]} {name}" for name in ("failed", "blocked") if counts.get(name)]
+        failures = [
+            f", {counts[name]} {name}" for name in ("failed", "blocked") if counts.get(name)
+        ]
         done = sum(counts.values())
         lines.append(
             [
                 Cell(clean(run["name"])),
                 Cell("" if total is None else draw_bar(done, total, bar, ascii_only), bar),
                 Cell(
-                    Text.assemble(f"{done} of {total}" if total else "", ("".join(bad), "red")), 28
+                    Text.assemble(
+                        f"{done} of {total}" if total else "", ("".join(failures), "red")
+                    ),
+                    28,
                 ),
                 Cell(format_seconds(run["seconds"]), -9),
             ]
@@ -161,11 +166,11 @@ def _running(snapshot: dict[str, Any], shown: Rows, choice: Choice | None, width
     lines = []
     for row in shown.running:
         cpus, memory = row["cpus_used"], row["memory_used"]
-        asked = f"/{row['cpus']:g}"
+        requested = f"/{row['cpus']:g}"
         line = [
             Cell(clean(row["name"])),
             Cell(format_seconds(row["seconds"]), -11, "green"),
-            Cell(f"{'?' if cpus is None else f'{cpus:.1f}'}{asked}", -9),
+            Cell(f"{'?' if cpus is None else f'{cpus:.1f}'}{requested}", -9),
             Cell("?" if memory is None else format_bytes(memory), -11),
             Cell(clean(row["host"]), -16, DETAIL),
         ]
@@ -173,17 +178,17 @@ def _running(snapshot: dict[str, Any], shown: Rows, choice: Choice | None, width
     captions = [Cell("for", -11), Cell("cpus", -9), Cell("memory", -11), Cell("worker", -16)]
     captions += [Cell("run", -26)] if wide else []
     if not shown.running:
-        nothing = "nothing of that name" if choice and choice.filter else "nothing"
-        lines = [[Cell(nothing, style=DETAIL)]]
-    by = f", by {choice.sort.value}" if choice and choice.sort is not Sort.BEGUN else ""
-    title = f"RUNNING {snapshot['running_count']}{by}"
-    return Section(title, tuple(captions), lines, _place(shown.running, shown, choice))
+        empty = "nothing of that name" if choice and choice.filter else "nothing"
+        lines = [[Cell(empty, style=DETAIL)]]
+    order = f", by {choice.sort.value}" if choice and choice.sort is not Sort.STARTED else ""
+    title = f"RUNNING {snapshot['running_count']}{order}"
+    return Section(title, tuple(captions), lines, _selected_index(shown.running, shown, choice))
 
 
-def _others(
+def _waiting_and_failures(
     snapshot: dict[str, Any], shown: Rows, choice: Choice | None, width: int
 ) -> list[Section]:
-    """What waits and what has failed, where there is any."""
+    """The sections of waiting and failed outputs, where there are any."""
     names = [cell_len(row["name"]) for row in (*shown.waiting, *shown.failures)]
     room = min(max(names, default=0) + 1, width * 2 // 5)
     waiting = [
@@ -191,27 +196,29 @@ def _others(
         for row in shown.waiting
     ]
     moments = [format_moment(row["at"]) for row in shown.failures]
-    wide = max(map(len, moments), default=0)
+    moment_width = max(map(len, moments), default=0)
     failures = [
         [
             Cell(clean(row["name"]), room),
-            Cell(moment, wide, DETAIL),
+            Cell(moment, moment_width, DETAIL),
             Cell(clean(row["reason"]), 0, "red"),
         ]
         for row, moment in zip(shown.failures, moments, strict=True)
     ]
-    told = (
+    sections = (
         (f"WAITING {snapshot['waiting_count']}", waiting, shown.waiting),
         (f"FAILED {len(snapshot['failures'])}", failures, shown.failures),
     )
     return [
-        Section(title, (), lines, _place(entries, shown, choice))
-        for title, lines, entries in told
+        Section(title, (), lines, _selected_index(entries, shown, choice))
+        for title, lines, entries in sections
         if lines
     ]
 
 
-def _place(entries: list[dict[str, Any]], shown: Rows, choice: Choice | None) -> int | None:
+def _selected_index(
+    entries: list[dict[str, Any]], shown: Rows, choice: Choice | None
+) -> int | None:
     if choice is None:
         return None
     ids = [row["id"] for row in entries]

@@ -1,4 +1,4 @@
-"""The screen on which a session is looked at, live."""
+"""The live screen of a session."""
 
 from __future__ import annotations
 
@@ -28,40 +28,40 @@ from lightcone.wire.control_client import ask_session, watch_session
 
 __all__ = ["show", "snapshot"]
 
-_SILENT = 5.0
+_SILENT_AFTER = 5.0
 _TICK = 1.0
-_TAIL = 1 << 18
+_TAIL_BYTES = 1 << 18
 
 
 def show(
-    where: Context | Path, *, choosing: bool, stay: Callable[[], bool] = lambda: True
+    where: Context | Path, *, interactive: bool, should_continue: Callable[[], bool] = lambda: True
 ) -> str | None:
-    """Show the session on this terminal until one leaves it.
+    """Show the session on this terminal until the user leaves it.
 
     Args:
         where: the session's context, or its control socket.
-        choosing: whether keys do more than leave.
-        stay: is asked every second or so whether to go on.
+        interactive: whether keys do more than leave.
+        should_continue: called about every second; False leaves the screen.
 
     Returns:
-        Why the session ended, where that is why the screen did.
+        The reason why the session ended; None where the user left.
 
     Raises:
-        OSError: where nobody answers.
-        SessionError: where the session is one that cannot be looked at.
+        OSError: where no session answers.
+        SessionError: where the session cannot be watched.
     """
-    with watch_session(where) as snapshots, _bell() as (bell, ring):
-        screen = _Screen(where, Choice() if choosing else None)
-        threading.Thread(target=screen.listen, args=(snapshots, ring), daemon=True).start()
+    with watch_session(where) as snapshots, _wakeup_pipe() as (wakeup, wake):
+        screen = _Screen(where, Choice() if interactive else None)
+        threading.Thread(target=screen.listen, args=(snapshots, wake), daemon=True).start()
         while screen.snapshot is None and screen.ended is None:
-            select.select([bell], [], [])
-            os.read(bell, 1024)
+            select.select([wakeup], [], [])
+            os.read(wakeup, 1024)
         with Keyboard(0).open() as keyboard, screen.live:
-            while screen.ended is None and stay():
+            while screen.ended is None and should_continue():
                 screen.paint()
-                ready, _, _ = select.select([bell, keyboard.terminal], [], [], _TICK)
-                if bell in ready:
-                    os.read(bell, 1024)
+                ready, _, _ = select.select([wakeup, keyboard.terminal], [], [], _TICK)
+                if wakeup in ready:
+                    os.read(wakeup, 1024)
                 with contextlib.suppress(EOFError):
                     if keyboard.terminal not in ready or screen.press(keyboard.read()):
                         continue
@@ -70,79 +70,79 @@ def show(
 
 
 @contextlib.contextmanager
-def _bell() -> Iterator[tuple[int, Callable[[], None]]]:
-    """A descriptor that becomes readable when the other is called, or the terminal's size changes.
+def _wakeup_pipe() -> Iterator[tuple[int, Callable[[], None]]]:
+    """Yield a descriptor, and a function that makes it readable, as a resize does.
 
     SIGTERM leaves, as everything else does, with the terminal as it was.
     """
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
 
-    def ring() -> None:
-        with contextlib.suppress(OSError):  # full: it rings already; closed: nobody is there
+    def wake() -> None:
+        with contextlib.suppress(OSError):  # full: a wake-up is pending; closed: the screen is gone
             os.write(writer, b"\0")
 
     def leave(signum: int, frame: object) -> None:
         sys.exit(128 + signum)
 
     try:
-        with signal_handlers({signal.SIGWINCH: lambda *_: ring(), signal.SIGTERM: leave}):
-            yield reader, ring
+        with signal_handlers({signal.SIGWINCH: lambda *_: wake(), signal.SIGTERM: leave}):
+            yield reader, wake
     finally:
         os.close(reader)
 
 
 class _Screen:
-    """What is on the screen: the session as it was last heard of, and what has been chosen."""
+    """The state of the screen: the last snapshot, and the choice."""
 
     def __init__(self, where: Context | Path, choice: Choice | None) -> None:
         self.snapshot: dict[str, Any] | None = None
         self.ended: str | None = None
         self._where = where
         self._choice = choice
-        self._heard = time.monotonic()
+        self._last_snapshot = time.monotonic()
         self._console = Console(highlight=False)
         self.live = Live(
             Text(), console=self._console, screen=True, auto_refresh=False, redirect_stderr=False
         )
 
-    def listen(self, snapshots: Iterator[dict[str, Any]], ring: Callable[[], None]) -> None:
-        """Take in what there is to see, until the session has ended."""
+    def listen(self, snapshots: Iterator[dict[str, Any]], wake: Callable[[], None]) -> None:
+        """Receive snapshots until the session has ended."""
         reason = ""
         with contextlib.suppress(OSError):
             for snapshot in snapshots:
                 if "ended" in snapshot:
                     reason = str(snapshot["ended"])
                     break
-                self._heard = time.monotonic()
+                self._last_snapshot = time.monotonic()
                 self.snapshot = snapshot
-                ring()
+                wake()
         self.ended = reason
-        ring()
+        wake()
 
     def paint(self) -> None:
-        """Show it as it is now."""
-        # Asked for each time, as the environment may have that of the terminal it was begun in.
+        """Draw the current state."""
+        # Read each time, because COLUMNS and LINES may be those of another terminal.
         self._console.size = ConsoleDimensions(*os.get_terminal_size(1))
         width, height = self._console.size
         choice = self._choice
         if choice is not None and choice.mode is Mode.LOG and choice.entry is not None:
-            lines = draw_log(choice.entry, _last_lines(choice.entry), width, height, choice.back)
+            lines = draw_log(choice.entry, _last_lines(choice.entry), width, height, choice.scroll)
         else:
             assert self.snapshot is not None
-            silent = time.monotonic() - self._heard
+            silent = time.monotonic() - self._last_snapshot
             lines = draw(
                 self.snapshot,
                 width,
                 height,
                 choice,
-                silent=silent if silent > _SILENT else 0.0,
+                silent_seconds=silent if silent > _SILENT_AFTER else 0.0,
                 plain_bars=self._console.options.ascii_only,
             )
         self.live.update(Text("\n").join(lines), refresh=True)
 
     def press(self, keys: list[str]) -> bool:
-        """Do what keys ask for; False where that is to leave."""
+        """Handle keys; False where one of them leaves the screen."""
         for key in keys:
             if self._choice is None:
                 if key in ("q", "ctrl-c"):
@@ -159,10 +159,12 @@ class _Screen:
 
     def _cancel(self, entry: dict[str, Any]) -> str:
         try:
-            done = ask_session(self._where, "cancel", run=entry["run_id"]).get("cancelled")
+            cancelled = ask_session(self._where, "cancel", run=entry["run_id"]).get("cancelled")
         except OSError:
             return "the session does not answer: try again"
-        return f"{entry['run']} is asked to end" if done else f"{entry['run']} has ended already"
+        return (
+            f"{entry['run']} is asked to end" if cancelled else f"{entry['run']} has ended already"
+        )
 
 
 def _last_lines(entry: dict[str, Any]) -> list[str]:
@@ -170,23 +172,23 @@ def _last_lines(entry: dict[str, Any]) -> list[str]:
     try:
         with open(entry["log"], "rb") as file:
             size = file.seek(0, os.SEEK_END)
-            file.seek(max(size - _TAIL, 0))
+            file.seek(max(size - _TAIL_BYTES, 0))
             return file.read().decode(errors="replace").splitlines()
     except OSError as error:
         return [f"The log cannot be read: {error.strerror}."]
 
 
 def snapshot(where: Context | Path) -> dict[str, Any]:
-    """One look at the session.
+    """Take one snapshot of the session.
 
     Raises:
-        SessionError: where it ends meanwhile, or is one that cannot be looked at.
+        SessionError: where it ends meanwhile, or cannot be watched.
     """
     try:
         with watch_session(where) as snapshots:
-            for found in snapshots:
-                if "ended" not in found:
-                    return found
+            for message in snapshots:
+                if "ended" not in message:
+                    return message
     except OSError:
         pass
     raise SessionError(

@@ -320,7 +320,7 @@ def test_disk_that_is_full(placed: Context, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_little_room(placed: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_ENOUGH_DISK", 1 << 80)
+    monkeypatch.setattr(doctor, "_MIN_FREE_DISK", 1 << 80)
     assert _disk(placed).verdict is Verdict.WARNING
 
 

@@ -138,7 +138,7 @@ def test_what_is_not_known_is_said() -> None:
     text = _text(seen)
     assert "? of 8" in text
     assert "?/2" in text
-    assert "no word from it for 12 s" in _text(seen, silent=12.0)
+    assert "no word from it for 12 s" in _text(seen, silent_seconds=12.0)
     assert "no worker at the moment" in _text(_seen(workers=[]))
 
 

@@ -1,1 +1,1 @@
-"""What hosts a session, behind one small interface; no other room talks to a terminal server."""
+"""The terminal server of a session; no other room runs it."""
