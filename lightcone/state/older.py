@@ -210,7 +210,7 @@ def outdated_reasons(
     declared = {given.id for given in output.inputs}
     reasons += [f"input {name} was removed" for name in found.inputs if name not in declared]
     if not is_same(output.path, found.data, since_ns, versions):
-        reasons.append(f"{output.shown} was changed")
+        reasons.append(f"{output.display_path} was changed")
     return reasons
 
 

@@ -206,7 +206,7 @@ def _reasons(
     if found is None:
         if not os.path.exists(output.place):
             return ["never made"], True
-        return [f"{output.shown} is there, but not known to be finished"], True
+        return [f"{output.display_path} is there, but not known to be finished"], True
     if isinstance(found, Unusable):
         return [f"its manifest {found.reason}"], not os.path.exists(output.place)
     if isinstance(found, Older):
@@ -216,7 +216,7 @@ def _reasons(
     reasons = changes(output, found, provenance, produced)
     differs = difference(output.place, found.data)
     if differs:
-        reasons.insert(0, f"{output.shown} {differs}")
+        reasons.insert(0, f"{output.display_path} {differs}")
     return reasons, differs == "is missing"
 
 
