@@ -31,14 +31,14 @@ def command(universe: str | None, as_json: bool) -> int:
                 "id": finding.output.id,
                 "universe": finding.output.universe,
                 "trouble": finding.trouble.value,
-                "what": finding.what,
+                "what": finding.description,
             }
             for finding in findings
         ]
         click.echo(json.dumps({"verified": looked_at, "findings": rows}))
         return int(bool(findings))
     for finding in findings:
-        click.echo(f"{finding.output.name}: {finding.trouble.value}: {finding.what}")
+        click.echo(f"{finding.output.name}: {finding.trouble.value}: {finding.description}")
     again = any(finding.trouble is not Trouble.NEWER for finding in findings)
     todo = "; 'lc run' makes them again" if again else ""
     click.echo(f"{_count(looked_at, 'result')} verified, {_count(len(findings), 'finding')}{todo}")

@@ -93,7 +93,7 @@ class Driver:
                 if self.stop.is_wanted and not (self.is_asking or self.dispatch.is_busy):
                     return self._outcome()
                 try:
-                    left = math.inf if self.stop.interrupts else self.walltime.left()
+                    left = math.inf if self.stop.interrupts else self.walltime.remaining()
                     what, value = self.client.next(left)
                 except Empty:
                     if self.stop.interrupts:
@@ -103,7 +103,7 @@ class Driver:
                             else "not every recipe has ended: look at 'lc session logs worker'"
                         )
                         return self._outcome()
-                    if self.walltime.left() > 0:
+                    if self.walltime.remaining() > 0:
                         continue
                     self.is_asking = True
                     self.client.interrupt()
@@ -183,7 +183,7 @@ class Driver:
         if isinstance(given, Refused):
             self.results.failed(output, {"reason": given.why})
             return
-        late = self.walltime.objection(output)
+        late = self.walltime.refusal_reason(output)
         if late is not None:
             self.results.left(output, late)
             return

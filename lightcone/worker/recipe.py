@@ -119,7 +119,7 @@ class OutputMaker:
     ) -> Generator[None, None, dict[str, Any]]:
         if self.task.unwanted:
             return {"result": Result.INTERRUPTED}
-        late = Walltime(self.request.ends_at, self.request.grace).objection(self.output)
+        late = Walltime(self.request.ends_at, self.request.grace).refusal_reason(self.output)
         if late is not None:
             return {"result": Result.LEFT, "reason": late}
         umask = int(run["umask"])
@@ -146,7 +146,7 @@ class OutputMaker:
             if wrong is None:
                 yield
                 flush_tree(self.output.path)
-                made = self.products.enter(
+                made = self.products.add_to(
                     self._manifest(claim, started, ended, execution.usage(ended))
                 )
                 claim.commit(made, umask)
@@ -204,7 +204,7 @@ class OutputMaker:
             told["reason"],
             exit_code=told.get("exit_code"),
             interrupted=told["result"] is Result.INTERRUPTED,
-            products=[] if self.products is None else self.products.found(),
+            products=[] if self.products is None else self.products.detect(),
         )
 
 
