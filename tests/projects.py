@@ -95,7 +95,7 @@ class Project:
                 self.fail(
                     output,
                     template=output.template,
-                    products=products.found(),
+                    products=products.detect(),
                     exit_code=error.returncode,
                     identity=assessment.provenance.identity,
                 )
@@ -128,7 +128,7 @@ class Project:
             made={"started": "2026-11-22T00:00:00+00:00", "seconds": 0.1, "exit_code": 0},
         )
         if products is not None:
-            record = products.enter(record)
+            record = products.add_to(record)
         write_manifest(output.state_dir, record)
         return record
 

@@ -32,14 +32,14 @@ def command(universe: str | None, as_json: bool) -> int:
                 "id": finding.output.id,
                 "universe": finding.output.universe,
                 "trouble": finding.trouble.value,
-                "what": finding.what,
+                "what": finding.description,
             }
             for finding in findings
         ]
         click.echo(json.dumps({"verified": verified, "findings": rows}))
         return int(bool(findings))
     for finding in findings:
-        click.echo(f"{finding.output.name}: {finding.trouble.value}: {finding.what}")
+        click.echo(f"{finding.output.name}: {finding.trouble.value}: {finding.description}")
     can_remake = any(finding.trouble is not Trouble.NEWER for finding in findings)
     todo = "; 'lc run' makes them again" if can_remake else ""
     click.echo(f"{_count(verified, 'result')} verified, {_count(len(findings), 'finding')}{todo}")

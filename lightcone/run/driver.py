@@ -94,7 +94,7 @@ class Driver:
                 if self.stop.is_requested and not (self.awaits_started or self.dispatch.is_busy):
                     return self._outcome()
                 try:
-                    timeout = math.inf if self.stop.interrupts else self.walltime.left()
+                    timeout = math.inf if self.stop.interrupts else self.walltime.remaining()
                     event, value = self.client.next(timeout)
                 except Empty:
                     if self.stop.interrupts:
@@ -104,7 +104,7 @@ class Driver:
                             else "not every recipe has ended: look at 'lc session logs worker'"
                         )
                         return self._outcome()
-                    if self.walltime.left() > 0:
+                    if self.walltime.remaining() > 0:
                         continue
                     self.awaits_started = True
                     self.client.interrupt()
@@ -188,7 +188,7 @@ class Driver:
         if isinstance(share, Refused):
             self.results.mark_failed(output, {"reason": share.why})
             return
-        objection = self.walltime.objection(output)
+        objection = self.walltime.refusal_reason(output)
         if objection is not None:
             self.results.mark_left(output, objection)
             return

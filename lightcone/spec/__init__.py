@@ -1,4 +1,4 @@
 """``astra.yaml`` and its universes, read, checked and resolved into outputs.
 
-No result is looked at here.
+This package reads no results.
 """

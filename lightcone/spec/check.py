@@ -1,4 +1,4 @@
-"""What is wrong with an analysis or a universe, where it changes the work to be done.
+"""Checks of an analysis and its universes for errors that change the work.
 
 ``astra`` finds more than that. An analysis that is being written has findings which stop nobody,
 so only what would make the wrong thing, or nothing without a word, is refused.
@@ -17,16 +17,16 @@ from lightcone.spec.universes import Universe
 __all__ = ["check_choices", "check_conditions", "explain", "suggest"]
 
 
-def suggest(name: str, known: list[str], otherwise: str) -> str:
-    """What to do about an unknown name: the one that may have been meant, or ``otherwise``."""
+def suggest(name: str, known: list[str], fallback: str) -> str:
+    """Suggest the most similar known name, or else ``fallback``."""
     from difflib import get_close_matches
 
-    guess = get_close_matches(name, known, 1)
-    return f"did you mean '{guess[0]}'?" if guess else otherwise
+    matches = get_close_matches(name, known, 1)
+    return f"did you mean '{matches[0]}'?" if matches else fallback
 
 
 def check_conditions(tree: Tree) -> None:
-    """Refuse a ``when`` that names what does not exist, and so would never hold.
+    """Refuse a ``when`` condition on an undeclared decision or option.
 
     Raises:
         SpecError: naming the first such condition.
@@ -34,16 +34,16 @@ def check_conditions(tree: Tree) -> None:
     for scope, node in tree.nodes.items():
         for output in node["outputs"]:
             for condition in _conditions(output):
-                what = f"Output '{output['id']}' in {tree.file(scope)}"
-                _check_condition(tree, scope, condition, what, above=False)
+                label = f"Output '{output['id']}' in {tree.file(scope)}"
+                _check_condition(tree, scope, condition, label, above=False)
         for name, decision in node["decisions"].items():
             for condition in _conditions(decision):
-                what = f"Decision '{name}' in {tree.file(scope)}"
-                _check_condition(tree, scope, condition, what, above=True)
+                label = f"Decision '{name}' in {tree.file(scope)}"
+                _check_condition(tree, scope, condition, label, above=True)
 
 
 def check_choices(tree: Tree, universe: Universe) -> None:
-    """Refuse a universe that chooses what there is not, or leaves out what is needed.
+    """Refuse a universe with an unknown choice or without a needed one.
 
     Raises:
         SpecError: naming the first such choice.
@@ -59,13 +59,16 @@ def check_choices(tree: Tree, universe: Universe) -> None:
         ) from error
     for finding in findings:
         scope, name = _locate(finding.path or "", finding.message)
-        sentence = _CHOICES.get(finding.code, _nothing)(tree, universe, scope, name)
-        if sentence:
-            raise SpecError(sentence)
+        message = _CHOICES.get(finding.code, _no_message)(tree, universe, scope, name)
+        if message:
+            raise SpecError(message)
 
 
 def explain(tree: Tree, scope: Scope, codes: frozenset[str]) -> str:
-    """What ``astra`` has to say, under one of ``codes``, about the analysis at ``scope``; or ""."""
+    """Return the first finding of ``astra`` under one of ``codes``, or "".
+
+    Only findings about the analysis at ``scope`` count.
+    """
     from astra.validation import validate_analysis
 
     try:
@@ -84,37 +87,37 @@ def _conditions(element: Node) -> Iterator[str]:
     yield from [when] if isinstance(when, str) else when or []
 
 
-def _check_condition(tree: Tree, scope: Scope, condition: str, what: str, *, above: bool) -> None:
+def _check_condition(tree: Tree, scope: Scope, condition: str, label: str, *, above: bool) -> None:
     from astra.helpers import parse_option_ref
 
     reference = parse_option_ref(condition.lstrip("~"))
     if reference is None:
         raise SpecError(
-            f"{what} has the condition '{condition}': write it as 'decision.option', with '~' "
+            f"{label} has the condition '{condition}': write it as 'decision.option', with '~' "
             "before it for the opposite."
         )
     name, option = reference
     scopes = [scope[:depth] for depth in range(len(scope), -1, -1)] if above else [scope]
-    for place in scopes:
-        if name in tree.nodes[place]["decisions"]:
-            options = _options(tree, place, name)
+    for candidate in scopes:
+        if name in tree.nodes[candidate]["decisions"]:
+            options = _options(tree, candidate, name)
             if options and option not in options:
                 known = ", ".join(options)
                 raise SpecError(
-                    f"{what} has the condition '{condition}', but decision '{name}' has no option "
+                    f"{label} has the condition '{condition}', but decision '{name}' has no option "
                     f"'{option}': {suggest(option, list(options), f'use one of {known}.')}"
                 )
             return
-    known_names = [known for place in scopes for known in tree.nodes[place]["decisions"]]
-    otherwise = "correct the name, or declare it here with 'from: ../' where it belongs above."
+    known_names = [known for candidate in scopes for known in tree.nodes[candidate]["decisions"]]
+    fallback = "correct the name, or declare it here with 'from: ../' where it belongs above."
     raise SpecError(
-        f"{what} has the condition '{condition}', but there is no decision '{name}': "
-        f"{suggest(name, known_names, otherwise)}"
+        f"{label} has the condition '{condition}', but there is no decision '{name}': "
+        f"{suggest(name, known_names, fallback)}"
     )
 
 
 def _options(tree: Tree, scope: Scope, name: str) -> Node:
-    """The options of a decision, those of the one it stands for where it is an alias."""
+    """Return the options of a decision, following aliases."""
     from astra.helpers import parse_from_path
 
     decision: Node = tree.nodes[scope]["decisions"].get(name, {})
@@ -128,7 +131,7 @@ def _options(tree: Tree, scope: Scope, name: str) -> Node:
 
 
 def _locate(path: str, message: str) -> tuple[Scope, str]:
-    """The scope a finding is about, and the decision, if any."""
+    """Return the scope and the decision, if any, of a finding."""
     scope = []
     parts = path.split(".")
     while len(parts) > 1 and parts[0] == "analyses":
@@ -138,7 +141,7 @@ def _locate(path: str, message: str) -> tuple[Scope, str]:
     return tuple(scope), parts[1] if len(parts) > 1 else quoted[1] if quoted else ""
 
 
-def _nothing(tree: Tree, universe: Universe, scope: Scope, name: str) -> str:
+def _no_message(tree: Tree, universe: Universe, scope: Scope, name: str) -> str:
     return ""
 
 
@@ -197,7 +200,7 @@ def _of(scope: Scope) -> str:
 
 
 def _needed(tree: Tree, scope: Scope) -> set[str]:
-    """The decisions of the analysis at ``scope`` that something there or below refers to."""
+    """Return the decisions that the analysis at ``scope`` and those below use."""
     needed = set()
     for below, node in tree.nodes.items():
         if below[: len(scope)] != scope:

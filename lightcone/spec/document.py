@@ -1,4 +1,4 @@
-"""YAML files as the spec means them: every scalar is the text that stands there.
+"""YAML reader that keeps every scalar as the text in the file.
 
 Options are named ``on``, ``30``, ``0.10`` or ``1e-3`` in real specs, quoted in one file and not
 in the other, and commands are to get what was written. So nothing becomes a number, a date or a
@@ -19,7 +19,7 @@ __all__ = ["read_document"]
 
 _KEYED = frozenset({"analyses", "decisions", "options"})
 _NESTED = _KEYED | {"outputs", "recipe"}
-_PARTS = _NESTED | frozenset(
+_UNIQUE_KEYS = _NESTED | frozenset(
     {
         "command",
         "container",
@@ -34,13 +34,13 @@ _PARTS = _NESTED | frozenset(
         "when",
     }
 )
-_DEEPEST = 200
+_MAX_DEPTH = 200
 _DEEP_BLOCK = re.compile(rb"^ {200}|(?:[-?:] +){100}", re.MULTILINE)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
 def read_document(path: Path, name: str) -> Any:
-    """The content of a YAML file; ``name`` is what messages call it.
+    """Read a YAML file, which messages call ``name``.
 
     Raises:
         SpecError: where it cannot be read or is not YAML.
@@ -49,14 +49,14 @@ def read_document(path: Path, name: str) -> Any:
 
     try:
         content = read_file(path)
-        if _looks_deep(content) and _is_deep(content):
+        if _may_be_deep(content) and _is_deep(content):
             raise RecursionError
         loader = _loader()(content)
         try:
             node = loader.get_single_node()
             if node is None:
                 return None
-            _refuse_twice(node)
+            _refuse_duplicate_keys(node)
             return loader.construct_document(node)
         finally:
             loader.dispose()
@@ -64,68 +64,71 @@ def read_document(path: Path, name: str) -> Any:
         raise SpecError(
             f"{name} cannot be read ({error.strerror}): check that it is a readable file."
         ) from error
-    except _Twice as error:
+    except _DuplicateKey as error:
         key, line = error.args
         raise SpecError(
             f"{name} has '{key}' twice in one place, again on line {line}: merge the two."
         ) from error
     except yaml.YAMLError as error:
-        raise SpecError(f"{name} is not valid YAML: {_place(error)}.") from error
+        raise SpecError(f"{name} is not valid YAML: {_describe_problem(error)}.") from error
     except RecursionError as error:
         raise SpecError(f"{name} is nested too deeply: check its brackets.") from error
 
 
-class _Twice(Exception):
-    """A name stands twice in one mapping: the name, the line of the second."""
+class _DuplicateKey(Exception):
+    """A key given twice in one mapping, and the line of the second."""
 
 
-def _refuse_twice(node: Any, *, ids: bool = False) -> None:
-    """Raise _Twice where an analysis or a universe has a part twice, of which YAML keeps one.
+def _refuse_duplicate_keys(node: Any, *, ids: bool = False) -> None:
+    """Raise _DuplicateKey for a key given twice, of which YAML keeps one.
 
     Only where that changes the work: prose and insights may have what they like.
     """
     if node.id == "sequence":
         for item in node.value:
-            _refuse_twice(item)
+            _refuse_duplicate_keys(item)
         return
     if node.id != "mapping":
         return
     seen = set()
     for key, value in node.value:
         name = key.value if key.id == "scalar" else None
-        if name in seen and (ids or name in _PARTS):
-            raise _Twice(name, key.start_mark.line + 1)
+        if name in seen and (ids or name in _UNIQUE_KEYS):
+            raise _DuplicateKey(name, key.start_mark.line + 1)
         seen.add(name)
         if ids or name in _NESTED:
-            _refuse_twice(value, ids=name in _KEYED and not ids)
+            _refuse_duplicate_keys(value, ids=name in _KEYED and not ids)
 
 
-def _looks_deep(content: bytes) -> bool:
-    """Whether ``_is_deep``, which reads everything, is worth asking."""
+def _may_be_deep(content: bytes) -> bool:
+    """Return whether the slower check ``_is_deep`` is needed."""
     if _DEEP_BLOCK.search(content):
         return True
     depth = 0
     for bracket in content.translate(None, delete=_NOT_BRACKETS):
         depth += 1 if bracket in b"[{" else -1
-        if depth > _DEEPEST:
+        if depth > _MAX_DEPTH:
             return True
     return False
 
 
 def _is_deep(content: bytes) -> bool:
-    """Whether composing it would need a deeper stack than the C loader has: it ends the process."""
+    """Return whether the document would overflow the C loader's stack.
+
+    Such an overflow ends the process.
+    """
     import yaml
 
     depth = 0
     for event in yaml.parse(content, Loader=_loader()):
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
-        if depth > _DEEPEST:
+        if depth > _MAX_DEPTH:
             return True
     return False
 
 
-def _place(error: Exception) -> str:
+def _describe_problem(error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "unreadable"
     problem = str(problem).rstrip(".")
@@ -141,12 +144,12 @@ def _loader() -> type[Any]:
     base: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
     class Loader(base):  # type: ignore[misc]
-        """The safe loader, which resolves nothing but nulls and merges."""
+        """Safe loader that resolves only nulls and merges."""
 
-    keep = ("tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")
+    kept_tags = ("tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")
     Loader.yaml_implicit_resolvers = {
         first: kept
         for first, resolvers in base.yaml_implicit_resolvers.items()
-        if (kept := [(tag, pattern) for tag, pattern in resolvers if tag in keep])
+        if (kept := [(tag, pattern) for tag, pattern in resolvers if tag in kept_tags])
     }
     return Loader

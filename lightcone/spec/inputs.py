@@ -1,4 +1,4 @@
-"""What comes from outside: which sources of inputs are paths, and where those lie.
+"""Sources of inputs that no recipe makes: paths, patterns and others.
 
 A source may be a path, a pattern of the shell's, or no such thing: a URL, a DOI, the name of a
 survey, a sentence. One that is a path beyond doubt has to be there before a recipe that needs it
@@ -22,7 +22,7 @@ __all__ = ["InputSources", "Location"]
 
 _LIKE_A_PATH = re.compile(r"[\w@%+=:,./~-]+")
 _PLAIN = re.compile(r"[\w@%+=./~*?-]+")
-_FROM_HERE = ("/", "./", "../")
+_PATH_PREFIXES = ("/", "./", "../")
 _DATA = re.compile(
     r".*\.(?:7z|arrow|avro|bin|bz2|cfg|csv|dat|db|dta|ecsv|feather|fit|fits|geojson|gz|h5|hdf|hdf5"
     r"|ini|ipynb|jpe?g|jsonl?|log|mat|md|nc|ndjson|np[yz]|ods|orc|parquet|pdf|pickle|pkl|png|py|r"
@@ -33,7 +33,7 @@ _DATA = re.compile(
 
 
 class Location(NamedTuple):
-    """Where the source of an input lies.
+    """The location of an input's source.
 
     Attributes:
         text: what a command gets for it.
@@ -47,19 +47,19 @@ class Location(NamedTuple):
 
 
 class InputSources:
-    """Finds the sources of one analysis's inputs, each once."""
+    """Cached lookup of the sources of one analysis's inputs."""
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
-        self._inside = f"{tree.root}/"
-        self._known: dict[tuple[Scope, str], Location] = {}
+        self._root_prefix = f"{tree.root}/"
+        self._cache: dict[tuple[Scope, str], Location] = {}
 
     def find(self, scope: Scope, source: str) -> Location:
-        """Where ``source``, as declared in the analysis at ``scope``, lies."""
+        """Locate ``source``, as declared in the analysis at ``scope``."""
         home = self._tree.home(scope)
-        if (home, source) not in self._known:
-            self._known[home, source] = self._look_up(home, source.strip())
-        return self._known[home, source]
+        if (home, source) not in self._cache:
+            self._cache[home, source] = self._look_up(home, source.strip())
+        return self._cache[home, source]
 
     def _look_up(self, home: Scope, source: str) -> Location:
         if "://" in source:
@@ -70,10 +70,10 @@ class InputSources:
         for base in bases:
             candidate = os.path.normpath(os.path.join(base, expanded))
             if os.path.lexists(candidate):
-                shown = candidate.removeprefix(self._inside)
-                as_written = expanded != source or os.path.normpath(source) == shown
-                return Location(source if as_written else shown, candidate, True)
-        certain = expanded.startswith(_FROM_HERE) or (
+                relative = candidate.removeprefix(self._root_prefix)
+                as_written = expanded != source or os.path.normpath(source) == relative
+                return Location(source if as_written else relative, candidate, True)
+        certain = expanded.startswith(_PATH_PREFIXES) or (
             _PLAIN.fullmatch(expanded) is not None
             and (
                 any(os.path.isdir(os.path.join(base, expanded.split("/")[0])) for base in bases)
@@ -87,6 +87,6 @@ class InputSources:
 
 
 def _is_data(path: str) -> bool:
-    """Whether a path ends as a file of data does, and does not begin as a host or a DOI does."""
+    """Return whether a path ends like a data file, without a host or DOI."""
     first, slash, _ = path.partition("/")
     return _DATA.fullmatch(path) is not None and not (slash and "." in first.lstrip("."))

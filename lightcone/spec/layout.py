@@ -1,4 +1,4 @@
-"""Where outputs lie.
+"""Layouts of outputs in a project's results.
 
 Two layouts are in use. As a *file*, an output is ``results/<universe>/<id>.<format>``, and the
 recipe makes it. As a *directory*, it is ``results/<universe>/<id>/``, made before the recipe runs.
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from lightcone.errors import SpecError
 from lightcone.spec.output import MANIFEST, OLD_MANIFEST
-from lightcone.spec.tree import Scope, Tree, describe
+from lightcone.spec.tree import Scope, Tree, display_path
 
 __all__ = ["RESULTS", "STATE", "Layout", "Locations", "find_layout"]
 
@@ -33,16 +33,16 @@ _FORMAT = re.compile(r"\w[\w.+-]*", re.ASCII)
 
 
 class Layout(StrEnum):
-    """How a project's outputs lie in its results."""
+    """Arrangement of a project's outputs in its results."""
 
     FILE = "file"
     DIRECTORY = "directory"
 
 
 def find_layout(tree: Tree, setting: str, universes: Iterable[str]) -> Layout:
-    """The layout of a project.
+    """Determine the layout of a project.
 
-    What the settings say; else what the older tool's settings or the results that are there show,
+    The settings decide; else the older tool's settings or the results that are there,
     so that nothing moves when an output is added; else files if every output says its format.
     """
     if setting != "auto":
@@ -52,9 +52,9 @@ def find_layout(tree: Tree, setting: str, universes: Iterable[str]) -> Layout:
     declared = list(_declared(tree))
     for universe in universes:
         for home, directory in tree.directories.items():
-            found = _shown(tree, home, directory / RESULTS / universe, declared)
-            if found is not None:
-                return found
+            detected = _detect_layout(tree, home, directory / RESULTS / universe, declared)
+            if detected is not None:
+                return detected
     if declared and all(extension for _, _, extension in declared):
         return Layout.FILE
     return Layout.DIRECTORY
@@ -62,7 +62,7 @@ def find_layout(tree: Tree, setting: str, universes: Iterable[str]) -> Layout:
 
 @dataclass(frozen=True)
 class Locations:
-    """The path of every output of a project."""
+    """The paths of all outputs of a project."""
 
     tree: Tree
     layout: Layout
@@ -71,7 +71,7 @@ class Locations:
 
     @classmethod
     def of(cls, tree: Tree, layout: Layout) -> Locations:
-        """The places that a layout gives the outputs of an analysis.
+        """Compute the paths that a layout gives the outputs of an analysis.
 
         Raises:
             SpecError: where a format cannot be part of a file's name.
@@ -80,19 +80,19 @@ class Locations:
         taken: dict[tuple[str, str], str] = {}
         bases = {scope: str(directory / RESULTS) for scope, directory in tree.directories.items()}
         declared = list(_declared(tree))
-        inside = Counter((tree.home(scope), name) for scope, name, _ in declared)
+        name_counts = Counter((tree.home(scope), name) for scope, name, _ in declared)
         for scope, name, extension in declared:
             home = tree.home(scope)
             qualified = ".".join((*scope[len(home) :], name))
             if layout is Layout.FILE:
                 stem = f"{qualified}.{extension}" if extension else qualified
             else:
-                stem = name if inside[(home, name)] == 1 or scope == home else qualified
+                stem = name if name_counts[(home, name)] == 1 or scope == home else qualified
             names[(scope, name)] = stem
             full = ".".join((*scope, name))
             other = taken.setdefault((bases[home], stem), full)
             if other != full:
-                path = describe(Path(bases[home], "<universe>", stem), tree.root)
+                path = display_path(Path(bases[home], "<universe>", stem), tree.root)
                 raise SpecError(
                     f"Outputs '{other}' and '{full}' would both lie at {path}: "
                     "rename one, or give the sub-analyses directories of their own."
@@ -100,17 +100,20 @@ class Locations:
         return cls(tree, layout, names, bases)
 
     def find(self, universe: str, scope: Scope, name: str) -> tuple[str, str]:
-        """The absolute paths of an output and of the directory with its manifest and log."""
+        """Return the absolute paths of an output and of its state directory.
+
+        The state directory has the manifest and the log.
+        """
         home = self.tree.home(scope)
         directory = f"{self.bases[home]}/{universe}"
-        place = stem = self.names[(scope, name)]
+        filename = stem = self.names[(scope, name)]
         if self.layout is Layout.FILE:
             stem = ".".join((*scope[len(home) :], name))
-        return f"{directory}/{place}", f"{directory}/{STATE}/{stem}"
+        return f"{directory}/{filename}", f"{directory}/{STATE}/{stem}"
 
 
 def _declared(tree: Tree) -> Iterator[tuple[Scope, str, str]]:
-    """Every output that is not a re-export: its scope, its id, and its format or ""."""
+    """Yield scope, id and format (or "") of every output except re-exports."""
     from astra.helpers import parse_from_path
 
     for scope, node in tree.nodes.items():
@@ -127,10 +130,10 @@ def _declared(tree: Tree) -> Iterator[tuple[Scope, str, str]]:
             yield scope, output["id"], extension
 
 
-def _shown(
+def _detect_layout(
     tree: Tree, home: Scope, results: Path, declared: list[tuple[Scope, str, str]]
 ) -> Layout | None:
-    """The layout of the results in a directory, by the first output that either tool made."""
+    """Detect the layout of a results directory from its first finished output."""
     try:
         with os.scandir(results) as entries:
             present = {entry.name: entry.is_dir() for entry in entries}

@@ -1,4 +1,4 @@
-"""What a recipe says it needs."""
+"""Outputs, their inputs, and the resources that their recipes request."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ OLD_MANIFEST = ".lightcone-manifest.json"
 
 Key = tuple[str, str]
 
-"""What names an output in a project: its universe and its qualified id."""
+"""Key of an output in a project: its universe and its qualified id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One input of an output.
+    """An input of an output.
 
     Attributes:
         id: as the output declares it, ``"raw"`` or ``"sub.raw"``.
@@ -48,13 +48,13 @@ class Input:
 
     @property
     def path(self) -> Path | None:
-        """``place``, as a path."""
+        """The location ``place`` as a path."""
         return None if self.place is None else Path(self.place)
 
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What a recipe asks for: processors, bytes (0: not said), devices, seconds."""
+    """Resources of a recipe: processors, bytes (0: unspecified), devices, seconds."""
 
     cpus: float = 1.0
     memory: int = 0
@@ -66,8 +66,8 @@ class Resources:
 class Output:
     """An output that a recipe makes, with everything needed to make it.
 
-    Where it lies is kept as text: a plan looks at tens of thousands, and paths would cost it more
-    than looking.
+    Its location is kept as text: a plan checks tens of thousands, and building paths would take
+    longer than checking.
 
     Attributes:
         universe: the universe's name.
@@ -103,71 +103,71 @@ class Output:
 
     @property
     def path(self) -> Path:
-        """``place``, as a path."""
+        """The location ``place`` as a path."""
         return _path(self.place)
 
     @property
     def state_dir(self) -> Path:
-        """``state``, as a path."""
+        """The directory ``state`` as a path."""
         return _path(self.state)
 
     @property
     def name(self) -> str:
-        """What messages and arguments call it: ``universe/id``."""
+        """The name in messages and arguments: ``universe/id``."""
         return f"{self.universe}/{self.id}"
 
     @property
     def log(self) -> Path:
-        """What its recipe printed when it last ran."""
+        """The log of the recipe's last attempt."""
         return _path(f"{self.state}/log.txt")
 
     @property
     def good_log(self) -> Path:
-        """What the good result's recipe printed, where it has run again since and made nothing."""
+        """The log of the good result, where later attempts have failed."""
         return _path(f"{self.state}/good-log.txt")
 
     @property
     def key(self) -> Key:
-        """What it is found by in the mappings of a plan."""
+        """The key of the output in the mappings of a plan."""
         return (self.universe, self.id)
 
     @property
-    def shown(self) -> str:
-        """Its path as one would type it in the project's directory."""
+    def display_path(self) -> str:
+        """The path as a user would type it in the project's directory."""
         return self.place.removeprefix(f"{self.root}/")
 
 
-# Whoever makes an output asks for its paths again and again.
+# Cached, because making one output needs its paths many times.
 _path = lru_cache(maxsize=1 << 10)(Path)
 
 
-_NONE = Resources()
+_DEFAULTS = Resources()
 
 
-def read_resources(declared: Mapping[str, object] | None, what: str) -> Resources:
-    """The resources of a recipe; ``what`` is what messages call it.
+def read_resources(declared: Mapping[str, object] | None, label: str) -> Resources:
+    """Parse the resources of a recipe, which messages call ``label``.
 
-    What is not given, or not known here, is left out.
+    Missing and unknown resources are left out.
 
     Raises:
         SpecError: where a value cannot be read.
     """
     if not declared:
-        return _NONE
-    read: dict[str, int | float] = {}
+        return _DEFAULTS
+    values: dict[str, int | float] = {}
     for name, parse in _PARSERS.items():
         text = declared.get(name)
         if text is None:
             continue
         try:
-            read[name] = parse(str(text))
+            values[name] = parse(str(text))
         except ValueError as error:
-            raise SpecError(f"{what}: '{name}' under 'resources': {error}.") from error
+            raise SpecError(f"{label}: '{name}' under 'resources': {error}.") from error
     return Resources(
-        cpus=read.get("cpus", _NONE.cpus),
-        memory=int(read.get("memory", _NONE.memory)),
-        gpus=int(read.get("gpus", _NONE.gpus)),
-        time_limit=read.get("time_limit"),
+        cpus=values.get("cpus", _DEFAULTS.cpus),
+        memory=int(values.get("memory", _DEFAULTS.memory)),
+        gpus=int(values.get("gpus", _DEFAULTS.gpus)),
+        time_limit=values.get("time_limit"),
     )
 
 

@@ -1,7 +1,7 @@
-"""An ASTRA project as outputs to make: ``astra.yaml`` and its universes, read and resolved.
+"""The outputs of an ASTRA project, from ``astra.yaml`` and its universes.
 
-What the spec means is asked of ``astra``. Added here is where things lie, what a command looks
-like with its placeholders filled in, and which mistakes stop the work.
+``astra`` interprets the spec. This module adds the locations of the outputs, their commands with
+the placeholders filled in, and the mistakes that stop the work.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lightcone.spec.check import check_choices, check_conditions, explain, sugge
 from lightcone.spec.inputs import InputSources
 from lightcone.spec.layout import Layout, Locations, find_layout
 from lightcone.spec.output import Input, Output, Resources, read_resources
-from lightcone.spec.resolve import Resolved, Resolver, is_made
+from lightcone.spec.resolve import Resolved, Resolver, has_recipe
 from lightcone.spec.schema import Node
 from lightcone.spec.selection import named, select
 from lightcone.spec.template import Template, Value, compile_template
@@ -35,16 +35,16 @@ _FROM_CODES = frozenset({"INVALID_FROM", "INVALID_DECISION_FROM", "INVALID_OUTPU
 
 
 class _Recipe:
-    """What is the same about an output in every universe."""
+    """The properties of an output that every universe shares."""
 
     def __init__(self, tree: Tree, scope: Scope, definition: Node) -> None:
         recipe: Node = definition["recipe"]
-        self.what = f"Output '{definition['id']}' in {tree.file(scope)}"
+        self.label = f"Output '{definition['id']}' in {tree.file(scope)}"
         self.command: str = recipe["command"]
         self.decisions: list[tuple[str, str]] = [
-            (name, self._find(tree, scope, name)) for name in definition["decisions"]
+            (name, self._qualify(tree, scope, name)) for name in definition["decisions"]
         ]
-        self.resources: Resources = read_resources(recipe.get("resources"), self.what)
+        self.resources: Resources = read_resources(recipe.get("resources"), self.label)
         self.container: str | None = None
         if "container" in recipe:
             self.container = recipe["container"]
@@ -54,18 +54,18 @@ class _Recipe:
         self._templates: dict[tuple[str, ...], Template] = {}
 
     def template(self, inputs: tuple[str, ...]) -> Template:
-        """The command, where these are the inputs that the universe has."""
+        """Return the template of the command for these inputs."""
         if inputs not in self._templates:
             decisions = [name for name, _ in self.decisions]
-            self._templates[inputs] = compile_template(self.command, inputs, decisions, self.what)
+            self._templates[inputs] = compile_template(self.command, inputs, decisions, self.label)
         return self._templates[inputs]
 
-    def mentions(self, placeholder: str) -> bool:
-        """Whether the command names that very placeholder."""
+    def uses(self, placeholder: str) -> bool:
+        """Return whether the command contains this very placeholder."""
         return f"{{{placeholder}}}" in self.command
 
-    def _find(self, tree: Tree, scope: Scope, name: str) -> str:
-        """The qualified id of a declared decision.
+    def _qualify(self, tree: Tree, scope: Scope, name: str) -> str:
+        """Return the qualified id of a declared decision.
 
         Raises:
             SpecError: where there is no such decision.
@@ -74,36 +74,41 @@ class _Recipe:
         for depth in range(len(scope), -1, -1):
             if name in tree.nodes[scope[:depth]]["decisions"]:
                 return ".".join((*scope[:depth], name))
-        meant = suggest(
+        remedy = suggest(
             name, list(tree.nodes[scope]["decisions"]), "correct the name or declare it."
         )
-        raise SpecError(f"{self.what} lists a decision '{name}', which is not declared: {meant}")
+        raise SpecError(f"{self.label} lists a decision '{name}', which is not declared: {remedy}")
 
 
 class Builder:
-    """Makes outputs of what ``astra`` resolves, all of which depend on ``depend_on``."""
+    """Builder of outputs from the analysis that ``astra`` resolves.
 
-    def __init__(self, tree: Tree, places: Locations, depend_on: tuple[str, ...] = ()) -> None:
+    All outputs depend on the files that match ``depend_on``.
+    """
+
+    def __init__(self, tree: Tree, locations: Locations, depend_on: tuple[str, ...] = ()) -> None:
         self.tree = tree
-        self.places = places
+        self.locations = locations
         self.depend_on = depend_on
-        self.inside = f"{tree.root}/"
+        self.root_prefix = f"{tree.root}/"
         self.recipes: dict[str, _Recipe] = {}
-        self.outside = InputSources(tree)
-        self.given = {scope: _by_id(node["inputs"]) for scope, node in tree.nodes.items()}
-        self.declared = {scope: _by_id(node["outputs"]) for scope, node in tree.nodes.items()}
+        self.sources = InputSources(tree)
+        self.inputs_at = {scope: _by_id(node["inputs"]) for scope, node in tree.nodes.items()}
+        self.outputs_at = {scope: _by_id(node["outputs"]) for scope, node in tree.nodes.items()}
         self.resolver = Resolver(tree)
         self.universe = Universe("", {})
         self.settled: dict[str, str] = {}
-        self.made: dict[str | None, tuple[str, str, Value]] = {}
+        self.targets: dict[str | None, tuple[str, str, Value]] = {}
 
     def outputs(self, universe: Universe) -> Iterator[Output]:
-        """The outputs of one universe, in dependency order."""
+        """Yield the outputs of one universe in topological order."""
         check_choices(self.tree, universe)
         self.universe = universe
         self.settled = self.resolver.settle(universe)
         resolution = self.resolver.outputs(universe, self.settled)
-        self.made = {name: self._place(each.scope, name) for name, each in resolution.made.items()}
+        self.targets = {
+            name: self._locate(each.scope, name) for name, each in resolution.made.items()
+        }
         for name, each in resolution.made.items():
             yield self._output(each, resolution.aliases.get(name, ()))
 
@@ -113,39 +118,39 @@ class Builder:
         if recipe is None:
             recipe = _Recipe(self.tree, resolved.scope, resolved.definition)
             self.recipes[name] = recipe
-        place, state, shown = self.made[name]
-        values = {"output": shown}
+        place, state, value = self.targets[name]
+        values = {"output": value}
         inputs = []
         for given in resolved.inputs:
-            made = self.made.get(given.produced_by)
-            if made is not None:
-                found = Input(given.id, made[2].text, made[0], given.produced_by)
-                values[f"inputs.{given.id}"] = made[2]
+            target = self.targets.get(given.produced_by)
+            if target is not None:
+                entry = Input(given.id, target[2].text, target[0], given.produced_by)
+                values[f"inputs.{given.id}"] = target[2]
             else:
-                other = self._input(resolved.scope, given, recipe)
-                if other is None:
+                outside = self._input(resolved.scope, given, recipe)
+                if outside is None:
                     continue
-                found = other
-                values[f"inputs.{given.id}"] = Value(found.text, expands=True)
-            inputs.append(found)
+                entry = outside
+                values[f"inputs.{given.id}"] = Value(entry.text, expands=True)
+            inputs.append(entry)
         decisions = []
         for decision, key in recipe.decisions:
             option = self.settled.get(key)
             if option is not None:
                 decisions.append((decision, option))
-            elif recipe.mentions(f"decisions.{decision}"):
+            elif recipe.uses(f"decisions.{decision}"):
                 option = self._inactive(resolved.scope, decision, recipe)
             values[f"decisions.{decision}"] = Value(option or "")
         command = recipe.template(tuple([each.id for each in inputs])).render(values)
         if "\0" in command:
-            raise SpecError(f"{recipe.what}: the command has a NUL character: remove it.")
+            raise SpecError(f"{recipe.label}: the command has a NUL character: remove it.")
         return Output(
             universe=self.universe.name,
             id=name,
             root=self.tree.root,
             place=place,
             state=state,
-            is_directory=self.places.layout is Layout.DIRECTORY,
+            is_directory=self.locations.layout is Layout.DIRECTORY,
             command=command,
             template=recipe.command,
             inputs=tuple(inputs),
@@ -157,23 +162,23 @@ class Builder:
         )
 
     def _input(self, scope: Scope, given: ResolvedInput, recipe: _Recipe) -> Input | None:
-        """One input that no recipe makes here, or None where the command can do without.
+        """Return an input that no recipe makes, or None if unneeded.
 
         Raises:
-            SpecError: where the command needs what there is not.
+            SpecError: where the command needs an input that does not exist.
         """
         producer = given.produced_by
         definition = None
         if producer is not None:
             *above, local = producer.split(".")
-            definition = self.declared.get(tuple(above), {}).get(local)
-            if definition is not None and not is_made(definition):
-                place, _, shown = self._place(tuple(above), producer)
-                return Input(given.id, shown.text, place, None, True)
+            definition = self.outputs_at.get(tuple(above), {}).get(local)
+            if definition is not None and not has_recipe(definition):
+                place, _, value = self._locate(tuple(above), producer)
+                return Input(given.id, value.text, place, None, True)
         elif given.source:
-            found = self.outside.find(scope, given.source)
-            return Input(given.id, found.text, found.path, None, found.certain)
-        inputs, outputs = self.given[scope], self.declared[scope]
+            location = self.sources.find(scope, given.source)
+            return Input(given.id, location.text, location.path, None, location.certain)
+        inputs, outputs = self.inputs_at[scope], self.outputs_at[scope]
         is_known = given.id in inputs or given.id in outputs
         if definition is None and (producer is not None or not is_known):
             problem = "is neither an input nor an output"
@@ -181,7 +186,7 @@ class Builder:
             if producer is not None:
                 problem = f"is to be made by '{producer}', which is not declared"
                 remedy = "correct the name or declare it."
-        elif not recipe.mentions(f"inputs.{given.id}"):
+        elif not recipe.uses(f"inputs.{given.id}"):
             return None
         elif definition is not None:
             problem = f"is not made in universe '{self.universe.name}'"
@@ -189,13 +194,13 @@ class Builder:
         else:
             problem, remedy = "has no 'source'", "give it one."
         reason = explain(self.tree, scope, _FROM_CODES)
-        raise SpecError(f"{recipe.what}: its input '{given.id}' {problem}{reason}: {remedy}")
+        raise SpecError(f"{recipe.label}: its input '{given.id}' {problem}{reason}: {remedy}")
 
     def _inactive(self, scope: Scope, name: str, recipe: _Recipe) -> str:
-        """What a command gets for a decision that is not up for decision in this universe.
+        """Return the option of a decision that is inactive in this universe.
 
         Raises:
-            SpecError: where nothing says what.
+            SpecError: where neither the universe nor a default gives one.
         """
         node = self.universe.data
         for sub in scope:
@@ -205,21 +210,21 @@ class Builder:
         if option is None:
             reason = explain(self.tree, scope, _FROM_CODES)
             raise SpecError(
-                f"{recipe.what}: the command has {{decisions.{name}}}, but universe "
+                f"{recipe.label}: the command has {{decisions.{name}}}, but universe "
                 f"'{self.universe.name}' has no option for it{reason}: give the decision a "
                 "'default', or the output the same 'when'."
             )
         return option
 
-    def _place(self, scope: Scope, name: str) -> tuple[str, str, Value]:
-        """Where an output lies, where its state does, and what commands call it."""
+    def _locate(self, scope: Scope, name: str) -> tuple[str, str, Value]:
+        """Return an output's path, state directory and value in commands."""
         local = name.rpartition(".")[2]
-        place, state = self.places.find(self.universe.name, scope, local)
-        return place, state, Value(self._shown(place))
+        place, state = self.locations.find(self.universe.name, scope, local)
+        return place, state, Value(self._display_path(place))
 
-    def _shown(self, place: str) -> str:
-        """A path as one would type it in the project's directory."""
-        return place.removeprefix(self.inside)
+    def _display_path(self, place: str) -> str:
+        """Return a path as a user would type it in the project's directory."""
+        return place.removeprefix(self.root_prefix)
 
 
 def _by_id(entries: list[Node]) -> dict[str, Node]:
@@ -227,13 +232,15 @@ def _by_id(entries: list[Node]) -> dict[str, Node]:
 
 
 def load_outputs(root: Path, settings: Settings, universe: str | None = None) -> list[Output]:
-    """Every output with a recipe, in every universe or in the one named, in dependency order.
+    """Load every output with a recipe in topological order.
+
+    ``universe`` limits them to the universe of that name.
 
     Raises:
         SpecError: where the spec or a universe cannot be used.
         UsageError: where there is no such universe.
     """
-    with gc_paused(), _quiet():
+    with gc_paused(), _silence_astra():
         tree = load_tree(root)
         check_conditions(tree)
         universes = load_universes(tree, universe)
@@ -243,8 +250,11 @@ def load_outputs(root: Path, settings: Settings, universe: str | None = None) ->
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what ``astra`` logs off the terminal: what matters of it is said in our own words."""
+def _silence_astra() -> Iterator[None]:
+    """Keep the log messages of ``astra`` off the terminal.
+
+    The checks in this package report the problems that matter.
+    """
     import logging
 
     logger = logging.getLogger("astra")

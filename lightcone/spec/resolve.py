@@ -1,7 +1,8 @@
-"""Which outputs a universe has, in which order they can be made, and what supplies their inputs.
+"""Resolution of a universe: its outputs, their order and their producers.
 
-``astra`` answers that. Universes differ in it only by the outputs whose conditions hold, so it is
-asked once for each set of these: a project may have tens of universes with thousands of outputs.
+``astra`` resolves a universe. Universes differ in it only by the outputs whose conditions hold, so
+the result is cached for each set of these: a project may have tens of universes with thousands of
+outputs.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from lightcone.spec.universes import Universe
 if TYPE_CHECKING:
     from astra.resolve import ResolvedInput
 
-__all__ = ["Resolution", "Resolved", "Resolver", "is_made", "topological_order"]
+__all__ = ["Resolution", "Resolved", "Resolver", "has_recipe", "topological_order"]
 
 
 def topological_order(made: Mapping[str, Resolved]) -> list[str]:
-    """The outputs, each after those it needs, otherwise as declared.
+    """Sort the outputs topologically, otherwise as declared.
 
     Raises:
         SpecError: where some need each other.
@@ -45,9 +46,9 @@ def topological_order(made: Mapping[str, Resolved]) -> list[str]:
                 path.append((following, _needs(made, following)))
             elif not state[following]:
                 names = [step for step, _ in path]
-                circle = [*names[names.index(following) :], following]
+                cycle = [*names[names.index(following) :], following]
                 raise SpecError(
-                    f"Outputs need each other in a circle, {' → '.join(reversed(circle))}: remove "
+                    f"Outputs need each other in a circle, {' → '.join(reversed(cycle))}: remove "
                     "one of these from the 'inputs' of another in astra.yaml."
                 )
     return order
@@ -61,7 +62,7 @@ def _needs(made: Mapping[str, Resolved], name: str) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """One output with a recipe: where it is declared, as what, and what supplies its inputs."""
+    """An output with a recipe: its declaration and the suppliers of its inputs."""
 
     id: str
     scope: Scope
@@ -71,7 +72,7 @@ class Resolved:
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """The outputs with a recipe that a universe has.
+    """The outputs with a recipe in one universe.
 
     Attributes:
         made: by their qualified ids, each after those it needs.
@@ -83,7 +84,7 @@ class Resolution:
 
 
 class Resolver:
-    """Resolves the universes of one analysis."""
+    """Cached resolver of the universes of one analysis."""
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
@@ -93,17 +94,17 @@ class Resolver:
             for output in node["outputs"]
             if output.get("when")
         ]
-        self._known: dict[tuple[bool, ...], Resolution] = {}
+        self._cache: dict[tuple[bool, ...], Resolution] = {}
 
     def settle(self, universe: Universe) -> dict[str, str]:
-        """The option of every decision that is up for decision, by its qualified id."""
+        """Return the option of every active decision, by its qualified id."""
         from astra.resolve import resolve_universe
 
         settled: dict[str, str] = resolve_universe(self._tree.data, universe.data)
         return settled
 
     def outputs(self, universe: Universe, settled: Mapping[str, str]) -> Resolution:
-        """The outputs of a universe in which ``settled`` has been settled.
+        """Return the outputs of a universe, given its ``settled`` decisions.
 
         Raises:
             SpecError: where some need each other.
@@ -114,21 +115,21 @@ class Resolver:
         for key, option in settled.items():
             scope, _, name = key.rpartition(".")
             chosen.setdefault(scope, {})[name] = option
-        held = tuple(
+        conditions_met = tuple(
             is_condition_met(when, chosen.get(scope, {})) for scope, when in self._conditions
         )
-        if held not in self._known:
-            self._known[held] = self._ask(universe)
-        return self._known[held]
+        if conditions_met not in self._cache:
+            self._cache[conditions_met] = self._resolve(universe)
+        return self._cache[conditions_met]
 
-    def _ask(self, universe: Universe) -> Resolution:
+    def _resolve(self, universe: Universe) -> Resolution:
         from astra.resolve import resolve_outputs
 
         resolved = resolve_outputs(self._tree.data, universe.data)
         made = {
             each.id: Resolved(each.id, each.scope, each.definition, each.inputs)
             for each in resolved
-            if not each.reexports and is_made(each.definition)
+            if not each.reexports and has_recipe(each.definition)
         }
         aliases: dict[str, tuple[str, ...]] = {}
         for each in resolved:
@@ -137,7 +138,10 @@ class Resolver:
         return Resolution({name: made[name] for name in topological_order(made)}, aliases)
 
 
-def is_made(definition: Node) -> bool:
-    """Whether an output has a recipe; one without is put there by hand."""
+def has_recipe(definition: Node) -> bool:
+    """Return whether an output has a recipe.
+
+    A user puts an output without one in place by hand.
+    """
     command: str = (definition.get("recipe") or {}).get("command") or ""
     return bool(command.strip())

@@ -1,6 +1,7 @@
-"""Is an analysis or a universe of the form that the rest relies on; if not, one sentence says so.
+"""Checks of the form of an analysis or a universe.
 
-What is merely unusual is put right in place, so that ``astra`` finds the shapes it assumes.
+An error is one sentence. Unusual forms are normalized in place, so that ``astra`` finds the shapes
+it assumes.
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ _ID = re.compile(r"\w[\w+@=-]*")
 _TRUE = frozenset({"true", "yes", "on", "y"})
 
 
-def check_analysis(node: object, file: str, place: str = "") -> Node:
-    """The analysis, in a shape to rely on; ``place`` is where in ``file`` it stands.
+def check_analysis(node: object, file: str, position: str = "") -> Node:
+    """Check and normalize an analysis at ``position`` in ``file``.
 
     Prior insights and findings are left out: they say nothing about the work to do.
 
     Raises:
-        SpecError: where it cannot be put right.
+        SpecError: where it cannot be normalized.
     """
-    where = f"{file}, {place}" if place else file
-    if node is None and not place:
+    where = f"{file}, {position}" if position else file
+    if node is None and not position:
         raise SpecError(f"{file} is empty: declare what it makes under 'outputs'.")
     if not isinstance(node, dict):
         raise SpecError(f"{where} must be a mapping with 'inputs', 'outputs' and 'decisions'.")
@@ -39,9 +40,9 @@ def check_analysis(node: object, file: str, place: str = "") -> Node:
     _text(node, "path", where)
     _entries(node, "inputs", where)
     for entry in node["inputs"]:
-        what = f"Input '{entry['id']}' in {where}"
-        _text(entry, "source", what)
-        _text(entry, "from", what)
+        label = f"Input '{entry['id']}' in {where}"
+        _text(entry, "source", label)
+        _text(entry, "from", label)
     _entries(node, "outputs", where)
     for entry in node["outputs"]:
         _check_output(entry, where)
@@ -52,18 +53,18 @@ def check_analysis(node: object, file: str, place: str = "") -> Node:
     _mappings(node, "analyses", where)
     for name, sub in node["analyses"].items():
         _check_id("Sub-analysis", name, where)
-        check_analysis(sub, file, f"{place}.analyses.{name}" if place else f"analyses.{name}")
+        check_analysis(sub, file, f"{position}.analyses.{name}" if position else f"analyses.{name}")
     return node
 
 
-def check_universe(node: object, file: str, place: str = "") -> Node:
-    """The universe, in a shape to rely on.
+def check_universe(node: object, file: str, position: str = "") -> Node:
+    """Check and normalize a universe at ``position`` in ``file``.
 
     Raises:
-        SpecError: where it cannot be put right.
+        SpecError: where it cannot be normalized.
     """
-    where = f"{file}, {place}" if place else file
-    if node is None and not place:
+    where = f"{file}, {position}" if position else file
+    if node is None and not position:
         raise SpecError(f"{file} is empty: write the options it chooses under 'decisions'.")
     if node is None:
         node = {}
@@ -85,44 +86,44 @@ def check_universe(node: object, file: str, place: str = "") -> Node:
         raise SpecError(f"'analyses' in {where} must be a mapping from sub-analyses to choices.")
     for name, sub in subs.items():
         subs[name] = check_universe(
-            sub, file, f"{place}.analyses.{name}" if place else f"analyses.{name}"
+            sub, file, f"{position}.analyses.{name}" if position else f"analyses.{name}"
         )
     return node
 
 
 def _check_output(entry: Node, where: str) -> None:
-    what = f"Output '{entry['id']}' in {where}"
+    label = f"Output '{entry['id']}' in {where}"
     _check_id("Output", entry["id"], where)
-    _text(entry, "from", what)
-    _text(entry, "format", what)
-    _texts(entry, "inputs", what)
-    _texts(entry, "decisions", what)
-    _when(entry, what)
+    _text(entry, "from", label)
+    _text(entry, "format", label)
+    _texts(entry, "inputs", label)
+    _texts(entry, "decisions", label)
+    _when(entry, label)
     recipe = entry.get("recipe")
     if recipe is None:
         entry.pop("recipe", None)
         return
     if not isinstance(recipe, dict):
-        raise SpecError(f"{what}: 'recipe' must be a mapping with a 'command'.")
-    _text(recipe, "command", f"{what}: the recipe")
-    _text(recipe, "container", f"{what}: the recipe")
+        raise SpecError(f"{label}: 'recipe' must be a mapping with a 'command'.")
+    _text(recipe, "command", f"{label}: the recipe")
+    _text(recipe, "container", f"{label}: the recipe")
     resources = recipe.get("resources")
     if resources is not None and not isinstance(resources, dict):
-        raise SpecError(f"{what}: 'resources' must be a mapping, as in 'resources: {{cpus: 2}}'.")
+        raise SpecError(f"{label}: 'resources' must be a mapping, as in 'resources: {{cpus: 2}}'.")
 
 
-def _check_decision(decision: Node, what: str) -> None:
-    _text(decision, "from", what)
-    _text(decision, "default", what)
-    _when(decision, what)
+def _check_decision(decision: Node, label: str) -> None:
+    _text(decision, "from", label)
+    _text(decision, "default", label)
+    _when(decision, label)
     options = decision.get("options")
     if options is None:
         options = decision["options"] = {}
     if not isinstance(options, dict):
-        raise SpecError(f"{what}: 'options' must be a mapping from option ids to their labels.")
+        raise SpecError(f"{label}: 'options' must be a mapping from option ids to their labels.")
     for name, option in options.items():
         if not isinstance(name, str):
-            raise SpecError(f"{what}: an option's id must be text; quote {name!r}.")
+            raise SpecError(f"{label}: an option's id must be text; quote {name!r}.")
         if not isinstance(option, dict):
             options[name] = option = {}
         excluded = option.get("excluded")
@@ -142,7 +143,7 @@ def _check_id(kind: str, name: object, where: str) -> None:
 
 
 def _entries(node: Node, key: str, where: str) -> None:
-    """Make ``node[key]`` a list of mappings, each with an id of its own."""
+    """Make ``node[key]`` a list of mappings with unique ids."""
     entries = node.get(key)
     if entries is None:
         entries = node[key] = []
@@ -175,24 +176,24 @@ def _mappings(node: Node, key: str, where: str) -> None:
             raise SpecError(f"'{name}' under '{key}' in {where} must be a mapping.")
 
 
-def _text(node: Node, key: str, what: str) -> None:
+def _text(node: Node, key: str, label: str) -> None:
     value = node.get(key)
     if value is not None and not isinstance(value, str):
-        raise SpecError(f"{what}: '{key}' must be text.")
+        raise SpecError(f"{label}: '{key}' must be text.")
 
 
-def _texts(node: Node, key: str, what: str) -> None:
+def _texts(node: Node, key: str, label: str) -> None:
     value = node.get(key)
     if value is None:
         node[key] = []
     elif not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise SpecError(f"{what}: '{key}' must be a list of ids, as in '{key}: [a, b]'.")
+        raise SpecError(f"{label}: '{key}' must be a list of ids, as in '{key}: [a, b]'.")
 
 
-def _when(node: Node, what: str) -> None:
+def _when(node: Node, label: str) -> None:
     value = node.get("when")
     items = [value] if isinstance(value, str) else value
     if items is None:
         return
     if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
-        raise SpecError(f"{what}: 'when' must be a condition 'decision.option' or a list of such.")
+        raise SpecError(f"{label}: 'when' must be a condition 'decision.option' or a list of such.")

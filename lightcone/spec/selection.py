@@ -1,4 +1,4 @@
-"""Which outputs the words of a command line mean."""
+"""Selection of outputs by the names on a command line."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ __all__ = ["named", "select"]
 
 
 def named(outputs: Sequence[Output], names: Sequence[str]) -> set[Key]:
-    """The outputs that ``names`` mean: each an id, in every universe, or ``universe/id``.
+    """Return the outputs that ``names`` match, as ``id`` or ``universe/id``.
+
+    An id alone matches in every universe.
 
     A re-export means the output that it stands for.
 
     Raises:
         UsageError: where a name means nothing.
     """
-    found: set[Key] = set()
+    matched: set[Key] = set()
     by_id: dict[str, list[Output]] = {}
     for output in outputs:
         for name in (output.id, *output.aliases):
@@ -32,12 +34,14 @@ def named(outputs: Sequence[Output], names: Sequence[str]) -> set[Key]:
         }
         if not keys:
             raise UsageError(_unknown(name, outputs, by_id))
-        found |= keys
-    return found
+        matched |= keys
+    return matched
 
 
 def select(outputs: Sequence[Output], names: Sequence[str]) -> list[Output]:
-    """The outputs that ``names`` mean and everything they need, in the order of ``outputs``.
+    """Select the outputs that ``names`` match and everything they need.
+
+    They keep the order of ``outputs``.
 
     Raises:
         UsageError: where a name means nothing.
@@ -65,11 +69,11 @@ def _unknown(name: str, outputs: Sequence[Output], by_id: dict[str, list[Output]
     universe, slash, identifier = name.rpartition("/")
     universes = list(dict.fromkeys(output.universe for output in outputs))
     if slash and universe not in universes:
-        there = ", ".join(universes) or "none"
-        return f"There is no output '{name}': no universe '{universe}', there are {there}."
+        others = ", ".join(universes) or "none"
+        return f"There is no output '{name}': no universe '{universe}', there are {others}."
     if slash and identifier in by_id:
-        there = ", ".join(output.universe for output in by_id[identifier])
-        return f"There is no output '{name}': universe '{universe}' has none, but {there} has it."
+        others = ", ".join(output.universe for output in by_id[identifier])
+        return f"There is no output '{name}': universe '{universe}' has none, but {others} has it."
     known = list(by_id)
     guesses = get_close_matches(identifier, known, 3)
     guesses += [other for other in known if other.endswith(f".{identifier}")]

@@ -1,4 +1,4 @@
-"""The command of a recipe, with its placeholders filled in so that the shell reads them whole.
+"""The command of a recipe, its placeholders filled in and quoted.
 
 A value made only of letters, digits and ``_@%+=:,./-`` stands as it is. Any other is quoted for
 where it stands in the command: bare, within double or within single quotes. The source of an input
@@ -29,14 +29,14 @@ _MARK = "\0"
 _ENDS = {"'": "'", "#": "\n"}
 
 
-class _Place(Enum):
+class _Quoting(Enum):
     BARE = "bare"
     DOUBLE = "within double quotes"
     SINGLE = "within single quotes"
 
 
 class Value(NamedTuple):
-    """What takes a placeholder's place; ``expands`` where the shell may expand it."""
+    """The value of a placeholder; ``expands`` lets the shell expand it."""
 
     text: str
     expands: bool = False
@@ -44,30 +44,30 @@ class Value(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A command ready to be filled in: literal text and placeholders, alternating."""
+    """A parsed command: literal text and placeholders, alternating."""
 
     literals: tuple[str, ...]
-    slots: tuple[tuple[str, _Place], ...]
+    slots: tuple[tuple[str, _Quoting], ...]
 
     @property
     def names(self) -> frozenset[str]:
-        """The placeholders it has: ``output``, ``inputs.<id>``, ``decisions.<id>``."""
+        """The placeholders: ``output``, ``inputs.<id>``, ``decisions.<id>``."""
         return frozenset(name for name, _ in self.slots)
 
     def render(self, values: Mapping[str, Value]) -> str:
-        """The command with each placeholder replaced by its value."""
+        """Return the command with each placeholder replaced by its value."""
         pieces = [self.literals[0]]
-        for (name, place), literal in zip(self.slots, self.literals[1:], strict=True):
+        for (name, quoting), literal in zip(self.slots, self.literals[1:], strict=True):
             value = values[name]
             text = value.text
-            pieces += (text if _SAFE(text) else _quote(value, place), literal)
+            pieces += (text if _SAFE(text) else _quote(value, quoting), literal)
         return "".join(pieces).strip()
 
 
 def compile_template(
-    command: str, inputs: Iterable[str], decisions: Iterable[str], what: str
+    command: str, inputs: Iterable[str], decisions: Iterable[str], label: str
 ) -> Template:
-    """Read a command as declared; ``what`` is what messages call it.
+    """Parse a declared command, which messages call ``label``.
 
     ``{inputs}`` becomes the placeholders of all ``inputs``, with spaces between.
 
@@ -77,7 +77,7 @@ def compile_template(
     from astra.resolve import render_command
 
     if _MARK in command:
-        raise SpecError(f"{what}: the command has a NUL character: remove it.")
+        raise SpecError(f"{label}: the command has a NUL character: remove it.")
     try:
         marked = render_command(
             command,
@@ -89,7 +89,7 @@ def compile_template(
         problem = str(error).rstrip(".")
         if "brace" not in problem and not problem.startswith("command placeholder"):
             problem += "; braces that the shell is to see are written {{ and }}"
-        raise SpecError(f"{what}: {problem}.") from error
+        raise SpecError(f"{label}: {problem}.") from error
     pieces = marked.split(_MARK)
     scanner = _Scanner()
     slots = []
@@ -98,35 +98,35 @@ def compile_template(
     return Template(tuple(pieces[0::2]), tuple(slots))
 
 
-def _quote(value: Value, place: _Place) -> str:
+def _quote(value: Value, quoting: _Quoting) -> str:
     text = value.text
-    if value.expands and place is not _Place.SINGLE and _EXPANDED.fullmatch(text):
+    if value.expands and quoting is not _Quoting.SINGLE and _EXPANDED.fullmatch(text):
         return text
-    if place is _Place.BARE:
+    if quoting is _Quoting.BARE:
         return shlex.quote(text)
-    if place is _Place.SINGLE:
+    if quoting is _Quoting.SINGLE:
         return text.replace("'", "'\\''")
     return re.sub(r'([\\"$`])', r"\\\1", text)
 
 
 class _Scanner:
-    """Follows a shell command from literal to literal and knows which quotes are open."""
+    """Scanner of a shell command that tracks the open quotes."""
 
     def __init__(self) -> None:
         self.open: list[str] = []
         self.before = " "
 
-    def read(self, literal: str) -> _Place:
-        """Go on to the end of ``literal``; where does the placeholder after it stand?"""
+    def read(self, literal: str) -> _Quoting:
+        """Advance past ``literal`` and return the quoting at its end."""
         position = 0
         while position < len(literal):
             position += self._step(literal, position)
         self.before = "placeholder"
         innermost = self.open[-1] if self.open else ""
-        return {"'": _Place.SINGLE, '"': _Place.DOUBLE}.get(innermost, _Place.BARE)
+        return {"'": _Quoting.SINGLE, '"': _Quoting.DOUBLE}.get(innermost, _Quoting.BARE)
 
     def _step(self, text: str, position: int) -> int:
-        """Take in what stands at ``position``; how many characters that was."""
+        """Consume the text at ``position``; return its number of characters."""
         character = text[position]
         before, self.before = self.before, character
         innermost = self.open[-1] if self.open else ""

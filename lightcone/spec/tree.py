@@ -1,4 +1,4 @@
-"""The whole analysis: ``astra.yaml`` with the sub-analyses that lie in directories of their own."""
+"""The whole analysis, with the sub-analyses in directories of their own."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Tree:
         data: the analysis, in the form that ``astra`` resolves, all sub-analyses inline.
         nodes: each analysis by its scope, parents before children.
         directories: those analyses that have a directory of their own, the root among them.
-        files: what :meth:`file` said already.
+        files: the results of :meth:`file`, cached.
     """
 
     root: Path
@@ -38,21 +38,21 @@ class Tree:
     files: dict[Scope, str] = field(default_factory=dict)
 
     def home(self, scope: Scope) -> Scope:
-        """The scope of the nearest analysis, at or above ``scope``, with its own directory."""
+        """Return the nearest scope, at or above ``scope``, with a directory."""
         while scope not in self.directories:
             scope = scope[:-1]
         return scope
 
     def file(self, scope: Scope) -> str:
-        """What messages call the file in which an analysis is declared."""
+        """Return the name in messages of the file that declares an analysis."""
         home = self.home(scope)
         if home not in self.files:
-            self.files[home] = describe(self.directories[home] / SPEC_FILE, self.root)
+            self.files[home] = display_path(self.directories[home] / SPEC_FILE, self.root)
         return self.files[home]
 
 
-def describe(path: Path, root: Path) -> str:
-    """A path as a person in the project's directory would write it."""
+def display_path(path: Path, root: Path) -> str:
+    """Return a path as a user would type it in the project's directory."""
     return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
 
 
@@ -64,45 +64,49 @@ def load_tree(root: Path) -> Tree:
     """
     tree = Tree(root, _read(root, root))
     tree.directories[()] = root
-    _enter(tree, (), tree.data, (root,))
+    _register(tree, (), tree.data, (root,))
     return tree
 
 
 def _read(directory: Path, root: Path) -> Node:
     path = directory / SPEC_FILE
-    name = describe(path, root)
+    name = display_path(path, root)
     return check_analysis(read_document(path, name), name)
 
 
-def _enter(tree: Tree, scope: Scope, node: Node, lineage: tuple[Path, ...]) -> None:
-    """Note an analysis and all below it; ``lineage`` are the directories that led to it."""
+def _register(tree: Tree, scope: Scope, node: Node, ancestors: tuple[Path, ...]) -> None:
+    """Record an analysis and all below it in ``tree``.
+
+    ``ancestors`` are the directories that led to it.
+    """
     tree.nodes[scope] = node
     subs: dict[str, Node] = node["analyses"]
     for name, sub in subs.items():
         below = (*scope, name)
         if not sub.get("path"):
-            _enter(tree, below, sub, lineage)
+            _register(tree, below, sub, ancestors)
             continue
-        directory = _directory(tree, scope, name, lineage)
+        directory = _directory(tree, scope, name, ancestors)
         subs[name] = _read(directory, tree.root)
         tree.directories[below] = directory
-        _enter(tree, below, subs[name], (*lineage, directory))
+        _register(tree, below, subs[name], (*ancestors, directory))
 
 
-def _directory(tree: Tree, scope: Scope, name: str, lineage: tuple[Path, ...]) -> Path:
-    """The directory that the sub-analysis ``name`` names, after checking that it can be used."""
+def _directory(tree: Tree, scope: Scope, name: str, ancestors: tuple[Path, ...]) -> Path:
+    """Return the directory of the sub-analysis ``name`` after checking it."""
     stub = tree.nodes[scope]["analyses"][name]
-    what = f"Sub-analysis '{name}' in {tree.file(scope)}"
+    label = f"Sub-analysis '{name}' in {tree.file(scope)}"
     content = sorted(part for part in _CONTENT if stub[part])
     if content:
         raise SpecError(
-            f"{what} has both 'path' and '{content[0]}': move its content to the file in that path."
+            f"{label} has both 'path' and '{content[0]}': "
+            "move its content to the file in that path."
         )
-    directory = Path(os.path.normpath(lineage[-1] / stub["path"]))
+    directory = Path(os.path.normpath(ancestors[-1] / stub["path"]))
     if not (directory / SPEC_FILE).is_file():
         raise SpecError(
-            f"{what} lies in '{stub['path']}', where there is no {SPEC_FILE}: correct the path."
+            f"{label} lies in '{stub['path']}', where there is no {SPEC_FILE}: correct the path."
         )
-    if any(os.path.samefile(directory, above) for above in lineage):
-        raise SpecError(f"{what} contains itself by its path '{stub['path']}': correct the path.")
+    if any(os.path.samefile(directory, above) for above in ancestors):
+        raise SpecError(f"{label} contains itself by its path '{stub['path']}': correct the path.")
     return directory

@@ -1,4 +1,4 @@
-"""The universes of a project: which there are, and what each of them chooses."""
+"""The universes of a project and their choices."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lightcone.errors import SpecError, UsageError
 from lightcone.spec.document import read_document
 from lightcone.spec.layout import RESULTS
 from lightcone.spec.schema import Node, check_universe
-from lightcone.spec.tree import Scope, Tree, describe
+from lightcone.spec.tree import Scope, Tree, display_path
 
 __all__ = ["DEFAULT", "Universe", "list_universes", "load_universes"]
 
@@ -38,14 +38,14 @@ class Universe:
     files: dict[Scope, str] = field(default_factory=dict)
 
     def file(self, scope: Scope) -> str:
-        """What messages call the file that chooses for the analysis at ``scope``."""
+        """Return the name in messages of the file that chooses at ``scope``."""
         while scope not in self.files:
             scope = scope[:-1]
         return self.files[scope]
 
 
 def list_universes(root: Path) -> list[str]:
-    """The names of a project's universes, in alphabetical order; ``baseline`` where it has none.
+    """List a project's universes alphabetically; ``baseline`` where it has none.
 
     Raises:
         SpecError: where their directory cannot be read.
@@ -68,7 +68,7 @@ def list_universes(root: Path) -> list[str]:
 
 
 def load_universes(tree: Tree, only: str | None = None) -> list[Universe]:
-    """Every universe of the analysis, or ``only`` the one of that name.
+    """Load every universe of the analysis, or only the one named.
 
     Raises:
         UsageError: where there is no universe of that name.
@@ -88,22 +88,22 @@ def load_universes(tree: Tree, only: str | None = None) -> list[Universe]:
 
 
 class _Reader:
-    """Reads universes, each file once."""
+    """Cached reader of universes."""
 
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
-        self.read: dict[Path, Node] = {}
+        self.documents: dict[Path, Node] = {}
 
     def universe(self, name: str) -> Universe:
         path = self.tree.root / _DIRECTORY / f"{name}.yaml"
         if not path.exists():
             return Universe(name, _defaults(self.tree), {(): ""})
-        universe = Universe(name, {}, {(): describe(path, self.tree.root)})
+        universe = Universe(name, {}, {(): display_path(path, self.tree.root)})
         universe.data.update(self._complete(universe, (), self._document(path), name))
         return universe
 
     def _complete(self, universe: Universe, scope: Scope, node: Node, name: str) -> Node:
-        """The choices of ``node``, with what it chooses by naming a sub-analysis's universe."""
+        """Return the choices of ``node`` with the universes it names filled in."""
         subs = dict(node["analyses"])
         for sub in self.tree.nodes[scope]["analyses"]:
             below = (*scope, sub)
@@ -115,38 +115,38 @@ class _Reader:
     def _pick(
         self, universe: Universe, scope: Scope, chosen: Node | None, name: str
     ) -> tuple[Node | None, str]:
-        """What is chosen for one sub-analysis, and the name of the universe it comes from."""
+        """Return the choices for one sub-analysis and their universe's name."""
         directory = self.tree.directories.get(scope)
         picked: str | None = chosen.get("universe") if chosen else None
         if picked is None:
             if directory is None or (chosen and (chosen["decisions"] or chosen["analyses"])):
                 return chosen, name
-            # A project of its own, of which nothing is said: its universe of the same name.
+            # A project of its own without choices here: its universe of the same name applies.
             path = directory / _DIRECTORY / f"{name}.yaml"
             if not path.exists():
                 return chosen, name
         else:
-            what = f"{universe.file(scope[:-1])} chooses universe '{picked}' of '{scope[-1]}'"
+            label = f"{universe.file(scope[:-1])} chooses universe '{picked}' of '{scope[-1]}'"
             if directory is None:
                 raise SpecError(
-                    f"{what}, which has no universes of its own: list its decisions instead."
+                    f"{label}, which has no universes of its own: list its decisions instead."
                 )
             path = directory / _DIRECTORY / f"{picked}.yaml"
             if not path.exists():
-                there = ", ".join(list_universes(directory))
-                raise SpecError(f"{what}, where there is no such file: choose one of {there}.")
-        universe.files[scope] = describe(path, self.tree.root)
+                known = ", ".join(list_universes(directory))
+                raise SpecError(f"{label}, where there is no such file: choose one of {known}.")
+        universe.files[scope] = display_path(path, self.tree.root)
         return self._document(path), picked or name
 
     def _document(self, path: Path) -> Node:
-        if path not in self.read:
-            name = describe(path, self.tree.root)
-            self.read[path] = check_universe(read_document(path, name), name)
-        return self.read[path]
+        if path not in self.documents:
+            name = display_path(path, self.tree.root)
+            self.documents[path] = check_universe(read_document(path, name), name)
+        return self.documents[path]
 
 
 def _defaults(tree: Tree) -> Node:
-    """The universe in which every decision has its default."""
+    """Build the universe in which every decision has its default."""
     from astra.helpers import create_universe_from_defaults, is_condition_met
     from astra.resolve import resolve_universe
 
@@ -163,7 +163,7 @@ def _defaults(tree: Tree) -> Node:
         changed = False
         settled = resolve_universe(tree.data, data)
         for scope, name, decision in conditional:
-            chosen = _at(data, scope).setdefault("decisions", {})
+            chosen = _node_at(data, scope).setdefault("decisions", {})
             visible = {
                 key.rpartition(".")[2]: option
                 for depth in range(len(scope) + 1)
@@ -176,7 +176,7 @@ def _defaults(tree: Tree) -> Node:
     return data
 
 
-def _at(data: Node, scope: Scope) -> dict[str, Any]:
+def _node_at(data: Node, scope: Scope) -> dict[str, Any]:
     for name in scope:
         data = data.setdefault("analyses", {}).setdefault(name, {})
     return data

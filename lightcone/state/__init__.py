@@ -1,4 +1,4 @@
-"""Whether an output is good and who may make it: records, hashes, claims, plans.
+"""Records, hashes, claims and plans, which decide whether an output is good.
 
 No recipe is run here.
 """

@@ -1,4 +1,4 @@
-"""Taking over what the older tool made: from then on a result has a manifest of ours.
+"""Adoption of the older tool's results: each gets a manifest of ours.
 
 A plan takes the older tool's results as good where what it recorded still holds, and writes
 nothing. Before a run builds on them they are read in full, once, and recorded as if they had been
@@ -21,7 +21,7 @@ from lightcone.state.manifest import (
     inspect_manifest,
     write_manifest,
 )
-from lightcone.state.older import Older, find_older, older_as_manifest, outdated_reasons
+from lightcone.state.older import OlderRecord, find_older, older_as_manifest, outdated_reasons
 from lightcone.state.plan import Assessment, State, assess
 from lightcone.system.files import flush_tree
 
@@ -29,7 +29,7 @@ __all__ = ["adopt", "adopt_all"]
 
 
 def adopt_all(assessed: Mapping[Key, Assessment], claims: Path, hashes: Path | None = None) -> bool:
-    """Take over every result of the older tool that a plan found good, in the plan's order.
+    """Adopt every good result of the older tool, in the plan's order.
 
     Returns whether there was any, and so whether to plan again.
 
@@ -43,22 +43,22 @@ def adopt_all(assessed: Mapping[Key, Assessment], claims: Path, hashes: Path | N
     for key, assessment in assessed.items():
         if _is_older(assessment):
             output = assessment.output
-            given = {
+            input_versions = {
                 each.id: versions.get((output.universe, each.producer))
                 for each in output.inputs
                 if each.producer is not None
             }
-            assessment = adopt(assess(output, given, hashes), claims, hashes)
+            assessment = adopt(assess(output, input_versions, hashes), claims, hashes)
         if assessment.state is State.OK and assessment.manifest is not None:
             versions[key] = assessment.manifest.data.version
     return True
 
 
 def adopt(assessment: Assessment, claims: Path, hashes: Path | None = None) -> Assessment:
-    """Take over a good result of the older tool; any other assessment is returned as it is.
+    """Adopt an older tool's good result; otherwise return the assessment unchanged.
 
     Returns the assessment of what is there then: stale where the bytes turn out to be others than
-    were recorded, or where somebody is making or reading the output just now.
+    were recorded, or where a recipe is making or reading the output just now.
 
     Raises:
         SpecError: where a file that the output depends on cannot be read.
@@ -75,14 +75,14 @@ def adopt(assessment: Assessment, claims: Path, hashes: Path | None = None) -> A
     try:
         claim = Claim.take(output, claims)
         if isinstance(claim, Busy):
-            return _not_good(assessment, f"in use by {claim.by}")
+            return _as_stale(assessment, f"in use by {claim.by}")
         try:
-            found = find_older(output)
-            if inspect_manifest(output.state_dir) is None and isinstance(found, Older):
-                reasons = outdated_reasons(output, found, produced, {}, thorough=True)
+            older = find_older(output)
+            if inspect_manifest(output.state_dir) is None and isinstance(older, OlderRecord):
+                reasons = outdated_reasons(output, older, produced, {}, thorough=True)
                 if reasons:
-                    return _not_good(assessment, "; ".join(reasons))
-                _record(output, older_as_manifest(output, found, provenance))
+                    return _as_stale(assessment, "; ".join(reasons))
+                _record(output, older_as_manifest(output, older, provenance))
         finally:
             claim.release()
     except OSError:
@@ -90,10 +90,10 @@ def adopt(assessment: Assessment, claims: Path, hashes: Path | None = None) -> A
     return assess(output, produced, hashes)
 
 
-def _record(output: Output, found: Manifest) -> None:
+def _record(output: Output, manifest: Manifest) -> None:
     flush_tree(output.path)
     data = fingerprint(output.path)
-    write_manifest(output.state_dir, replace(found, data=data, version=MANIFEST_VERSION))
+    write_manifest(output.state_dir, replace(manifest, data=data, version=MANIFEST_VERSION))
 
 
 def _is_older(assessment: Assessment) -> bool:
@@ -103,5 +103,5 @@ def _is_older(assessment: Assessment) -> bool:
     )
 
 
-def _not_good(assessment: Assessment, why: str) -> Assessment:
+def _as_stale(assessment: Assessment, why: str) -> Assessment:
     return replace(assessment, state=State.STALE, why=why, manifest=None)

@@ -3,7 +3,7 @@
 A claim is a kernel lock on scratch, named after the output's path, and a journal beside the
 results. The lock says who may write and is shared by the processes of the recipe, so it lasts as
 long as any of them, whatever became of the worker. The journal says what had been set aside, so
-that whoever takes the claim next can put it back.
+that the next holder of the claim can restore it.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ _RETRY_ELSEWHERE = 2.0
 
 @dataclass(frozen=True)
 class Busy:
-    """Somebody else has the claim.
+    """The refusal of a claim that another process holds.
 
     Attributes:
-        by: who, in words.
+        by: a description of the holder.
         lock: the lock to wait for; None where it cannot be waited for from here.
-        shared: whether it is enough that nobody has it to himself, as for an input.
+        shared: whether a shared lock is enough, as for an input.
     """
 
     by: str
@@ -63,26 +63,27 @@ class Busy:
 
 
 def lock_path(claims: Path, path: Path, real_path: Callable[[str], str] = os.path.realpath) -> Path:
-    """The lock of the output at ``path``, the same for every name of its directory.
+    """Return the path of the lock of the output at ``path``.
 
-    ``real_path`` may remember what it has said, for as long as no directory is moved.
+    It is the same for every name of the output's directory. ``real_path`` may cache its results,
+    for as long as no directory is moved.
     """
     directory, name = os.path.split(path)
-    place = os.path.join(real_path(directory), name)
-    return claims / f"{hashlib.sha256(os.fsencode(place)).hexdigest()[:32]}.lock"
+    canonical = os.path.join(real_path(directory), name)
+    return claims / f"{hashlib.sha256(os.fsencode(canonical)).hexdigest()[:32]}.lock"
 
 
 def acquire(lock: Lock, *, shared: bool = False) -> bool:
-    """Take an output's lock, unless somebody has it, and keep it from looking old.
+    """Take an output's lock if it is free, and refresh its times.
 
     Raises:
         SessionError: where it cannot be had.
     """
     while lock.acquire(shared=shared):
-        held = os.fstat(lock.fd)
+        status = os.fstat(lock.fd)
         with contextlib.suppress(OSError):
-            if os.path.samestat(held, os.stat(lock.path, follow_symlinks=False)):
-                refresh_lock_file(lock.fd, held)
+            if os.path.samestat(status, os.stat(lock.path, follow_symlinks=False)):
+                refresh_lock_file(lock.fd, status)
                 return True
         lock.close()  # a cleaner has removed it meanwhile, and somebody may have the next one
     return False
@@ -93,9 +94,10 @@ def lock_inputs(
     inputs: Sequence[tuple[Path, Path]],
     real_path: Callable[[str], str] = os.path.realpath,
 ) -> list[Lock] | Busy:
-    """Locks that keep outputs from being remade while they are read.
+    """Take shared locks on outputs, so that no recipe remakes them meanwhile.
 
-    Contexts with locks of their own are not kept from it, but one that is at it now is ``Busy``.
+    They do not bind contexts with locks of their own, but one that is making an input now gives
+    ``Busy``.
 
     Args:
         claims: the directory of the locks.
@@ -105,25 +107,29 @@ def lock_inputs(
     Raises:
         SessionError: where a lock cannot be had.
     """
-    with contextlib.ExitStack() as until_all:
+    with contextlib.ExitStack() as stack:
         locks: list[Lock] = []
         for path, state in inputs:
             lock = Lock(lock_path(claims, path, real_path))
             taken = acquire(lock, shared=True)
             if taken:
-                until_all.callback(lock.close)
+                stack.callback(lock.close)
                 locks.append(lock)
-                told = read_journal(state)
-                if told is None or told.get("lock") == str(lock.path) or is_proved_dead(told):
+                journal = read_journal(state)
+                if (
+                    journal is None
+                    or journal.get("lock") == str(lock.path)
+                    or is_proved_dead(journal)
+                ):
                     continue
-            who = f"its input {path.name}, which is being made"
-            return Busy(who, None if taken else lock.path, shared=True)
-        until_all.pop_all()
+            description = f"its input {path.name}, which is being made"
+            return Busy(description, None if taken else lock.path, shared=True)
+        stack.pop_all()
         return locks
 
 
 def wait_for(lock: Path | None, shared: bool) -> None:
-    """Return when it is worth trying again to have what was :class:`Busy`.
+    """Wait until a retry after :class:`Busy` is worthwhile.
 
     Raises:
         SessionError: where the lock cannot be asked.
@@ -131,16 +137,20 @@ def wait_for(lock: Path | None, shared: bool) -> None:
     if lock is None:
         time.sleep(_RETRY_ELSEWHERE)
         return
-    held = Lock(lock)
-    held.acquire(shared=shared, timeout=None)
-    held.release()
+    waiter = Lock(lock)
+    waiter.acquire(shared=shared, timeout=None)
+    waiter.release()
 
 
 def holder(output: Output) -> Busy | None:
-    """Who is making ``output`` now, or None; ``Busy.lock`` is then always None.
+    """Return the current maker of ``output``, or None.
 
-    Asked of the lock that the journal names, so right for every context that shares the results;
-    changes nothing.
+    ``Busy.lock`` of the result is always None.
+
+    ``Busy.lock`` is then always None.
+
+    The lock that the journal names decides, so the result is right for every context that shares
+    the results. Changes nothing.
     """
     journal = Journal(output).read() if _has_journal(output) else None
     if journal is None or is_proved_dead(journal):
@@ -149,16 +159,16 @@ def holder(output: Output) -> Busy | None:
 
 
 def is_interrupted(output: Output) -> bool:
-    """Whether somebody began to make ``output`` and left it, for the next run to put right."""
+    """Return whether a run left ``output`` unfinished, to be recovered."""
     journal = Journal(output).read() if _has_journal(output) else None
     if journal is None:
         return False
-    recorded = read_manifest(output.state_dir)
-    return recorded is None or recorded.made.get("attempt") != journal.get("attempt")
+    manifest = read_manifest(output.state_dir)
+    return manifest is None or manifest.made.get("attempt") != journal.get("attempt")
 
 
 def _has_journal(output: Output) -> bool:
-    # Asked of every output of a plan: what raises no exception where there is none is quicker.
+    # Called for every output of a plan: a check that raises no exception is quicker.
     return os.access(f"{output.state}/{JOURNAL}", os.F_OK)
 
 
@@ -182,7 +192,7 @@ class Claim:
     def take(
         output: Output, claims: Path, real_path: Callable[[str], str] = os.path.realpath
     ) -> Claim | Busy:
-        """Take the claim, after putting right what a dead holder left behind.
+        """Take the claim, after recovering from a dead holder.
 
         For ``real_path`` see :func:`lock_path`.
 
@@ -193,8 +203,8 @@ class Claim:
         private_directory(claims, "set LIGHTCONE_SCRATCH to a directory that is yours")
         lock = Lock(lock_path(claims, output.path, real_path))
         if not acquire(lock):
-            told = Journal(output).read()
-            return Busy(describe_holder(told) if told else "a recipe that reads it", lock.path)
+            record = Journal(output).read()
+            return Busy(describe_holder(record) if record else "a recipe that reads it", lock.path)
         claim = Claim(output, lock)
         if claim.is_first:
             return claim
@@ -213,15 +223,15 @@ class Claim:
     def set_aside(
         self, run: str, umask: int, identity: str, *, resume: bool = False
     ) -> Busy | None:
-        """Move the result there is out of the way; from here on the path belongs to the recipe.
+        """Move the present result aside and give the path to the recipe.
 
-        Returns who has the path, where that is a context with locks of its own which began at the
-        same moment; nothing has then been moved.
+        Returns the holder of the path, where a context with locks of its own began at the same
+        moment; nothing has then been moved.
 
         Args:
             run: what the claim's journal calls its holder.
             umask: the recipe's file mode creation mask.
-            identity: what is about to be made.
+            identity: the identity of the output to be made.
             resume: whether partial work of the same identity is put in place for the recipe.
 
         Raises:
@@ -241,8 +251,8 @@ class Claim:
         if not self._journal.begin(
             self.attempt, run, self.lock.path, identity, had_output=had_output, umask=umask
         ):
-            told = self._journal.read()
-            return Busy(describe_holder(told) if told else "another run", None)
+            record = self._journal.read()
+            return Busy(describe_holder(record) if record else "another run", None)
         try:
             if not self.is_first:
                 self._journal.set_aside(had_output=had_output)
@@ -256,26 +266,26 @@ class Claim:
         return None
 
     def _check_movable(self, had_output: bool) -> None:
-        place, state = self.output.path, self.output.state_dir
-        recorded = inspect_manifest(state)
-        if isinstance(recorded, Unusable) and recorded.is_newer:
-            raise UsageError(f"{state / MANIFEST} {recorded.reason}: upgrade lc")
+        path, state = self.output.path, self.output.state_dir
+        manifest = inspect_manifest(state)
+        if isinstance(manifest, Unusable) and manifest.is_newer:
+            raise UsageError(f"{state / MANIFEST} {manifest.reason}: upgrade lc")
         if not had_output:
             return
-        mount = mount_point_in(place)
+        mount = mount_point_in(path)
         if mount is not None:
             raise UsageError(
                 f"{mount} is a mount point, and what is there could not be set aside meanwhile: "
                 "unmount it, or mount a directory around the results instead"
             )
-        if os.lstat(place).st_dev != os.stat(state).st_dev:
+        if os.lstat(path).st_dev != os.stat(state).st_dev:
             raise UsageError(
-                f"{place} is on another file system than {state}, where it would be set aside "
+                f"{path} is on another file system than {state}, where it would be set aside "
                 "meanwhile: move one of them"
             )
 
     def commit(self, manifest: Manifest, umask: int | None = None) -> None:
-        """Make what lies at the path, flushed already, the output's good result, durably.
+        """Make the flushed data at the path the output's good result, durably.
 
         ``manifest.made["attempt"]`` must be this claim's attempt; ``umask`` is the recipe's.
         """
@@ -283,47 +293,49 @@ class Claim:
         if self.is_first:
             self._journal.end()
         else:
-            self._journal.forget()
+            self._journal.discard_previous()
 
     def restore(self) -> None:
-        """Undo :meth:`set_aside`, keeping apart what the recipe had written."""
-        told = self._journal.read()
-        if told is not None:
-            self._journal.settle(told)
+        """Undo :meth:`set_aside`, keeping the recipe's data as partial work."""
+        record = self._journal.read()
+        if record is not None:
+            self._journal.settle(record)
 
     def release(self) -> None:
-        """Give the claim up, for the recipe's processes too."""
+        """Release the claim, for the recipe's processes too."""
         self.lock.release()
 
     def _recover(self) -> Busy | None:
-        """Settle what a dead holder left; or say who holds the path, where that one lives."""
-        told = self._journal.read()
-        if told is None:
+        """Settle the journal of a dead holder, or return the living one."""
+        record = self._journal.read()
+        if record is None:
             return None
-        if "unreadable" in told:
+        if "unreadable" in record:
             raise UsageError(
-                f"Nobody can tell who is making {self.output.name} from {told['unreadable']}: make "
-                "it readable, or remove it when no run is going."
+                f"Nobody can tell who is making {self.output.name} from {record['unreadable']}: "
+                "make it readable, or remove it when no run is going."
             )
-        if "held" not in told and told.get("lock") == str(self.lock.path):
-            self._journal.settle(told)
+        if "held" not in record and record.get("lock") == str(self.lock.path):
+            self._journal.settle(record)
             return None
-        if not is_proved_dead(told):
-            return Busy(describe_holder(told), None)
-        # Several contexts may want to put this right: the dead one's lock says which of them does.
+        if not is_proved_dead(record):
+            return Busy(describe_holder(record), None)
+        # Several contexts may try to recover this: the dead holder's lock decides which one does.
         with contextlib.ExitStack() as stack:
-            if isinstance(told.get("lock"), str) and os.path.exists(told["lock"]):
-                lock = Lock(Path(told["lock"]))
+            if isinstance(record.get("lock"), str) and os.path.exists(record["lock"]):
+                lock = Lock(Path(record["lock"]))
                 if not lock.acquire():
-                    return Busy(describe_holder(told), None)
+                    return Busy(describe_holder(record), None)
                 stack.callback(lock.release)
-            if self._journal.read() == told:
-                self._journal.settle(told)
+            if self._journal.read() == record:
+                self._journal.settle(record)
         return None
 
 
 def recover_output(output: Output, claims: Path) -> None:
-    """Put right what a dead holder left of ``output``, if anything, and let the living go on.
+    """Recover ``output`` from a dead holder, if there is one.
+
+    A living holder keeps its claim.
 
     Raises:
         OSError: where the results cannot be written.

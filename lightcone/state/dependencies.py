@@ -1,4 +1,4 @@
-"""The bytes of what an output is made from: the project's files, and what inputs consist of."""
+"""The project's files and inputs that an output depends on, hashed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lightcone.project.context import SPEC_FILE
 from lightcone.spec.output import Input, Output
 from lightcone.state.fingerprint import Data, Stamp, fingerprint_foreign
 from lightcone.state.hash_cache import HashCache
-from lightcone.state.imports import Scripts, Surroundings
+from lightcone.state.imports import Scripts, SearchPaths
 from lightcone.state.manifest import Provenance
 
 __all__ = ["CommandScanner", "SourceFiles"]
@@ -36,42 +36,42 @@ _WRITTEN = re.compile(
 
 _ENVIRONMENT = re.compile(r"/(?:bin|lib|lib64)/")
 
-_HERE = Surroundings()
+_AT_ROOT = SearchPaths()
 
 
 class CommandScanner:
-    """Reads the commands of a project, and each of its scripts once: one serves for one plan."""
+    """Cached scanner of a project's commands and scripts, for one plan."""
 
     def __init__(self, root: Path) -> None:
         self._root = os.fspath(root)
-        self._inside = f"{root}/"
+        self._root_prefix = f"{root}/"
         self._scripts = Scripts(self._root, self.is_source)
         self._words: dict[str, dict[str, tuple[str, ...]]] = {}
-        self._all: dict[tuple[tuple[str, ...], Surroundings], tuple[str, ...]] = {}
-        self._homes: dict[str, bool] = {}
+        self._all_files: dict[tuple[tuple[str, ...], SearchPaths], tuple[str, ...]] = {}
+        self._exists: dict[str, bool] = {}
 
-    def named(self, command: str) -> tuple[str, ...]:
-        """The files that the command itself names, by their paths from the root, as it does."""
-        return tuple(self._named(command, _HERE.after(command).directories))
+    def named_files(self, command: str) -> tuple[str, ...]:
+        """Return the files that the command itself names, relative to the root."""
+        return tuple(self._named_files(command, _AT_ROOT.updated_by(command).directories))
 
-    def all(self, command: str) -> tuple[str, ...]:
-        """The files that the command names, and those that the scripts among them bring in."""
-        around = _HERE.after(command)
-        key = (tuple(self._named(command, around.directories)), around)
-        names = self._all.get(key)
+    def all_files(self, command: str) -> tuple[str, ...]:
+        """Return the files that the command names, and their scripts' dependencies."""
+        search_paths = _AT_ROOT.updated_by(command)
+        key = (tuple(self._named_files(command, search_paths.directories)), search_paths)
+        names = self._all_files.get(key)
         if names is None:
-            brought = [self._scripts.brought_in(name, around) for name in key[0]]
-            names = self._all[key] = tuple(dict.fromkeys(chain(key[0], *brought)))
+            dependencies = [self._scripts.dependencies(name, search_paths) for name in key[0]]
+            names = self._all_files[key] = tuple(dict.fromkeys(chain(key[0], *dependencies)))
         if "-m" in command or "import" in command:
-            run = self._scripts.of_command(command, around)
-            names = tuple(dict.fromkeys(chain(names, run)))
+            modules = self._scripts.modules_of(command, search_paths)
+            names = tuple(dict.fromkeys(chain(names, modules)))
         return names
 
     def is_source(self, name: str) -> bool:
-        """Whether a path from the root may be a source, neither a result nor installed."""
+        """Return whether a path may be a source: no result, not installed."""
         return not self._is_result(name) and not self._is_installed(name)
 
-    def _named(self, command: str, directories: tuple[str, ...]) -> dict[str, None]:
+    def _named_files(self, command: str, directories: tuple[str, ...]) -> dict[str, None]:
         names = self._files(_split(command), directories)
         if ">" in command or "tee" in command:
             for name in self._files(_written(command), directories):
@@ -85,10 +85,10 @@ class CommandScanner:
             for word in words:
                 if word.startswith("results/") and not directory:
                     continue
-                found = known.get(word)
-                if found is None:
-                    found = known[word] = tuple(self._files_in(word, directory))
-                for name in found:
+                matched = known.get(word)
+                if matched is None:
+                    matched = known[word] = tuple(self._files_in(word, directory))
+                for name in matched:
                     names[name] = None
         return names
 
@@ -100,34 +100,37 @@ class CommandScanner:
         for piece in pieces:
             if piece and len(piece) < 1024:
                 path = os.path.normpath(os.path.join(self._root, directory, piece))
-                if path.startswith(self._inside):
-                    name = path[len(self._inside) :]
+                if path.startswith(self._root_prefix):
+                    name = path[len(self._root_prefix) :]
                     if os.path.isfile(path) and self.is_source(name):
                         yield name
 
     def _is_result(self, name: str) -> bool:
-        """Whether a path lies in the results of the project or of one below it."""
+        """Return whether a path is in the results of any project.
+
+        That is, of this project or of one below it.
+        """
         start = 0
         while (end := name.find("results/", start)) >= 0:
             start = end + 1
             above = name[:end]
-            if not above or (above.endswith("/") and self._holds(above, SPEC_FILE)):
+            if not above or (above.endswith("/") and self._has_file(above, SPEC_FILE)):
                 return True
         return False
 
     def _is_installed(self, name: str) -> bool:
-        """Whether a path lies in an environment of Python's or conda's making."""
+        """Return whether a path is in a Python or conda environment."""
         for match in _ENVIRONMENT.finditer(name):
             above = name[: match.start() + 1]
-            if self._holds(above, "pyvenv.cfg") or self._holds(above, "conda-meta"):
+            if self._has_file(above, "pyvenv.cfg") or self._has_file(above, "conda-meta"):
                 return True
         return False
 
-    def _holds(self, directory: str, name: str) -> bool:
-        path = f"{self._inside}{directory}{name}"
-        if path not in self._homes:
-            self._homes[path] = os.path.exists(path)
-        return self._homes[path]
+    def _has_file(self, directory: str, name: str) -> bool:
+        path = f"{self._root_prefix}{directory}{name}"
+        if path not in self._exists:
+            self._exists[path] = os.path.exists(path)
+        return self._exists[path]
 
 
 def _split(command: str) -> list[str]:
@@ -138,7 +141,7 @@ def _split(command: str) -> list[str]:
 
 
 def _written(command: str) -> list[str]:
-    """The words of a command that it writes to."""
+    """Return the words that a command writes to."""
     words = []
     for redirected, teed in _WRITTEN.findall(command):
         words += [_unquoted(redirected)] if redirected else _split(teed)
@@ -150,9 +153,9 @@ def _unquoted(word: str) -> str:
 
 
 class SourceFiles:
-    """A project's files, each looked at once and read only where no known stamp stands.
+    """A project's files, each checked once and read only if changed.
 
-    What it has seen it takes as unchanged, so one serves for one plan and no longer.
+    A file that was checked counts as unchanged, so an instance serves one plan and no longer.
 
     Args:
         root: the project's directory.
@@ -161,88 +164,92 @@ class SourceFiles:
 
     def __init__(self, root: Path, hashes: HashCache | None = None) -> None:
         self.root = root
-        self.mentions = CommandScanner(root)
+        self.scanner = CommandScanner(root)
         self.tree_versions: dict[str, str] = {}
         self._hashes = hashes or HashCache(None)
-        self._inside = f"{root}/"
+        self._root_prefix = f"{root}/"
         self._recorded: dict[str, Stamp] = {}
         self._known: dict[str, Stamp] = {}
         self._learned: dict[str, str] = {}
         self._data: dict[str, Data | None] = {}
-        self._together: dict[tuple[str, ...], dict[str, Stamp]] = {}
-        self._always: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._stamps_by_names: dict[tuple[str, ...], dict[str, Stamp]] = {}
+        self._depend_on_files: dict[tuple[str, ...], tuple[str, ...]] = {}
 
     def learn(self, provenance: Provenance) -> None:
-        """Take the stamps that were recorded for an output as known."""
+        """Take the stamps recorded for an output as known."""
         self._recorded.update(provenance.files)
         for source in provenance.inputs.values():
             if source.files and self._learned.get(source.text) != source.version:
                 self._learned[source.text] = source.version
-                path = self._place(source.text)
+                path = self._absolute(source.text)
                 for name, stamp in source.files.items():
                     # A pattern's files are recorded by their own paths, a tree's by those in it.
-                    key = self._place(name) if _is_pattern(source.text) else _join(path, name)
+                    key = self._absolute(name) if _is_pattern(source.text) else _join(path, name)
                     self._known[key] = stamp
 
-    def of(self, output: Output) -> dict[str, Stamp]:
-        """The project's files that an output depends on, by their path from the root.
+    def project_files(self, output: Output) -> dict[str, Stamp]:
+        """Return the stamps of the project's files that an output needs.
 
-        Those that its command names, those that scripts among these bring in, and those that
-        every output of the project depends on. Not to be changed: outputs may share it.
+        Keys are paths from the root: of the files that its command names, of those that scripts
+        among these bring in, and of those that every output depends on. Outputs may share the
+        result, so callers do not change it.
         """
-        stamps = self._stamps(self.mentions.all(output.command), output)
+        stamps = self._stamps(self.scanner.all_files(output.command), output)
         if any(given.text in stamps for given in output.inputs):
             texts = {given.text for given in output.inputs}
             stamps = {name: stamp for name, stamp in stamps.items() if name not in texts}
         if output.depend_on:
-            stamps = stamps | self._stamps(self._always_of(output.depend_on), output)
+            stamps = stamps | self._stamps(self._files_matching(output.depend_on), output)
         return stamps
 
     def file(self, name: str, output: Output) -> Stamp | None:
-        """The stamp of a project's file, or None where it is none."""
-        data = self._look(self._inside + name, output)
+        """Return the stamp of a project's file, or None if missing."""
+        data = self._data_at(self._root_prefix + name, output)
         return None if data is None else data.files.get("")
 
-    def given(self, given: Input, output: Output) -> Data:
-        """What an input that no output makes consists of; its text where nothing is there."""
-        return self._find(given, output) or Data(f"text:{given.text}")
+    def input_data(self, given: Input, output: Output) -> Data:
+        """Return the data of an input that no output makes.
 
-    def lacks(self, given: Input, output: Output) -> bool:
-        """Whether nothing is there of an input that no output makes, and something has to be."""
-        return given.certain and self._find(given, output) is None
+        Where nothing is there, its text is the version.
+        """
+        return self._find_data(given, output) or Data(f"text:{given.text}")
 
-    def _find(self, given: Input, output: Output) -> Data | None:
+    def is_missing(self, given: Input, output: Output) -> bool:
+        """Return whether a required input that no output makes is missing."""
+        return given.certain and self._find_data(given, output) is None
+
+    def _find_data(self, given: Input, output: Output) -> Data | None:
         data = None
         if given.place is not None:
-            data = self._look(given.place, output)
+            data = self._data_at(given.place, output)
         if data is None and _is_pattern(given.text):
-            data = self._match(given.text, output)
+            data = self._match_pattern(given.text, output)
         return data
 
     def _stamps(self, names: tuple[str, ...], output: Output) -> dict[str, Stamp]:
-        if names not in self._together:
-            found = {name: self.file(name, output) for name in names}
-            self._together[names] = {name: stamp for name, stamp in found.items() if stamp}
-        return self._together[names]
+        if names not in self._stamps_by_names:
+            stamps = {name: self.file(name, output) for name in names}
+            self._stamps_by_names[names] = {name: stamp for name, stamp in stamps.items() if stamp}
+        return self._stamps_by_names[names]
 
-    def _always_of(self, patterns: tuple[str, ...]) -> tuple[str, ...]:
-        if patterns not in self._always:
-            found = {
+    def _files_matching(self, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        if patterns not in self._depend_on_files:
+            names = {
                 os.path.normpath(name)
                 for pattern in patterns
                 for name in glob.glob(pattern, root_dir=self.root, recursive=True)
-                if os.path.isfile(self._inside + name)
+                if os.path.isfile(self._root_prefix + name)
             }
-            self._always[patterns] = tuple(sorted(filter(self.mentions.is_source, found)))
-        return self._always[patterns]
+            self._depend_on_files[patterns] = tuple(sorted(filter(self.scanner.is_source, names)))
+        return self._depend_on_files[patterns]
 
-    def _match(self, pattern: str, output: Output) -> Data | None:
-        """All that a pattern of the shell's matches, as one."""
+    def _match_pattern(self, pattern: str, output: Output) -> Data | None:
+        """Return the data of all files that a shell pattern matches."""
         if pattern not in self._data:
             files: dict[str, Stamp] = {}
             versions = []
-            for path in sorted(glob.glob(self._place(pattern))):
-                data = self._look(path, output)
+            for path in sorted(glob.glob(self._absolute(pattern))):
+                data = self._data_at(path, output)
                 if data is not None:
                     name = self._relative(path)
                     versions.append(f"{name} {data.version}")
@@ -251,7 +258,7 @@ class SourceFiles:
             self._data[pattern] = Data(version.hexdigest(), files) if versions else None
         return self._data[pattern]
 
-    def _look(self, path: str, output: Output) -> Data | None:
+    def _data_at(self, path: str, output: Output) -> Data | None:
         if path not in self._data:
             try:
                 self._data[path] = self._fingerprint(path)
@@ -267,15 +274,15 @@ class SourceFiles:
     def _fingerprint(self, path: str) -> Data:
         fresh = []
 
-        def known(name: str, found: os.stat_result) -> Stamp | None:
+        def known(name: str, status: os.stat_result) -> Stamp | None:
             full = _join(path, name)
             for stamp in (self._known.get(full), self._recorded.get(self._relative(full))):
-                if stamp is not None and stamp.matches(found):
+                if stamp is not None and stamp.matches(status):
                     return stamp
-            kept = self._hashes.find(full, found)
-            if kept is None:
+            cached = self._hashes.find(full, status)
+            if cached is None:
                 fresh.append(name)
-            return kept
+            return cached
 
         data = fingerprint_foreign(Path(path), known)
         for name in fresh:
@@ -285,9 +292,9 @@ class SourceFiles:
         return data
 
     def _relative(self, path: str) -> str:
-        return path.removeprefix(self._inside)
+        return path.removeprefix(self._root_prefix)
 
-    def _place(self, text: str) -> str:
+    def _absolute(self, text: str) -> str:
         expanded = os.path.expandvars(os.path.expanduser(text))
         return os.path.normpath(os.path.join(self.root, expanded))
 

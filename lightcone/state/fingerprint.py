@@ -1,9 +1,9 @@
-"""The bytes of a file or a tree: their hash, and whether they are still the same.
+"""Fingerprints of files and trees: their hashes, and checks for changes.
 
-A file whose size, modification time and inode stand is not read again. That is safe only where
+A file whose size, modification time and inode match is not read again. That is safe only where
 the file could not have been written once more within the tick of the file system's clock in
-which it was hashed, so a stamp taken that soon carries ``UNTRUSTED`` as its time, and whoever
-compares it reads the file.
+which it was hashed, so a stamp taken that soon carries ``UNTRUSTED`` as its time, and a
+comparison with it reads the file.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 UNTRUSTED = -1
-"""The modification time of a stamp that only says what the bytes were, not how to know them."""
+"""The modification time of a stamp that cannot prove a file unchanged."""
 
 LARGE = 16 << 20
 """Above this many bytes, waiting for a coarse tick costs less than reading at every plan."""
@@ -44,25 +44,25 @@ _IGNORED_PREFIXES = (".nfs0", ".lightcone-")
 
 
 class Stamp(NamedTuple):
-    """One file: its size in bytes, its time and inode when it was hashed, and its hash."""
+    """The size in bytes, time, inode and hash of one hashed file."""
 
     size: int
     mtime_ns: int
     inode: int
     sha256: str
 
-    def matches(self, found: os.stat_result) -> bool:
-        """Whether a file that looks like ``found`` surely has the bytes that were hashed."""
+    def matches(self, status: os.stat_result) -> bool:
+        """Return whether a file with ``status`` surely has the hashed bytes."""
         return (
-            found.st_mtime_ns == self.mtime_ns != UNTRUSTED
-            and found.st_size == self.size
-            and found.st_ino == self.inode
+            status.st_mtime_ns == self.mtime_ns != UNTRUSTED
+            and status.st_size == self.size
+            and status.st_ino == self.inode
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """The bytes of an output or an input.
+    """The fingerprint of an output or an input.
 
     Attributes:
         version: SHA-256 in hexadecimal: of the file's bytes, or over a tree's names and bytes.
@@ -77,7 +77,7 @@ class Data:
 def fingerprint(
     path: Path, known: Data | Mapping[str, Stamp] | None = None, clock: Path | None = None
 ) -> Data:
-    """Hash an output, a file or a tree, reading no file whose stamp in ``known`` stands.
+    """Hash a file or a tree, except files that match ``known`` stamps.
 
     The path itself may be a link; links within a tree count by where they point, and are not
     followed. Modes, times, owners and empty directories do not count. Waits until the clock of
@@ -93,27 +93,27 @@ def fingerprint(
     """
     stamps = known.files if isinstance(known, Data) else known or {}
     files = _files(path)
-    fresh = [found for name, _, found in files if not _matches(stamps.get(name), found)]
+    fresh = [status for name, _, status in files if not _matches(stamps.get(name), status)]
     settled = _wait_for_tick(path, fresh, clock) if fresh else 0
     return _hash_files(files, stamps, settled)
 
 
 def fingerprint_foreign(path: Path, known: Callable[[str, os.stat_result], Stamp | None]) -> Data:
-    """As :func:`fingerprint`, for files that are not ours: nothing is written beside them.
+    """Hash foreign files, writing nothing beside them.
 
-    ``known`` gives a stamp that stands for a file, by its path within the tree and how it looks,
-    if there is one.
+    Otherwise as :func:`fingerprint`. ``known`` returns a stamp that matches a file, by its path
+    within the tree and its status, or None.
 
     Raises:
         FileNotFoundError: where there is nothing.
         OSError: where a file cannot be read.
     """
     files = _files(path)
-    stamps = {name: known(name, found) for name, _, found in files}
-    fresh = [found for name, _, found in files if stamps[name] is None]
+    stamps = {name: known(name, status) for name, _, status in files}
+    fresh = [status for name, _, status in files if stamps[name] is None]
     settled = time.time_ns() - _COARSEST_TICK_NS
-    if fresh and sum(found.st_size for found in fresh) > LARGE:
-        newest = max(found.st_mtime_ns for found in fresh)
+    if fresh and sum(status.st_size for status in fresh) > LARGE:
+        newest = max(status.st_mtime_ns for status in fresh)
         if settled <= newest < settled + _COARSEST_TICK_NS:
             time.sleep((newest + 1 - settled) / 1e9)
             settled = time.time_ns() - _COARSEST_TICK_NS
@@ -121,7 +121,9 @@ def fingerprint_foreign(path: Path, known: Callable[[str, os.stat_result], Stamp
 
 
 def unchanged(path: Path, data: Data) -> bool:
-    """Whether the bytes at ``path`` are those of ``data``; False where they are missing.
+    """Return whether the bytes at ``path`` are those of ``data``.
+
+    False where they are missing.
 
     Reads only files whose size, time or inode differ from what was recorded.
     """
@@ -129,7 +131,9 @@ def unchanged(path: Path, data: Data) -> bool:
 
 
 def difference(path: str | Path, data: Data) -> str:
-    """What differs between ``path`` and ``data``, in words that follow its name; "" if nothing.
+    """Describe how ``path`` differs from ``data``; "" if it does not.
+
+    The description follows the name of the path.
 
     For instance ``"is missing"``, ``"was changed"``, ``"lacks a/b.csv"``, ``"cannot be read"``.
     """
@@ -143,11 +147,11 @@ def difference(path: str | Path, data: Data) -> str:
         if single is not None:
             return "is now a directory"
         present = set()
-        for name, full, found in _walk(os.fspath(path)):
+        for name, full, status in _walk(os.fspath(path)):
             stamp = data.files.get(name)
             if stamp is None:
                 return f"has a new file {name}"
-            if not _same(full, found, stamp):
+            if not _same(full, status, stamp):
                 return f"has a changed file {name}"
             present.add(name)
     except FileNotFoundError:
@@ -166,19 +170,21 @@ def _files(path: Path) -> list[tuple[str, str, os.stat_result]]:
     return [("", os.fspath(path), top)]
 
 
-def _matches(stamp: Stamp | None, found: os.stat_result) -> bool:
-    return stamp is not None and stamp.matches(found)
+def _matches(stamp: Stamp | None, status: os.stat_result) -> bool:
+    return stamp is not None and stamp.matches(status)
 
 
 def _wait_for_tick(path: Path, fresh: list[os.stat_result], clock: Path | None) -> int:
-    """The file system's time, in nanoseconds, once it has passed every time in ``fresh``, or
-    what it has come to when waiting longer is not worth it."""
-    newest = max(found.st_mtime_ns for found in fresh)
+    """Return the file system's time once it has passed all of ``fresh``.
+
+    In nanoseconds; earlier than that where waiting longer is not worth it.
+    """
+    newest = max(status.st_mtime_ns for status in fresh)
     device = fresh[0].st_dev
     now = _clock(path, device, clock)
-    large = sum(found.st_size for found in fresh) > LARGE
-    patience = _COARSEST_TICK_NS / 1e9 if large else _USUAL_TICK
-    deadline = time.monotonic() + patience
+    large = sum(status.st_size for status in fresh) > LARGE
+    timeout = _COARSEST_TICK_NS / 1e9 if large else _USUAL_TICK
+    deadline = time.monotonic() + timeout
     while now <= newest < now + _COARSEST_TICK_NS and time.monotonic() < deadline:
         time.sleep(0.001)
         now = _clock(path, device, clock)
@@ -186,15 +192,15 @@ def _wait_for_tick(path: Path, fresh: list[os.stat_result], clock: Path | None) 
 
 
 def _clock(path: Path, device: int, file: Path | None) -> int:
-    """The time that a file written now at or in ``path`` gets, in nanoseconds."""
+    """Return the time, in nanoseconds, of a file written at ``path`` now."""
     import tempfile
 
     try:
         if file is not None:
             os.utime(file)
-            found = os.stat(file)
-            if found.st_dev == device:
-                return found.st_mtime_ns
+            status = os.stat(file)
+            if status.st_dev == device:
+                return status.st_mtime_ns
         directory = os.path.realpath(path)
         if not os.path.isdir(directory):
             directory = os.path.dirname(directory)
@@ -210,45 +216,45 @@ def _hash_files(
     settled: int,
 ) -> Data:
     stamps = {}
-    for name, full, found in files:
+    for name, full, status in files:
         stamp = known.get(name)
-        if stamp is None or not stamp.matches(found):
-            digest = _hash(full, found)
+        if stamp is None or not stamp.matches(status):
+            digest = _hash(full, status)
             after = os.lstat(full) if name else os.stat(full)
             trusted = (
-                found.st_mtime_ns == after.st_mtime_ns < settled
-                and found.st_size == after.st_size
-                and found.st_ino == after.st_ino
+                status.st_mtime_ns == after.st_mtime_ns < settled
+                and status.st_size == after.st_size
+                and status.st_ino == after.st_ino
             )
-            mtime_ns = found.st_mtime_ns if trusted else UNTRUSTED
+            mtime_ns = status.st_mtime_ns if trusted else UNTRUSTED
             stamp = Stamp(after.st_size, mtime_ns, after.st_ino, digest)
         stamps[name] = stamp
     if "" in stamps:
         return Data(stamps[""].sha256, stamps)
     digest_of_all = hashlib.sha256(b"tree\0")
     for name in sorted(stamps):
-        line = os.fsencode(name) + b"\0" + stamps[name].sha256.encode() + b"\n"
-        digest_of_all.update(line)
+        entry = os.fsencode(name) + b"\0" + stamps[name].sha256.encode() + b"\n"
+        digest_of_all.update(entry)
     return Data(digest_of_all.hexdigest(), stamps)
 
 
-def _same(path: str, found: os.stat_result, stamp: Stamp) -> bool:
-    if stamp.matches(found):
+def _same(path: str, status: os.stat_result, stamp: Stamp) -> bool:
+    if stamp.matches(status):
         return True
-    return found.st_size == stamp.size and _hash(path, found) == stamp.sha256
+    return status.st_size == stamp.size and _hash(path, status) == stamp.sha256
 
 
-def _hash(path: str, found: os.stat_result) -> str:
-    if stat.S_ISREG(found.st_mode):
+def _hash(path: str, status: os.stat_result) -> str:
+    if stat.S_ISREG(status.st_mode):
         with open(path, "rb", buffering=0) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    if stat.S_ISLNK(found.st_mode):
+    if stat.S_ISLNK(status.st_mode):
         return hashlib.sha256(b"link\0" + os.fsencode(os.readlink(path))).hexdigest()
-    return hashlib.sha256(b"special\0%o" % stat.S_IFMT(found.st_mode)).hexdigest()
+    return hashlib.sha256(b"special\0%o" % stat.S_IFMT(status.st_mode)).hexdigest()
 
 
 def _walk(top: str) -> Iterator[tuple[str, str, os.stat_result]]:
-    """Every file below ``top``: its name within it, its path, and how it looks."""
+    """Yield the relative name, path and status of every file below ``top``."""
     waiting = [("", top)]
     while waiting:
         prefix, directory = waiting.pop()

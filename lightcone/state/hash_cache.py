@@ -1,4 +1,4 @@
-"""Stamps of large files, kept from one plan to the next.
+"""Cache of the stamps of large files, from one plan to the next.
 
 A good result's manifest has the stamps of what it was made from. Until there is one, a plan would
 read every large input again; here its stamp is kept, in a small file of its own, named after the
@@ -24,7 +24,7 @@ HASH_VERSION = 1
 
 
 class HashCache:
-    """The stamps kept in ``directory``, which is made when needed; None keeps nothing.
+    """Cache of stamps in ``directory``, made when needed; None disables it.
 
     Nothing is raised: what cannot be kept or read is hashed again.
     """
@@ -32,31 +32,31 @@ class HashCache:
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
 
-    def find(self, path: str, found: os.stat_result) -> Stamp | None:
-        """The stamp of the file at ``path``, if one was kept that stands for how it looks now."""
-        if self._directory is None or found.st_size < LARGE:
+    def find(self, path: str, status: os.stat_result) -> Stamp | None:
+        """Return the cached stamp of the file at ``path`` if it matches."""
+        if self._directory is None or status.st_size < LARGE:
             return None
-        place = self._place(self._directory, path)
+        file = self._file(self._directory, path)
         try:
-            if place.stat().st_uid != os.getuid():
+            if file.stat().st_uid != os.getuid():
                 return None
-            table = read_object(place)
+            table = read_object(file)
             if (table["version"], table["path"]) != (HASH_VERSION, path):
                 return None
             stamp = Stamp(table["size"], table["mtime_ns"], table["inode"], table["sha256"])
         except (OSError, ValueError, KeyError):
             return None
-        return stamp if isinstance(stamp.sha256, str) and stamp.matches(found) else None
+        return stamp if isinstance(stamp.sha256, str) and stamp.matches(status) else None
 
     def keep(self, path: str, stamp: Stamp) -> None:
-        """Keep the stamp of a large file, unless it may have changed within a tick of its time."""
+        """Cache the stamp of a large file, unless it is untrusted."""
         if self._directory is None or stamp.size < LARGE or stamp.mtime_ns == UNTRUSTED:
             return
         content = json.dumps({"version": HASH_VERSION, "path": path} | stamp._asdict()).encode()
         with contextlib.suppress(OSError, LightconeError):
             private_directory(self._directory, "")
-            write_atomically(self._place(self._directory, path), content, durable=False)
+            write_atomically(self._file(self._directory, path), content, durable=False)
 
     @staticmethod
-    def _place(directory: Path, path: str) -> Path:
+    def _file(directory: Path, path: str) -> Path:
         return directory / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.json"

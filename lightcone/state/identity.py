@@ -1,4 +1,4 @@
-"""What determines an output, and what of it has changed."""
+"""The provenance of an output, and the changes in it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def identify(
     recorded: Manifest | None,
     sources: SourceFiles | None = None,
 ) -> Provenance:
-    """What determines ``output``: its command, container, decisions, files and inputs.
+    """Determine the command, container, decisions, files and inputs of ``output``.
 
     Args:
         output: the output.
         versions: the data version of each input that an output makes, by input id.
-        recorded: what it was last made from; files that look as they did then are not read again.
-        sources: what is known of the project's files, for a plan of many outputs.
+        recorded: its last manifest; files that match the stamps in it are not read again.
+        sources: the project's files, shared by a plan of many outputs.
 
     Raises:
         SpecError: where a file it depends on cannot be read.
@@ -40,7 +40,7 @@ def identify(
     inputs = {}
     for given in output.inputs:
         if given.producer is None:
-            data = sources.given(given, output)
+            data = sources.input_data(given, output)
             version, stamps = data.version, data.files
         else:
             version, stamps = versions[given.id], {}
@@ -52,7 +52,7 @@ def identify(
         ):
             source = Source(given.text, version, stamps)
         inputs[given.id] = source
-    files = sources.of(output)
+    files = sources.project_files(output)
     products = recorded.products if recorded is not None else ()
     if products and before.template == output.template:
         files = {name: stamp for name, stamp in files.items() if name not in products}
@@ -77,53 +77,53 @@ def identify(
 def changes(
     output: Output, recorded: Manifest, now: Provenance, produced: Collection[str]
 ) -> list[str]:
-    """What has changed, one phrase for each; empty where the identity is the same.
+    """Describe each change since ``recorded``; empty if the identity is unchanged.
 
     ``produced`` are the inputs that outputs make.
     """
     before = recorded.provenance
     if before is now:
         return []
-    found = []
+    reasons = []
     rewritten = before.template != now.template
     if before.command != now.command and rewritten:
-        found.append("recipe changed")
+        reasons.append("recipe changed")
     if before.container != now.container:
-        found.append(f"container: {before.container or 'none'} → {now.container or 'none'}")
+        reasons.append(f"container: {before.container or 'none'} → {now.container or 'none'}")
     if before.decisions != now.decisions:
         for name in dict.fromkeys([*before.decisions, *now.decisions]):
             old, new = before.decisions.get(name), now.decisions.get(name)
             if old != new:
-                found.append(f"decision {name}: {old or 'none'} → {new or 'none'}")
+                reasons.append(f"decision {name}: {old or 'none'} → {new or 'none'}")
     for name in dict.fromkeys([*before.files, *now.files]):
         then, stamp = before.files.get(name), now.files.get(name)
         if stamp is None:
             is_there = os.path.exists(output.root / name)
-            found.append(f"{name} is no longer used" if is_there else f"{name} is gone")
+            reasons.append(f"{name} is no longer used" if is_there else f"{name} is gone")
         elif then is None:
-            found.append(f"{name} is new")
+            reasons.append(f"{name} is new")
         elif then.sha256 != stamp.sha256:
-            found.append(_changed(name, recorded))
+            reasons.append(_changed(name, recorded))
     for name in dict.fromkeys([*before.inputs, *now.inputs]):
         source, current = before.inputs.get(name), now.inputs.get(name)
         if current is None:
-            found.append(f"input {name} was removed")
+            reasons.append(f"input {name} was removed")
         elif source is None:
-            found.append(f"input {name} was added")
+            reasons.append(f"input {name} was added")
         elif source.version != current.version:
             if name in produced:
-                found.append(f"input {name} was remade")
+                reasons.append(f"input {name} was remade")
             elif source.text != current.text:
-                found.append(f"input {name}: {source.text} → {current.text}")
+                reasons.append(f"input {name}: {source.text} → {current.text}")
             else:
-                found.append(f"input {name} changed ({current.text})")
-    if before.command != now.command and not found:
-        found += [
+                reasons.append(f"input {name} changed ({current.text})")
+    if before.command != now.command and not reasons:
+        reasons += [
             f"input {name}: {before.inputs[name].text} → {current.text}"
             for name, current in now.inputs.items()
             if before.inputs[name].text != current.text
         ] or ["command changed"]
-    return found
+    return reasons
 
 
 def _changed(name: str, recorded: Manifest) -> str:

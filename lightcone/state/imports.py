@@ -1,4 +1,4 @@
-"""The project's files that a script brings in, found without running it.
+"""Static search for the project's files that a script brings in.
 
 - Python: ``import`` and ``from … import`` wherever a statement may begin. A module is looked for
   beside the script that is run, in what is set as ``PYTHONPATH`` on the way, in the project's
@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import NamedTuple
 
-__all__ = ["Scripts", "Surroundings", "is_script"]
+__all__ = ["Scripts", "SearchPaths", "is_script"]
 
 _IMPORT = re.compile(r"import\b[ \t]*(\([^)]*\)|[^\n#;'\"]*)")
 _BEFORE = re.compile(r"(?:^|[;:'\"])[ \t]*(?:from[ \t]+(\.*)[ \t]*([\w.]*)[ \t]*)?$")
@@ -43,200 +43,215 @@ _PYTHON = (".py", ".pyw")
 _SHELL = (".sh", ".bash", ".zsh", ".ksh")
 _RUN_BY_PYTHON = re.compile(rb"#!.*\bpython")
 _RUN_BY_SHELL = re.compile(rb"#!.*\b(?:ba|z|k|da)?sh\b")
-_LARGEST = 4 << 20
+_MAX_SIZE = 4 << 20
 # How far before an ``import`` its statement may begin: a line may be as long as the file.
-_FAR = 500
+_LOOKBACK = 500
 # Where a module may lie though nothing says so: such a project is installed in place.
-_INSTALLED = ("", "src")
+_IMPLICIT_DIRECTORIES = ("", "src")
 
 _Parts = tuple[str, ...]
 
 
 def is_script(name: str) -> bool:
-    """Whether a file's name says that it is a Python or a shell script."""
+    """Return whether a file's name is that of a Python or shell script."""
     return name.endswith((*_PYTHON, *_SHELL))
 
 
-class Surroundings(NamedTuple):
-    """Where a script runs: its possible working directories, and what ``PYTHONPATH`` holds."""
+class SearchPaths(NamedTuple):
+    """A script's possible working directories and its ``PYTHONPATH``."""
 
     directories: tuple[str, ...] = ("",)
     python_path: tuple[str, ...] = ()
 
-    def after(self, text: str) -> Surroundings:
-        """The surroundings that the commands of a text make of these."""
+    def updated_by(self, text: str) -> SearchPaths:
+        """Return these paths as the commands of a text change them."""
         into = _CD.findall(text) if "cd " in text else ()
         paths = _PYTHON_PATH.findall(text) if "PYTHONPATH=" in text else ()
         if not into and not paths:
             return self
         added = [_relative(one) for path in paths for one in path.split(":") if one]
-        return Surroundings(
-            tuple(dict.fromkeys([*self.directories, *map(_place, into)])),
-            tuple(dict.fromkeys([*map(_place, added), *self.python_path])),
+        return SearchPaths(
+            tuple(dict.fromkeys([*self.directories, *map(_normalize, into)])),
+            tuple(dict.fromkeys([*map(_normalize, added), *self.python_path])),
         )
 
 
-class _Asks(NamedTuple):
-    """What one script asks for: modules with the dots before them, or what may be scripts."""
+class _References(NamedTuple):
+    """The references of one script: modules with leading dots, or possible scripts."""
 
     modules: tuple[tuple[int, _Parts], ...] = ()
-    words: tuple[str, ...] = ()
-    shell: str = ""
+    candidates: tuple[str, ...] = ()
+    shell_text: str = ""
 
 
-class _Found(NamedTuple):
-    """A script to follow, and where the Python that runs it looks for modules first."""
+class _Script(NamedTuple):
+    """A script to follow, and the directories that Python searches first."""
 
     name: str
-    places: tuple[str, ...]
-    around: Surroundings
+    directories: tuple[str, ...]
+    search_paths: SearchPaths
 
 
 class Scripts:
-    """The scripts of a project, each read once, so one serves for one plan and no longer.
+    """Cached reader of the scripts of a project, for one plan.
 
-    ``is_ours`` says of a path from ``root`` whether it can be a source of the project's.
+    ``is_source`` returns whether a path from ``root`` can be a source of the project.
     """
 
-    def __init__(self, root: str, is_ours: Callable[[str], bool]) -> None:
+    def __init__(self, root: str, is_source: Callable[[str], bool]) -> None:
         self._root = root
-        self._is_ours = is_ours
-        self._asks: dict[str, _Asks] = {}
-        self._there: dict[str, bool] = {}
-        self._module = cache(self._look_up)
-        self._brought: dict[tuple[str, Surroundings], tuple[str, ...]] = {}
+        self._is_source = is_source
+        self._references: dict[str, _References] = {}
+        self._exists: dict[str, bool] = {}
+        self._module = cache(self._find_module)
+        self._dependencies: dict[tuple[str, SearchPaths], tuple[str, ...]] = {}
 
-    def brought_in(self, script: str, around: Surroundings) -> tuple[str, ...]:
-        """All that ``script``, if it is one, brings in when it is run; paths are from the root."""
-        key = (script, around)
-        if key not in self._brought:
-            found = self._follow([_run(script, around)])
-            self._brought[key] = tuple(sorted(found - {script}))
-        return self._brought[key]
+    def dependencies(self, script: str, search_paths: SearchPaths) -> tuple[str, ...]:
+        """Return the files that ``script`` brings in, relative to the root.
 
-    def of_command(self, command: str, around: Surroundings) -> tuple[str, ...]:
-        """The modules that a command runs or imports itself, with all they bring in, sorted."""
+        Empty where it is no script.
+        """
+        key = (script, search_paths)
+        if key not in self._dependencies:
+            files = self._follow([_as_script(script, search_paths)])
+            self._dependencies[key] = tuple(sorted(files - {script}))
+        return self._dependencies[key]
+
+    def modules_of(self, command: str, search_paths: SearchPaths) -> tuple[str, ...]:
+        """Return the modules that a command runs or imports, with dependencies.
+
+        They are sorted.
+        """
         modules = [*_run_modules(command)]
         modules += (parts for dots, parts in _imports(command) if not dots)
-        return tuple(sorted(self._follow([*self._modules_run(modules, around)])))
+        return tuple(sorted(self._follow([*self._modules_run(modules, search_paths)])))
 
-    def _follow(self, queue: list[_Found]) -> set[str]:
-        seen = {(each.name, each.places) for each in queue}
+    def _follow(self, queue: list[_Script]) -> set[str]:
+        seen = {(each.name, each.directories) for each in queue}
         while queue:
-            for found in self._direct(queue.pop()):
-                if (found.name, found.places) not in seen:
-                    seen.add((found.name, found.places))
-                    queue.append(found)
+            for script in self._references_of(queue.pop()):
+                if (script.name, script.directories) not in seen:
+                    seen.add((script.name, script.directories))
+                    queue.append(script)
         return {name for name, _ in seen}
 
-    def _direct(self, script: _Found) -> Iterator[_Found]:
-        if script.name not in self._asks:
-            self._asks[script.name] = _read(os.path.join(self._root, script.name))
-        asks = self._asks[script.name]
+    def _references_of(self, script: _Script) -> Iterator[_Script]:
+        if script.name not in self._references:
+            self._references[script.name] = _read(os.path.join(self._root, script.name))
+        references = self._references[script.name]
         beside = os.path.dirname(script.name)
-        for dots, parts in asks.modules:
+        for dots, parts in references.modules:
             if not dots:
-                names = self._module(parts, script.places)
+                names = self._module(parts, script.directories)
             else:
                 package = beside
                 for _ in range(dots - 1):
                     package = os.path.dirname(package)
-                names = [os.path.join(package, "__init__.py"), *self._within(package, parts)]
+                names = [os.path.join(package, "__init__.py"), *self._package_files(package, parts)]
             for name in filter(self._is_file, names):
                 yield script._replace(name=name)
-        around = script.around.after(asks.shell)
-        for word in asks.words:
+        search_paths = script.search_paths.updated_by(references.shell_text)
+        for word in references.candidates:
             path = _relative(word.removeprefix(f"{self._root}/"))
-            for base in (*around.directories, beside):
+            for base in (*search_paths.directories, beside):
                 name = os.path.normpath(os.path.join(base, path))
                 if path and self._is_file(name):
-                    yield _run(name, around)
+                    yield _as_script(name, search_paths)
                     break
-        yield from self._modules_run(_run_modules(asks.shell), around)
+        yield from self._modules_run(_run_modules(references.shell_text), search_paths)
 
-    def _modules_run(self, modules: Iterable[_Parts], around: Surroundings) -> Iterator[_Found]:
-        """The files of modules that are imported or run from the working directory."""
-        places = (*around.directories, *around.python_path)
+    def _modules_run(
+        self, modules: Iterable[_Parts], search_paths: SearchPaths
+    ) -> Iterator[_Script]:
+        """Yield the files of modules run or imported from the working directory."""
+        directories = (*search_paths.directories, *search_paths.python_path)
         for parts in modules:
-            for name in self._module(parts, places):
-                yield _Found(name, places, around)
+            for name in self._module(parts, directories):
+                yield _Script(name, directories, search_paths)
 
-    def _look_up(self, parts: _Parts, places: tuple[str, ...]) -> list[str]:
-        """The files of a module, from its outermost package on."""
+    def _find_module(self, parts: _Parts, directories: tuple[str, ...]) -> list[str]:
+        """Return the files of a module, from its outermost package on."""
         if parts[0] not in sys.stdlib_module_names:
-            places = (*places, *_INSTALLED)
-        for place in places:
-            top = os.path.join(place, parts[0])
+            directories = (*directories, *_IMPLICIT_DIRECTORIES)
+        for directory in directories:
+            top = os.path.join(directory, parts[0])
             if self._is_file(f"{top}/__init__.py") or self._is_file(f"{top}.py"):
-                return self._within(place, parts)
+                return self._package_files(directory, parts)
         # Packages without an __init__ are one, wherever their parts lie.
-        return [name for place in dict.fromkeys(places) for name in self._within(place, parts)]
+        return [
+            name
+            for directory in dict.fromkeys(directories)
+            for name in self._package_files(directory, parts)
+        ]
 
-    def _within(self, place: str, parts: _Parts) -> list[str]:
-        found = []
+    def _package_files(self, directory: str, parts: _Parts) -> list[str]:
+        files = []
         for part in parts:
-            place = os.path.join(place, part)
-            if self._is_file(f"{place}/__init__.py"):
-                found.append(f"{place}/__init__.py")
-            elif self._is_file(f"{place}.py"):
-                return [*found, f"{place}.py"]
-        return found
+            directory = os.path.join(directory, part)
+            if self._is_file(f"{directory}/__init__.py"):
+                files.append(f"{directory}/__init__.py")
+            elif self._is_file(f"{directory}.py"):
+                return [*files, f"{directory}.py"]
+        return files
 
     def _is_file(self, name: str) -> bool:
-        if name not in self._there:
-            there = not name.startswith(("..", "/")) and os.path.isfile(f"{self._root}/{name}")
-            self._there[name] = there and self._is_ours(name)
-        return self._there[name]
+        if name not in self._exists:
+            exists = not name.startswith(("..", "/")) and os.path.isfile(f"{self._root}/{name}")
+            self._exists[name] = exists and self._is_source(name)
+        return self._exists[name]
 
 
-def _run(script: str, around: Surroundings) -> _Found:
-    return _Found(script, (os.path.dirname(script), *around.python_path), around)
+def _as_script(script: str, search_paths: SearchPaths) -> _Script:
+    return _Script(script, (os.path.dirname(script), *search_paths.python_path), search_paths)
 
 
-def _read(path: str) -> _Asks:
+def _read(path: str) -> _References:
     try:
         with open(path, "rb") as file:
             head = file.read(256)
             is_python = path.endswith(_PYTHON) or _RUN_BY_PYTHON.match(head) is not None
             is_shell = path.endswith(_SHELL) or _RUN_BY_SHELL.match(head) is not None
             if not is_python and not is_shell:
-                return _Asks()
-            text = (head + file.read(_LARGEST)).decode(errors="replace")
+                return _References()
+            text = (head + file.read(_MAX_SIZE)).decode(errors="replace")
     except OSError:
-        return _Asks()
+        return _References()
     text = text.replace("\r\n", "\n").replace("\\\n", " ")
     if is_python:
-        return _Asks(modules=tuple(dict.fromkeys(_imports(text))))
+        return _References(modules=tuple(dict.fromkeys(_imports(text))))
     text = _COMMENT.sub("", text)
-    words = [word for rest in _SOURCED.findall(text) for word in _WORD.findall(rest)]
-    words += [word for word in _WORD.findall(text) if is_script(word)]
-    return _Asks(words=tuple(dict.fromkeys(words)), shell=text)
+    candidates = [word for rest in _SOURCED.findall(text) for word in _WORD.findall(rest)]
+    candidates += [word for word in _WORD.findall(text) if is_script(word)]
+    return _References(candidates=tuple(dict.fromkeys(candidates)), shell_text=text)
 
 
 def _relative(path: str) -> str:
-    """What is known of a path, without the computed directory at its beginning."""
+    """Return a path without the computed directory at its beginning."""
     computed = _COMPUTED.match(path)
     return path[computed.end() :] if computed else path
 
 
-def _place(path: str) -> str:
-    place = os.path.normpath(path)
-    return "" if place == "." else place
+def _normalize(path: str) -> str:
+    directory = os.path.normpath(path)
+    return "" if directory == "." else directory
 
 
 def _imports(text: str) -> Iterator[tuple[int, _Parts]]:
-    """Every module that a text imports, with the number of dots before it."""
-    for found in _IMPORT.finditer(text):
-        start = max(0, found.start() - _FAR)
-        before = _BEFORE.search(text[start : found.start()].rpartition("\n")[2])
+    """Yield every module that a text imports, with its leading dots."""
+    for match in _IMPORT.finditer(text):
+        start = max(0, match.start() - _LOOKBACK)
+        before = _BEFORE.search(text[start : match.start()].rpartition("\n")[2])
         if before is not None:
             dots, module = before.groups("")
-            for one in re.sub(r"#[^\n]*", "", found[1]).strip("()").split(","):
-                yield from _parts(len(dots), module, one)
+            for target in re.sub(r"#[^\n]*", "", match[1]).strip("()").split(","):
+                yield from _import_targets(len(dots), module, target)
 
 
-def _parts(dots: int, module: str, name: str) -> Iterator[tuple[int, _Parts]]:
-    """``name`` may be a module of ``module`` or anything else in it, ``*`` for instance."""
+def _import_targets(dots: int, module: str, name: str) -> Iterator[tuple[int, _Parts]]:
+    """Yield the module that an imported name may be.
+
+    ``name`` is a module of ``module`` or anything else in it, ``*`` for instance.
+    """
     words = name.split()
     parts = [*module.split("."), *(words[0].split(".") if words else ())]
     named = tuple(part for part in parts if part.isidentifier())

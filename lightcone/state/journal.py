@@ -1,7 +1,7 @@
-"""The journal of a claim: what was set aside for a recipe, for whoever has to put it back.
+"""The journal of a claim, which records the previous result set aside.
 
-It lies beside the results, and is written before anything is moved. Who finds one whose writer is
-gone knows by it what became of the output:
+It is beside the results, and is written before anything is moved. Once its writer is gone, it
+shows what became of the output:
 
 ==========================  =====================  ==============================================
 manifest                    in ``previous/``       what lies at the output's path
@@ -37,7 +37,7 @@ from lightcone.slurm.allocation import job_id
 from lightcone.slurm.jobs import JobState
 from lightcone.spec.output import MANIFEST, Output
 from lightcone.state.manifest import read_manifest
-from lightcone.state.partial import NEXT, discard_partial, keep_partial, set_partial_aside
+from lightcone.state.partial import PARTIAL_NEXT, discard_partial, keep_partial, set_partial_aside
 from lightcone.system.files import flush_to_disk, read_object, remove, write_new
 from lightcone.system.locks import Lock
 from lightcone.system.units import format_moment
@@ -54,38 +54,38 @@ __all__ = [
 
 JOURNAL = "journal.json"
 JOURNAL_VERSION = 1
-# All the outputs that a run makes there ask the same, and each would wait for SLURM's answer.
-_FRESH = 2.0
-_answers: dict[tuple[int, str], tuple[bool, float]] = {}
+# Cached, because every output of a run asks the same, and each would wait for SLURM's reply.
+_CACHE_SECONDS = 2.0
+_ended_jobs: dict[tuple[int, str], tuple[bool, float]] = {}
 _WITHOUT_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
 
 
 def read_journal(state_dir: Path) -> dict[str, Any] | None:
-    """What the journal in ``state_dir`` says, or None where there is none.
+    """Read the journal in ``state_dir``, or return None if there is none.
 
-    One that cannot be read, or that a newer ``lc`` has written, is somebody's still, whoever that
-    is: ``held`` says so in words that follow "waiting for".
+    A journal that cannot be read, or that a newer ``lc`` has written, still has a holder:
+    ``held`` is a phrase for it that follows "waiting for".
     """
     file = state_dir / JOURNAL
     try:
-        told = read_object(file)
+        record = read_object(file)
     except OSError as error:
-        gone = isinstance(error, FileNotFoundError | NotADirectoryError)
-        if gone and not file.is_symlink():
+        is_missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+        if is_missing and not file.is_symlink():
             return None
-        why = f"{file}, which cannot be read ({error.strerror})"
-        return {"held": f"whoever wrote {why}", "unreadable": why}
+        reason = f"{file}, which cannot be read ({error.strerror})"
+        return {"held": f"whoever wrote {reason}", "unreadable": reason}
     except ValueError:
         # Written atomically, so this is damage; it is safe to look for what was set aside.
         return {"had_output": True}
-    version = told.get("version")
+    version = record.get("version")
     if isinstance(version, int) and version > JOURNAL_VERSION:
         return {"held": f"a newer lc, which wrote {file}: upgrade lc"}
-    return told
+    return record
 
 
 class Journal:
-    """The journal of one output, and the previous result that it is about."""
+    """The journal of one output, and the previous result it describes."""
 
     def __init__(self, output: Output) -> None:
         self._output = output
@@ -94,18 +94,20 @@ class Journal:
         self._manifest = output.state_dir / MANIFEST
 
     def read(self) -> dict[str, Any] | None:
-        """What it says, or None where there is none."""
+        """Read the journal, or return None if there is none."""
         return read_journal(self._output.state_dir)
 
     def begin(
         self, attempt: str, run: str, lock: Path, identity: str, *, had_output: bool, umask: int
     ) -> bool:
-        """Write it, unless there is one: contexts that share no lock share its name.
+        """Create the journal, unless there is one; return whether it did.
+
+        Contexts that share no lock share the name of the journal.
 
         Raises:
             OSError: where it cannot be written.
         """
-        told = {
+        record = {
             "version": JOURNAL_VERSION,
             "attempt": attempt,
             "run": run,
@@ -119,29 +121,29 @@ class Journal:
             "identity": identity,
             "name": self._output.path.name,
         }
-        new = self.file.with_name(f".{JOURNAL}.{attempt}.new")
-        write_new(new, json.dumps(told).encode(), 0o666, durable=had_output, umask=umask)
+        draft = self.file.with_name(f".{JOURNAL}.{attempt}.new")
+        write_new(draft, json.dumps(record).encode(), 0o666, durable=had_output, umask=umask)
         try:
-            os.link(new, self.file)
+            os.link(draft, self.file)
         except (FileExistsError, FileNotFoundError):
             return False  # somebody was quicker, and may have cleared this away as unfinished
         except OSError as error:
             if error.errno not in _WITHOUT_LINKS:
                 raise
-            os.rename(new, self.file)
+            os.rename(draft, self.file)
         finally:
-            new.unlink(missing_ok=True)
+            draft.unlink(missing_ok=True)
         if had_output:
             flush_to_disk(self.file.parent)
         return True
 
     def set_aside(self, *, had_output: bool) -> None:
-        """Move the result there is out of the way; the journal has begun.
+        """Move the present result aside; the journal has begun.
 
         Raises:
             OSError: where that cannot be done; :meth:`settle` puts back what was moved.
         """
-        for leftover in (self._previous, self._output.state_dir / NEXT):
+        for leftover in (self._previous, self._output.state_dir / PARTIAL_NEXT):
             remove(leftover)  # nobody's: there was no journal
         if not had_output:
             self._manifest.unlink(missing_ok=True)  # of a result that is not there
@@ -155,19 +157,19 @@ class Journal:
         for directory in (self._previous, self.file.parent, self._output.path.parent):
             flush_to_disk(directory)
 
-    def settle(self, told: Mapping[str, Any]) -> None:
-        """Make the path what it has to be now that the writer of ``told`` is done or gone.
+    def settle(self, record: Mapping[str, Any]) -> None:
+        """Settle the path once the writer of ``record`` is done or gone.
 
         Raises:
             OSError: where that cannot be done; it can be tried again.
         """
-        recorded = read_manifest(self._output.state_dir)
-        committed = recorded is not None and recorded.made.get("attempt") == told.get("attempt")
+        manifest = read_manifest(self._output.state_dir)
+        committed = manifest is not None and manifest.made.get("attempt") == record.get("attempt")
         if committed:
-            self.forget()
+            self.discard_previous()
             return
         if not os.path.lexists(self._manifest):
-            self._restore(bool(told.get("had_output")))
+            self._restore(bool(record.get("had_output")))
         if not os.path.lexists(self._output.log):
             # Nothing has been run: the good result's log is the last one again.
             with contextlib.suppress(FileNotFoundError):
@@ -176,8 +178,8 @@ class Journal:
         remove(self._previous)
         self.end()
 
-    def forget(self) -> None:
-        """The result is made: remove what is left of those before it, and then the journal.
+    def discard_previous(self) -> None:
+        """Remove the remains of previous results, and then the journal.
 
         Raises:
             OSError: where something cannot be removed; it can be tried again.
@@ -188,7 +190,7 @@ class Journal:
         self.end()
 
     def end(self) -> None:
-        """Remove it; the path is then the next one's.
+        """Remove the journal, which frees the path for the next claim.
 
         Raises:
             OSError: where it cannot be removed; it can be tried again.
@@ -197,9 +199,9 @@ class Journal:
             os.unlink(self.file)
 
     def _keep_log(self) -> None:
-        """Let the good result's log stay when the next attempt has one of its own."""
-        recorded = read_manifest(self._output.state_dir)
-        if recorded is None or "attempt" not in recorded.made:
+        """Preserve the good result's log before the next attempt writes one."""
+        manifest = read_manifest(self._output.state_dir)
+        if manifest is None or "attempt" not in manifest.made:
             self._output.good_log.unlink(missing_ok=True)
         elif not self._output.good_log.exists():
             with contextlib.suppress(FileNotFoundError):
@@ -220,56 +222,64 @@ class Journal:
 
 
 def good_log(output: Output) -> Path | None:
-    """What the recipe printed that made the result there is; None where none has made it here."""
-    told, recorded = Journal(output).read(), read_manifest(output.state_dir)
-    attempt = recorded.made.get("attempt") if recorded is not None else None
-    if output.good_log.exists() and (told is None or told.get("attempt") != attempt):
+    """Return the log of the present result, or None without one.
+
+    None also where the result was made elsewhere.
+    """
+    journal, manifest = Journal(output).read(), read_manifest(output.state_dir)
+    attempt = manifest.made.get("attempt") if manifest is not None else None
+    if output.good_log.exists() and (journal is None or journal.get("attempt") != attempt):
         return output.good_log
     return output.log if attempt is not None and output.log.exists() else None
 
 
-def is_proved_dead(told: Mapping[str, Any]) -> bool:
-    """Whether the writer of a journal is known to be gone, with all its processes."""
-    lock = told.get("lock")
-    if "held" in told:
+def is_proved_dead(record: Mapping[str, Any]) -> bool:
+    """Return whether a journal's writer and its processes are proved dead."""
+    lock = record.get("lock")
+    if "held" in record:
         return False
     if not isinstance(lock, str):
         return True
-    if not _is_seen(told, lock):
+    if not _is_lock_visible(record, lock):
         # This host's before it was started anew or its scratch was cleaned; or another host's.
-        return told.get("host") == socket.gethostname() or _has_ended(told)
+        return record.get("host") == socket.gethostname() or _has_job_ended(record)
     try:
         return Lock.is_free(Path(lock), including_shared=True)
     except (OSError, SessionError):
         return False  # another user's, say: it cannot be asked, so it is not known to be gone
 
 
-def _has_ended(told: Mapping[str, Any]) -> bool:
-    """Whether the writer was in an allocation that SLURM says has ended."""
-    job, cluster = told.get("job"), told.get("cluster")
+def _has_job_ended(record: Mapping[str, Any]) -> bool:
+    """Return whether SLURM reports that the writer's allocation has ended."""
+    job, cluster = record.get("job"), record.get("cluster")
     if not isinstance(job, int) or not isinstance(cluster, str):
         return False
-    ended, until = _answers.get((job, cluster), (False, -math.inf))
+    ended, until = _ended_jobs.get((job, cluster), (False, -math.inf))
     if time.monotonic() >= until:
         # Another cluster may have a job of that number, or never have had one.
         known = controller.cluster_name() == cluster
         ended = known and jobs.job_state(job).state is JobState.ENDED
-        _answers[job, cluster] = ended, time.monotonic() + _FRESH
+        _ended_jobs[job, cluster] = ended, time.monotonic() + _CACHE_SECONDS
     return ended
 
 
-def describe_holder(told: Mapping[str, Any]) -> str:
-    """The writer of a journal, in words."""
-    if "held" in told:
-        return str(told["held"])
-    host, lock = told.get("host", "another host"), told.get("lock")
-    started = format_moment(str(told.get("started", "")))
-    who = f"{told.get('run', 'a run')} on {host} since {started}"
-    if isinstance(lock, str) and not _is_seen(told, lock) and not is_proved_dead(told):
-        who += f", whose end is only known there: if it has ended, start 'lc run' on {host} once"
-    return who
+def describe_holder(record: Mapping[str, Any]) -> str:
+    """Describe the writer of a journal in a phrase."""
+    if "held" in record:
+        return str(record["held"])
+    host, lock = record.get("host", "another host"), record.get("lock")
+    started = format_moment(str(record.get("started", "")))
+    description = f"{record.get('run', 'a run')} on {host} since {started}"
+    if isinstance(lock, str) and not _is_lock_visible(record, lock) and not is_proved_dead(record):
+        description += (
+            f", whose end is only known there: if it has ended, start 'lc run' on {host} once"
+        )
+    return description
 
 
-def _is_seen(told: Mapping[str, Any], lock: str) -> bool:
-    """Whether the writer's lock can be asked: not another host's, nor that of a container here."""
-    return told.get("boot_id") == boot_id() and os.path.exists(lock)
+def _is_lock_visible(record: Mapping[str, Any], lock: str) -> bool:
+    """Return whether the writer's lock can be probed from here.
+
+    Not so for the lock of another host, or of a container on this one.
+    """
+    return record.get("boot_id") == boot_id() and os.path.exists(lock)

@@ -1,4 +1,4 @@
-"""The manifest: the record, written last, that makes an output a good one.
+"""The manifest: the record, written last, that makes an output good.
 
 An output is good when its manifest is there, was made by the same identity, and describes the
 bytes that lie at the output's path. Manifests are JSON, versioned, and replaced atomically.
@@ -41,8 +41,11 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What one input was: its text in the command, the version of its bytes, and, for one that
-    no output makes, the stamps of the files it consists of."""
+    """One input when the output was made.
+
+    Its text in the command, the version of its bytes, and, for an input that no output makes, the
+    stamps of the files it consists of.
+    """
 
     text: str
     version: str
@@ -71,7 +74,7 @@ class Provenance:
 
     @property
     def identity(self) -> str:
-        """SHA-256, in hexadecimal, of what determines the output."""
+        """The SHA-256, in hexadecimal, of everything that determines the output."""
         determines = [
             self.command,
             self.container,
@@ -102,7 +105,7 @@ class Manifest:
         products: files that the command names and the recipe makes, and so no part of the
             identity of what the same recipe makes.
         disturbed: files of ``provenance`` that changed while the recipe ran.
-        version: of the format; ``OLDER`` for a result of the older tool that is taken over.
+        version: of the format; ``OLDER_VERSION`` for a result of the older tool that is taken over.
     """
 
     output: str
@@ -118,9 +121,9 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Unusable:
-    """A manifest that is there and says nothing: ``reason`` reads after "its manifest".
+    """A manifest that cannot be used; ``reason`` follows "its manifest".
 
-    What a newer ``lc`` has made (``is_newer``) may be as good as can be.
+    The result of a newer ``lc`` (``is_newer``) may well be good.
     """
 
     reason: str
@@ -128,7 +131,7 @@ class Unusable:
 
 
 def inspect_manifest(state_dir: str | Path) -> Manifest | Unusable | None:
-    """The manifest in ``state_dir``, why it cannot be used, or None where there is none."""
+    """Read the manifest in ``state_dir``: usable, unusable, or None if missing."""
     try:
         content = read_file(f"{state_dir}/{MANIFEST}")
     except (FileNotFoundError, NotADirectoryError):
@@ -148,22 +151,27 @@ def inspect_manifest(state_dir: str | Path) -> Manifest | Unusable | None:
 
 
 def read_manifest(state_dir: Path) -> Manifest | None:
-    """The manifest in ``state_dir``, or None where there is none that can be used."""
-    found = inspect_manifest(state_dir)
-    return found if isinstance(found, Manifest) else None
+    """Return the manifest in ``state_dir``, or None if none is usable."""
+    manifest = inspect_manifest(state_dir)
+    return manifest if isinstance(manifest, Manifest) else None
 
 
 def stat_token(state_dir: Path) -> tuple[int, int] | None:
-    """What the manifest looks like; another one once the output was set aside, put back or not."""
+    """Return a token that changes whenever the output is set aside.
+
+    It changes even where the output was restored; None where there is no manifest.
+    """
     try:
-        found = os.stat(state_dir / MANIFEST)
+        status = os.stat(state_dir / MANIFEST)
     except FileNotFoundError:
         return None
-    return found.st_ino, found.st_mtime_ns
+    return status.st_ino, status.st_mtime_ns
 
 
 def write_manifest(state_dir: Path, manifest: Manifest, umask: int | None = None) -> None:
-    """Replace the manifest in ``state_dir`` atomically and durably, making the directory.
+    """Replace the manifest in ``state_dir`` atomically and durably.
+
+    Makes the directory if needed.
 
     Written last: once this returns the output is good, whatever happens next. The output's own
     bytes must have been flushed before. It is readable as ``umask``, by default this process's,
@@ -180,7 +188,7 @@ def write_manifest(state_dir: Path, manifest: Manifest, umask: int | None = None
 
 def _table(manifest: Manifest) -> dict[str, Any]:
     provenance = manifest.provenance
-    seldom = {"products": manifest.products, "disturbed": manifest.disturbed}
+    optional = {"products": manifest.products, "disturbed": manifest.disturbed}
     return {
         "version": manifest.version,
         "output": manifest.output,
@@ -203,7 +211,7 @@ def _table(manifest: Manifest) -> dict[str, Any]:
         },
         "data": {"version": manifest.data.version, "files": _stamps_table(manifest.data.files)},
         "made": dict(manifest.made),
-    } | {name: list(files) for name, files in seldom.items() if files}
+    } | {name: list(files) for name, files in optional.items() if files}
 
 
 def _stamps_table(stamps: Mapping[str, Stamp]) -> dict[str, dict[str, Any]]:
@@ -231,17 +239,20 @@ def _parse(table: dict[str, Any]) -> Manifest:
     for name, source in provenance["inputs"].items():
         text, version = source["text"], source["version"]
         _check_texts(text, version)
-        inputs[name] = Source(text, version, _shared(source["files"]))
-    files = _shared(provenance["files"])
+        inputs[name] = Source(text, version, _shared_stamps(source["files"]))
+    files = _shared_stamps(provenance["files"])
     return Manifest(
         output,
         universe,
         identity,
         Provenance(command, template, container, files, inputs, decisions),
-        Data(data["version"], {name: _stamp(*_figures(it)) for name, it in data["files"].items()}),
+        Data(
+            data["version"],
+            {name: _stamp(*_stamp_fields(stamp)) for name, stamp in data["files"].items()},
+        ),
         made,
-        _names(table, "products"),
-        _names(table, "disturbed"),
+        _name_list(table, "products"),
+        _name_list(table, "disturbed"),
     )
 
 
@@ -251,7 +262,7 @@ def _check_texts(*values: object) -> None:
             raise ValueError(f"{value!r} is no text")
 
 
-def _names(table: dict[str, Any], key: str) -> tuple[str, ...]:
+def _name_list(table: dict[str, Any], key: str) -> tuple[str, ...]:
     names = table.get(key)
     if names is None:
         return ()
@@ -261,9 +272,12 @@ def _names(table: dict[str, Any], key: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _shared(table: dict[str, Any]) -> dict[str, Stamp]:
-    """The stamps of files that many outputs have, each once: a plan holds tens of thousands."""
-    return {name: _same_stamp(*_figures(stamp)) for name, stamp in table.items()}
+def _shared_stamps(table: dict[str, Any]) -> dict[str, Stamp]:
+    """Parse the stamps of files, sharing equal ones between outputs.
+
+    A plan holds tens of thousands.
+    """
+    return {name: _shared_stamp(*_stamp_fields(stamp)) for name, stamp in table.items()}
 
 
 def _stamp(size: object, mtime_ns: object, inode: object, sha256: object) -> Stamp:
@@ -274,6 +288,6 @@ def _stamp(size: object, mtime_ns: object, inode: object, sha256: object) -> Sta
 
 _decode = json.JSONDecoder().decode
 
-_figures = itemgetter("size", "mtime_ns", "inode", "sha256")
+_stamp_fields = itemgetter("size", "mtime_ns", "inode", "sha256")
 
-_same_stamp = lru_cache(maxsize=1 << 12, typed=True)(_stamp)
+_shared_stamp = lru_cache(maxsize=1 << 12, typed=True)(_stamp)

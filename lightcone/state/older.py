@@ -1,4 +1,4 @@
-"""Results of the older tool (lightcone-cli 0.4), and whether what it recorded of them still holds.
+"""Results of the older tool (lightcone-cli 0.4), and checks of their records.
 
 It kept one manifest inside each output's directory: the recipe as declared, the container as
 declared, the options of the declared decisions, a hash of the output's bytes, and for each input
@@ -30,7 +30,14 @@ from lightcone.system.files import read_object
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-__all__ = ["Older", "find_older", "is_made_as", "is_same", "older_as_manifest", "outdated_reasons"]
+__all__ = [
+    "OlderRecord",
+    "find_older",
+    "has_version",
+    "older_as_manifest",
+    "outdated_reasons",
+    "output_has_version",
+]
 
 _NOT_HASHED = frozenset({OLD_MANIFEST, ".snakemake_timestamp"})
 
@@ -40,8 +47,8 @@ _AFTERWARDS_NS = 60 * 10**9
 _CHUNK = 1 << 20
 
 
-def is_same(path: Path | None, version: str, since_ns: int, versions: dict[str, str]) -> bool:
-    """Whether what lies at ``path`` is still what was recorded as ``version``.
+def has_version(path: Path | None, version: str, since_ns: int, versions: dict[str, str]) -> bool:
+    """Return whether the data at ``path`` still has the recorded ``version``.
 
     A directory without anything newer than ``since_ns`` is not read; -1 has it read always.
     ``versions`` has the hashes that were computed already, by path.
@@ -63,31 +70,34 @@ def is_same(path: Path | None, version: str, since_ns: int, versions: dict[str, 
         return version == "missing" and not os.path.lexists(path)
 
 
-def is_made_as(path: Path | None, version: str, versions: dict[str, str]) -> bool:
-    """Whether an output that is known to be good has the bytes recorded as ``version``."""
+def output_has_version(path: Path | None, version: str, versions: dict[str, str]) -> bool:
+    """Return whether a good output has the bytes recorded as ``version``."""
     if path is None:
         return False
     with contextlib.suppress(OSError, ValueError, KeyError):
         # Its record goes with it when it is made again, so what is there is about these bytes.
         if read_object(path / OLD_MANIFEST)["data_version"] == version:
             return True
-    return is_same(path, version, -1, versions)
+    return has_version(path, version, -1, versions)
 
 
 def _newest(path: Path, top: os.stat_result) -> int:
-    """The time of the latest change within a directory, as far as times tell, in nanoseconds."""
+    """Return the time of the latest change in a directory, in nanoseconds.
+
+    As far as the times of its files tell.
+    """
     newest = top.st_mtime_ns - _AFTERWARDS_NS
     for directory, names, files in os.walk(path):
         for name in [*names, *files]:
             if name not in _NOT_HASHED:
                 full = os.path.join(directory, name)
-                found = os.stat(full) if os.path.exists(full) else os.lstat(full)
-                newest = max(newest, found.st_mtime_ns)
+                status = os.stat(full) if os.path.exists(full) else os.lstat(full)
+                newest = max(newest, status.st_mtime_ns)
     return newest
 
 
 def _hash_tree(top: str) -> str:
-    """Over each file in the order of their names: its name, and its bytes."""
+    """Hash the name and the bytes of each file, in order of names."""
     files = {}
     for directory, _, names in os.walk(top):
         for name in names:
@@ -118,8 +128,8 @@ _SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Older:
-    """What the older tool recorded; ``written_ns`` is the time of the record itself."""
+class OlderRecord:
+    """The older tool's record of an output; ``written_ns`` is its time."""
 
     output: str
     universe: str
@@ -132,96 +142,96 @@ class Older:
     written_ns: int
 
 
-def find_older(output: Output) -> Older | Unusable | None:
-    """What the older tool recorded of an output, why that cannot be used, or None."""
+def find_older(output: Output) -> OlderRecord | Unusable | None:
+    """Read the older tool's record: usable, unusable, or None if missing."""
     if not output.is_directory:
         return None
     try:
-        record = os.path.join(output.place, OLD_MANIFEST)
-        written_ns = os.stat(record).st_mtime_ns
-        table = read_object(record)
-        found = _parse(table, written_ns)
+        file = os.path.join(output.place, OLD_MANIFEST)
+        written_ns = os.stat(file).st_mtime_ns
+        table = read_object(file)
+        record = _parse(table, written_ns)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         return Unusable(f"cannot be read ({error.strerror})")
     except (ValueError, KeyError, TypeError, OverflowError):
         return Unusable("is damaged")
-    container = found.container
+    container = record.container
     names_an_image = container is None or not os.path.isfile(os.path.join(output.root, container))
-    if names_an_image and table.get("code_version") != _code_version(found):
+    if names_an_image and table.get("code_version") != _code_version(record):
         return Unusable("was changed by hand")
-    return found
+    return record
 
 
-def older_as_manifest(output: Output, found: Older, provenance: Provenance) -> Manifest:
-    """A manifest for a result of the older tool, without stamps of its files."""
+def older_as_manifest(output: Output, record: OlderRecord, provenance: Provenance) -> Manifest:
+    """Build a manifest for a result of the older tool, without stamps."""
     return Manifest(
         output.id,
         output.universe,
         provenance.identity,
         provenance,
-        Data(found.data),
-        found.made,
+        Data(record.data),
+        record.made,
         version=OLDER_VERSION,
     )
 
 
 def outdated_reasons(
     output: Output,
-    found: Older,
+    record: OlderRecord,
     produced: Mapping[str, str | None],
     versions: dict[str, str],
     *,
     thorough: bool = False,
 ) -> list[str]:
-    """What no longer holds of what was recorded, one phrase for each.
+    """Describe each way in which a record no longer holds.
 
     Args:
         output: the output as it is declared now.
-        found: the record.
+        record: the record.
         produced: the inputs that outputs make, with None for what is not good.
         versions: the hashes of directories that were computed already, for others to come.
         thorough: whether all bytes are read.
     """
-    if (found.universe, found.output) != (output.universe, output.id.rpartition(".")[2]):
-        return [f"its manifest is that of {found.universe}/{found.output}"]
+    if (record.universe, record.output) != (output.universe, output.id.rpartition(".")[2]):
+        return [f"its manifest is that of {record.universe}/{record.output}"]
     reasons = []
-    since_ns = -1 if thorough else found.written_ns
-    if found.recipe.strip() != output.template.strip():
+    since_ns = -1 if thorough else record.written_ns
+    if record.recipe.strip() != output.template.strip():
         reasons.append("recipe changed")
-    if found.container != output.container:
-        reasons.append(f"container: {found.container or 'none'} → {output.container or 'none'}")
-    elif _is_newer(output.root, output.container, found.written_ns):
+    if record.container != output.container:
+        reasons.append(f"container: {record.container or 'none'} → {output.container or 'none'}")
+    elif _is_newer(output.root, output.container, record.written_ns):
         reasons.append(f"{output.container} changed")
     chosen = dict(output.decisions)
-    for name, option in found.decisions.items():
+    for name, option in record.decisions.items():
         if not _is_option(option, chosen.get(name), f"{{decisions.{name}}}" in output.template):
             reasons.append(f"decision {name}: {option} → {chosen.get(name) or 'none'}")
     for given in output.inputs:
-        version = found.inputs.get(given.id)
+        version = record.inputs.get(given.id)
         if version is None:
             reasons.append(f"input {given.id} was added")
         elif given.id in produced:
-            if produced[given.id] and not is_made_as(given.path, version, versions):
+            if produced[given.id] and not output_has_version(given.path, version, versions):
                 reasons.append(f"input {given.id} was remade")
-        elif not is_same(given.path, version, since_ns, versions):
+        elif not has_version(given.path, version, since_ns, versions):
             reasons.append(f"input {given.id} changed or was touched ({given.text})")
     declared = {given.id for given in output.inputs}
-    reasons += [f"input {name} was removed" for name in found.inputs if name not in declared]
-    if not is_same(output.path, found.data, since_ns, versions):
-        reasons.append(f"{output.shown} was changed")
+    reasons += [f"input {name} was removed" for name in record.inputs if name not in declared]
+    if not has_version(output.path, record.data, since_ns, versions):
+        reasons.append(f"{output.display_path} was changed")
     return reasons
 
 
-def _parse(table: dict[str, Any], written_ns: int) -> Older:
+def _parse(table: dict[str, Any], written_ns: int) -> OlderRecord:
     if table["schema_version"] != _SCHEMA:
         raise ValueError("an unknown version")
     container, finished = table["container_image"], table.get("finished_at")
     started = None
     if isinstance(finished, float):
         started = datetime.fromtimestamp(finished, UTC).isoformat(timespec="seconds")
-    found = Older(
+    record = OlderRecord(
         output=table["output_id"],
         universe=table["universe_id"],
         recipe=table["recipe"],
@@ -236,25 +246,25 @@ def _parse(table: dict[str, Any], written_ns: int) -> Older:
         },
         written_ns=written_ns,
     )
-    texts = [found.output, found.universe, found.recipe, found.data, *found.inputs.values()]
+    texts = [record.output, record.universe, record.recipe, record.data, *record.inputs.values()]
     texts += [] if container is None else [container]
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("what should be text is none")
-    return found
+    return record
 
 
-def _code_version(found: Older) -> str:
+def _code_version(record: OlderRecord) -> str:
     determines = {
-        "recipe": found.recipe,
-        "container_image": found.container,
-        "decisions": found.decisions,
+        "recipe": record.recipe,
+        "container_image": record.container,
+        "decisions": record.decisions,
     }
     text = json.dumps(determines, sort_keys=True, separators=(",", ":"))
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def _is_option(recorded: object, chosen: str | None, in_command: bool) -> bool:
-    """Whether a recorded option, a value of YAML's, is the text that is chosen today."""
+    """Return whether a recorded YAML value is the option chosen today."""
     if chosen is None or str(recorded) == chosen:
         return chosen is not None
     if in_command:  # which had the value, and would have the text
@@ -269,11 +279,11 @@ def _is_option(recorded: object, chosen: str | None, in_command: bool) -> bool:
 
 
 def _is_newer(root: Path, container: str | None, written_ns: int) -> bool:
-    """Whether the file that a container is built from was written to since."""
+    """Return whether a container's build file is newer than the record."""
     if container is None:
         return False
     try:
-        found = os.stat(root / container)
+        status = os.stat(root / container)
     except OSError:
         return False
-    return stat.S_ISREG(found.st_mode) and found.st_mtime_ns > written_ns
+    return stat.S_ISREG(status.st_mode) and status.st_mtime_ns > written_ns

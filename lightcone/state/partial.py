@@ -1,4 +1,4 @@
-"""Partial work: what a recipe had written when it failed or was interrupted, one copy an output.
+"""Partial work of a failed or interrupted recipe, one copy for each output.
 
 It is kept by renaming alone. When a recipe fails because the disk is full, there is no room for
 anything else, and what it has written may be the checkpoint of a day's work.
@@ -21,7 +21,7 @@ from lightcone.system.files import read_file, read_object, remove, write_atomica
 __all__ = [
     "FAILURE",
     "FAILURE_VERSION",
-    "NEXT",
+    "PARTIAL_NEXT",
     "discard_partial",
     "keep_partial",
     "products_of",
@@ -37,9 +37,9 @@ FAILURE_VERSION = 1
 
 
 def read_failure(state_dir: str | Path) -> dict[str, Any] | None:
-    """The record in ``state_dir``, or None where there is none that can be used.
+    """Read the failure record in ``state_dir``; None if none is usable.
 
-    One of another version says nothing here.
+    A record of another version is not usable.
     """
     try:
         record = read_object(f"{state_dir}/{FAILURE}")
@@ -57,14 +57,14 @@ def write_failure(
     interrupted: bool,
     products: Sequence[str],
 ) -> None:
-    """Record that ``output`` could not be made, where there is room for that.
+    """Record that ``output`` could not be made, if the disk has room.
 
     Args:
         output: the output.
-        identity: what was to be made.
+        identity: the identity of the output to be made.
         reason: why it was not, in words.
         exit_code: how its recipe ended; None where it did not come to that.
-        interrupted: whether it was ended because nobody wanted it any more.
+        interrupted: whether it was ended because no run wanted it any more.
         products: the files that its command names and its recipe wrote.
     """
     record = {
@@ -83,81 +83,89 @@ def write_failure(
 
 
 def products_of(record: Mapping[str, Any], output: Output) -> set[str]:
-    """The files that the output's recipe, as it is declared now, wrote before it failed."""
+    """Return the files that the recipe wrote before it failed.
+
+    Empty where the recipe has been declared otherwise since.
+    """
     products = record.get("products")
     if record.get("template") != output.template or not isinstance(products, list):
         return set()
     return {name for name in products if isinstance(name, str)}
 
 
-NEXT = "partial.new"
+PARTIAL_NEXT = "partial.new"
 
-"""Where it lies until the result before it is back in place."""
+"""The name of partial work until the previous result is restored."""
 
 _PARTIAL = "partial"
 
-_MADE_FOR = "partial.json"
+_PARTIAL_JOURNAL = "partial.json"
 
 
 def set_partial_aside(output: Output) -> None:
-    """Move what lies at the output's path to where it can be kept.
+    """Move the partial work at the output's path aside.
 
     Where it cannot be moved it is removed: the result before it comes first.
 
     Raises:
         OSError: where it can be neither moved nor removed.
     """
-    path, place = output.path, output.state_dir / NEXT
+    path, next_partial = output.path, output.state_dir / PARTIAL_NEXT
     if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
         path.rmdir()
         return
     try:
-        remove(place)
-        os.rename(path, place)
+        remove(next_partial)
+        os.rename(path, next_partial)
     except OSError:
         remove(path)
 
 
 def keep_partial(output: Output, journal: Path) -> None:
-    """Let what was taken away, if anything, replace what was kept before.
+    """Replace the kept partial work by the work set aside, if any.
 
-    ``journal`` says what it was made for.
+    ``journal`` records the identity that it was made for.
     """
-    kept, place, made_for = (output.state_dir / name for name in (_PARTIAL, NEXT, _MADE_FOR))
-    if not os.path.lexists(place):
+    kept, next_partial, journal_copy = (
+        output.state_dir / name for name in (_PARTIAL, PARTIAL_NEXT, _PARTIAL_JOURNAL)
+    )
+    if not os.path.lexists(next_partial):
         return
-    remove(made_for)
+    remove(journal_copy)
     remove(kept)
     # Where there is no room even for this, the work is there to be looked at.
     with contextlib.suppress(OSError):
         try:
-            os.link(journal, made_for)
+            os.link(journal, journal_copy)
         except OSError:
             mode = stat.S_IMODE(os.stat(journal).st_mode)
-            write_new(made_for, read_file(journal), mode, umask=0)
-    os.rename(place, kept)
+            write_new(journal_copy, read_file(journal), mode, umask=0)
+    os.rename(next_partial, kept)
 
 
 def restore_partial(output: Output, identity: str) -> bool:
-    """Put what was written for ``identity`` back in place; False where there is nothing such."""
-    kept, made_for = output.state_dir / _PARTIAL, output.state_dir / _MADE_FOR
+    """Restore the partial work of ``identity``; return False without any."""
+    kept, journal_copy = output.state_dir / _PARTIAL, output.state_dir / _PARTIAL_JOURNAL
     # The same command may make a file of another name, or a directory.
-    if not os.path.lexists(kept) or _made_for(made_for) != (identity, output.path.name):
+    if not os.path.lexists(kept) or _identity_and_name(journal_copy) != (
+        identity,
+        output.path.name,
+    ):
         return False
     os.rename(kept, output.path)
-    remove(made_for)
+    remove(journal_copy)
     return True
 
 
 def discard_partial(output: Output) -> int:
-    """Remove what an interrupted or failed recipe had written; the bytes that it took."""
+    """Remove the partial work; return the bytes that it took."""
     size = 0
-    for name in (_PARTIAL, NEXT):
+    for name in (_PARTIAL, PARTIAL_NEXT):
         kept = output.state_dir / name
         with contextlib.suppress(FileNotFoundError):
             size += _size(kept)
             remove(kept)
-    remove(output.state_dir / _MADE_FOR)
+    remove(output.state_dir / _PARTIAL_JOURNAL)
     return size
 
 
@@ -173,9 +181,9 @@ def _size(path: Path) -> int:
     return size
 
 
-def _made_for(file: Path) -> tuple[object, object]:
+def _identity_and_name(file: Path) -> tuple[object, object]:
     try:
-        told = read_object(file)
+        record = read_object(file)
     except (OSError, ValueError):
         return None, None
-    return told.get("identity"), told.get("name")
+    return record.get("identity"), record.get("name")

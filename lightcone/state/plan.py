@@ -1,4 +1,4 @@
-"""Which outputs are good, and why the others are not."""
+"""Assessment of outputs: which are good, and why others are not."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from lightcone.state.fingerprint import difference
 from lightcone.state.hash_cache import HashCache
 from lightcone.state.identity import changes, identify
 from lightcone.state.manifest import Manifest, Provenance, Unusable, inspect_manifest
-from lightcone.state.older import Older, find_older, older_as_manifest, outdated_reasons
+from lightcone.state.older import OlderRecord, find_older, older_as_manifest, outdated_reasons
 from lightcone.state.partial import FAILURE, products_of, read_failure
 from lightcone.system.interpreter import gc_paused
 
 __all__ = ["FAILURE", "Assessment", "State", "assess", "plan", "unmakeable"]
 
-_SHOWN = 3
+_MAX_SHOWN = 3
 
 
 class State(StrEnum):
-    """What an output is, at a glance; ``NEWER`` is what only a newer ``lc`` can judge."""
+    """State of an output; ``NEWER`` is for a newer ``lc`` to judge."""
 
     OK = "ok"
     STALE = "stale"
@@ -39,7 +39,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """What is known of one output.
+    """The state of one output, with the reasons for it.
 
     Attributes:
         output: the output.
@@ -47,7 +47,7 @@ class Assessment:
         why: what is wrong, in words; "" where nothing is.
         provenance: what it would be made from; None where an input is missing or to be made first.
         manifest: the record of the result that is there, good or not, if it can be read.
-        lacks: whether it cannot be made, as an input from outside is not there; ``why`` says so.
+        lacks_input: whether it cannot be made, as an input from outside is missing, as in ``why``.
     """
 
     output: Output
@@ -55,13 +55,13 @@ class Assessment:
     why: str
     provenance: Provenance | None
     manifest: Manifest | None
-    lacks: bool = False
+    lacks_input: bool = False
 
 
 def plan(
     outputs: Sequence[Output], force: Set[Key] = frozenset(), hashes: Path | None = None
 ) -> dict[Key, Assessment]:
-    """Assess every output of ``outputs``, which are in dependency order.
+    """Assess every output of ``outputs``, which are in topological order.
 
     Those in ``force`` are not good, whatever there is, nor are any that need them, unless it then
     turns out that they came out the same. In ``hashes`` the hashes of large files are kept from
@@ -77,58 +77,59 @@ def plan(
 def assess(
     output: Output, versions: Mapping[str, str | None], hashes: Path | None = None
 ) -> Assessment:
-    """Assess one output, given the data version of each input that an output makes.
+    """Assess one output, given the data versions of its inputs.
 
-    A version is None where that input is not good. For ``hashes`` see :func:`plan`.
+    ``versions`` has each input that an output makes, with None where that is not good. For
+    ``hashes`` see :func:`plan`.
 
     Raises:
         SpecError: where a file that the output depends on cannot be read.
     """
     sources = SourceFiles(output.root, HashCache(hashes))
-    return _assess(output, versions, _look_up(output, sources), sources)
+    return _assess(output, versions, _read_record(output, sources), sources)
 
 
 def unmakeable(assessed: Mapping[Key, Assessment]) -> dict[Key, Output]:
-    """Those outputs of a plan that cannot be made.
+    """Return the outputs of a plan that cannot be made, with their causes.
 
-    Each with the output to which that is due, itself or one that it needs: it lacks an input from
-    outside, or only a newer ``lc`` can judge it.
+    A cause is the output itself or one that it needs, which lacks an input from outside or which
+    only a newer ``lc`` can judge.
     """
-    found: dict[Key, Output] = {}
+    causes: dict[Key, Output] = {}
     for key, assessment in assessed.items():
-        if assessment.lacks or assessment.state is State.NEWER:
-            found[key] = assessment.output
+        if assessment.lacks_input or assessment.state is State.NEWER:
+            causes[key] = assessment.output
         elif assessment.state is not State.OK:
             for given in assessment.output.inputs:
-                by = found.get((key[0], given.producer or ""))
-                if by is not None:
-                    found[key] = by
-    return found
+                cause = causes.get((key[0], given.producer or ""))
+                if cause is not None:
+                    causes[key] = cause
+    return causes
 
 
-def _look_up(output: Output, sources: SourceFiles) -> Manifest | Older | Unusable | None:
-    """What is recorded of an output, and taken as known of its sources."""
-    found = inspect_manifest(output.state)
-    if isinstance(found, Manifest):
-        sources.learn(found.provenance)
-    return find_older(output) if found is None else found
+def _read_record(output: Output, sources: SourceFiles) -> Manifest | OlderRecord | Unusable | None:
+    """Read the record of an output; ``sources`` learns its stamps."""
+    record = inspect_manifest(output.state)
+    if isinstance(record, Manifest):
+        sources.learn(record.provenance)
+    return find_older(output) if record is None else record
 
 
 def _plan(outputs: Sequence[Output], force: Set[Key], hashes: HashCache) -> dict[Key, Assessment]:
     if not outputs:
         return {}
     sources = SourceFiles(outputs[0].root, hashes)
-    recorded = [_look_up(output, sources) for output in outputs]
+    records = [_read_record(output, sources) for output in outputs]
     assessed: dict[Key, Assessment] = {}
-    good: dict[Key, str] = {}
-    for output, found in zip(outputs, recorded, strict=True):
+    good_versions: dict[Key, str] = {}
+    for output, record in zip(outputs, records, strict=True):
         versions = {
-            given.id: good.get((output.universe, given.producer))
+            given.id: good_versions.get((output.universe, given.producer))
             for given in output.inputs
             if given.producer is not None
         }
         key = output.key
-        assessment = _assess(output, versions, found, sources)
+        assessment = _assess(output, versions, record, sources)
         if key in force:
             if assessment.state is State.OK:
                 assessment = Assessment(
@@ -139,7 +140,7 @@ def _plan(outputs: Sequence[Output], force: Set[Key], hashes: HashCache) -> dict
                     assessment.manifest,
                 )
         elif assessment.state is State.OK and assessment.manifest is not None:
-            good[key] = assessment.manifest.data.version
+            good_versions[key] = assessment.manifest.data.version
         assessed[key] = assessment
     return assessed
 
@@ -147,13 +148,15 @@ def _plan(outputs: Sequence[Output], force: Set[Key], hashes: HashCache) -> dict
 def _assess(
     output: Output,
     versions: Mapping[str, str | None],
-    found: Manifest | Older | Unusable | None,
+    record: Manifest | OlderRecord | Unusable | None,
     sources: SourceFiles,
 ) -> Assessment:
-    if isinstance(found, Unusable) and found.is_newer:
-        record = os.path.relpath(output.state_dir / MANIFEST, output.root)
-        return Assessment(output, State.NEWER, f"{record} {found.reason}: upgrade lc", None, None)
-    manifest = found if isinstance(found, Manifest) else None
+    if isinstance(record, Unusable) and record.is_newer:
+        manifest_path = os.path.relpath(output.state_dir / MANIFEST, output.root)
+        return Assessment(
+            output, State.NEWER, f"{manifest_path} {record.reason}: upgrade lc", None, None
+        )
+    manifest = record if isinstance(record, Manifest) else None
     waiting = [name for name, version in versions.items() if version is None]
     known = {name: version or "" for name, version in versions.items()}
     if waiting and manifest is not None:
@@ -162,9 +165,9 @@ def _assess(
             source = manifest.provenance.inputs.get(name)
             known[name] = source.version if source is not None else ""
     provenance = identify(output, known, manifest, sources)
-    reasons, gone = _reasons(output, found, provenance, versions, sources)
+    reasons, is_missing = _reasons(output, record, provenance, versions, sources)
     failure = None
-    if reasons and not (waiting and gone):
+    if reasons and not (waiting and is_missing):
         failure = read_failure(output.state)
     if failure is not None:
         products = products_of(failure, output) & provenance.files.keys()
@@ -173,21 +176,25 @@ def _assess(
                 name: stamp for name, stamp in provenance.files.items() if name not in products
             }
             provenance = replace(provenance, files=files)
-            reasons, gone = _reasons(output, found, provenance, versions, sources)
-    if waiting and not gone:
+            reasons, is_missing = _reasons(output, record, provenance, versions, sources)
+    if waiting and not is_missing:
         reasons += _to_be_remade(waiting)
     if not reasons:
-        if isinstance(found, Older):
-            manifest = older_as_manifest(output, found, provenance)
+        if isinstance(record, OlderRecord):
+            manifest = older_as_manifest(output, record, provenance)
         return Assessment(output, State.OK, "", provenance, manifest)
-    state = State.MISSING if gone else State.STALE
+    state = State.MISSING if is_missing else State.STALE
     # Of what is to be made first, a recipe may well put them there.
-    lacked = [] if waiting else [each for each in output.inputs if sources.lacks(each, output)]
-    if lacked:
-        return Assessment(output, state, _not_there(lacked), None, manifest, lacks=True)
-    why = "; ".join(reasons[:_SHOWN])
-    if len(reasons) > _SHOWN:
-        why += f"; and {len(reasons) - _SHOWN} more"
+    missing_inputs = (
+        [] if waiting else [each for each in output.inputs if sources.is_missing(each, output)]
+    )
+    if missing_inputs:
+        return Assessment(
+            output, state, _describe_missing(missing_inputs), None, manifest, lacks_input=True
+        )
+    why = "; ".join(reasons[:_MAX_SHOWN])
+    if len(reasons) > _MAX_SHOWN:
+        why += f"; and {len(reasons) - _MAX_SHOWN} more"
     if waiting:
         return Assessment(output, state, why, None, manifest)
     if failure is not None and failure.get("identity") == provenance.identity:
@@ -197,40 +204,47 @@ def _assess(
 
 def _reasons(
     output: Output,
-    found: Manifest | Older | Unusable | None,
+    record: Manifest | OlderRecord | Unusable | None,
     provenance: Provenance,
     produced: Mapping[str, str | None],
     sources: SourceFiles,
 ) -> tuple[list[str], bool]:
-    """Why what lies at the output's path is not its good result; and whether nothing lies there."""
-    if found is None:
+    """Describe why the data at an output's path is not its good result.
+
+    Also returns whether the result is missing.
+    """
+    if record is None:
         if not os.path.exists(output.place):
             return ["never made"], True
-        return [f"{output.shown} is there, but not known to be finished"], True
-    if isinstance(found, Unusable):
-        return [f"its manifest {found.reason}"], not os.path.exists(output.place)
-    if isinstance(found, Older):
-        return outdated_reasons(output, found, produced, sources.tree_versions), False
-    if (found.universe, found.output) != output.key:
-        return [f"its manifest is that of {found.universe}/{found.output}"], False
-    reasons = changes(output, found, provenance, produced)
-    differs = difference(output.place, found.data)
+        return [f"{output.display_path} is there, but not known to be finished"], True
+    if isinstance(record, Unusable):
+        return [f"its manifest {record.reason}"], not os.path.exists(output.place)
+    if isinstance(record, OlderRecord):
+        return outdated_reasons(output, record, produced, sources.tree_versions), False
+    if (record.universe, record.output) != output.key:
+        return [f"its manifest is that of {record.universe}/{record.output}"], False
+    reasons = changes(output, record, provenance, produced)
+    differs = difference(output.place, record.data)
     if differs:
-        reasons.insert(0, f"{output.shown} {differs}")
+        reasons.insert(0, f"{output.display_path} {differs}")
     return reasons, differs == "is missing"
 
 
-def _not_there(inputs: list[Input]) -> str:
-    what = "; ".join(f"input {given.id}: {given.text} does not exist" for given in inputs[:_SHOWN])
-    more = f"; and {len(inputs) - _SHOWN} more" if len(inputs) > _SHOWN else ""
-    return f"{what}{more}: put {'it' if len(inputs) == 1 else 'them'} there, or correct astra.yaml"
+def _describe_missing(inputs: list[Input]) -> str:
+    listing = "; ".join(
+        f"input {given.id}: {given.text} does not exist" for given in inputs[:_MAX_SHOWN]
+    )
+    more = f"; and {len(inputs) - _MAX_SHOWN} more" if len(inputs) > _MAX_SHOWN else ""
+    return (
+        f"{listing}{more}: put {'it' if len(inputs) == 1 else 'them'} there, or correct astra.yaml"
+    )
 
 
 def _to_be_remade(names: list[str]) -> list[str]:
     if len(names) == 1:
         return [f"input {names[0]} is to be remade"]
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return [f"inputs {', '.join(names[:_SHOWN])}{more} are to be remade"]
+    more = f" and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else ""
+    return [f"inputs {', '.join(names[:_MAX_SHOWN])}{more} are to be remade"]
 
 
 def _describe_failure(record: dict[str, Any]) -> tuple[State, str]:

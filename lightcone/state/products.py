@@ -1,4 +1,4 @@
-"""Side products: files that a command names and its recipe writes, a log for instance.
+"""Side products: files that a command names and its recipe writes.
 
 They must not make an output stale, or every run would. What a command shows to be written (``>``,
 ``tee``) is no source anyway. Of other files a recipe shows it by running: one that was not there
@@ -24,40 +24,43 @@ __all__ = ["Products"]
 
 
 class Products:
-    """The files that one recipe names, from before it runs until it has.
+    """The side products of one recipe, from before it runs until afterwards.
 
-    To be made before the previous result is set aside, whose manifest says what it knew;
-    ``is_first`` says that there is neither that nor anything else that is known of the output.
+    Create it before the previous result is set aside, because it reads that manifest;
+    ``is_first`` means that there is neither that nor any other record of the output.
     """
 
     def __init__(self, output: Output, provenance: Provenance, *, is_first: bool = False) -> None:
         self._output = output
         self._provenance = provenance
-        self._before = set(self._named())
-        self._known: set[str] = set()
+        self._present_before = set(self._named_files())
+        self._recorded: set[str] = set()
         if is_first:
             return
         recorded = read_manifest(output.state_dir)
         failure = read_failure(output.state_dir)
         if recorded is not None:
-            self._known |= set(recorded.products)
+            self._recorded |= set(recorded.products)
         if failure is not None:
-            self._known |= products_of(failure, output)
+            self._recorded |= products_of(failure, output)
 
-    def found(self, changed: Iterable[str] = ()) -> list[str]:
-        """The products, now that the recipe has ended; ``changed`` are sources that changed."""
-        there = set(self._named())
+    def detect(self, changed: Iterable[str] = ()) -> list[str]:
+        """Return the products of the recipe, which has ended.
+
+        ``changed`` are sources that changed.
+        """
+        present = set(self._named_files())
         sources = self._provenance.files.keys() - set(changed)
-        made = (there - self._before) | (self._known & there)
+        made = (present - self._present_before) | (self._recorded & present)
         return sorted(name for name in made - sources if not is_script(name))
 
-    def enter(self, manifest: Manifest) -> Manifest:
-        """``manifest``, with the products and with those sources that changed meanwhile."""
+    def add_to(self, manifest: Manifest) -> Manifest:
+        """Return ``manifest`` with the products and the changed sources."""
         try:
-            changed = self._changed()
+            changed = self._changed_sources()
         except LightconeError:
             return manifest
-        products = self.found(set(changed) & self._known)
+        products = self.detect(set(changed) & self._recorded)
         if not products and not changed:
             return manifest
         files = manifest.provenance.files
@@ -73,18 +76,18 @@ class Products:
             disturbed=tuple(name for name in changed if name not in products),
         )
 
-    def _named(self) -> tuple[str, ...]:
-        return CommandScanner(self._output.root).named(self._output.command)
+    def _named_files(self) -> tuple[str, ...]:
+        return CommandScanner(self._output.root).named_files(self._output.command)
 
-    def _changed(self) -> list[str]:
-        """What the output was made from and has changed since."""
+    def _changed_sources(self) -> list[str]:
+        """Return the sources that changed after the recipe began."""
         if not self._provenance.files:
             return []
         sources = SourceFiles(self._output.root)
         sources.learn(self._provenance)
-        found = []
+        changed = []
         for name, before in self._provenance.files.items():
             now = sources.file(name, self._output)
             if now is not None and now.sha256 != before.sha256:
-                found.append(name)
-        return found
+                changed.append(name)
+        return changed

@@ -1,4 +1,4 @@
-"""The time that an allocation has left, and what fits into it."""
+"""The remaining time of an allocation, and the recipes that fit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MARGIN = 5.0
 
 
 class Walltime:
-    """The end of the allocation that a run is in.
+    """The end of the allocation that contains a run.
 
     Args:
         ends_at: when it is, in seconds since the epoch; None for a run without an end.
@@ -26,20 +26,20 @@ class Walltime:
         self.ends_at = ends_at
         self._reserve = grace + _MARGIN
 
-    def left(self) -> float:
-        """Seconds until the recipes are to be asked to end, below 0 when that is past."""
+    def remaining(self) -> float:
+        """Return the seconds until recipes must end; negative after that."""
         if self.ends_at is None:
             return math.inf
         return self.ends_at - self._reserve - time.time()
 
-    def objection(self, output: Output) -> str | None:
-        """Why the output's recipe is not to be begun now, or None."""
-        needed, left = output.resources.time_limit, self.left()
-        if left <= 0:
+    def refusal_reason(self, output: Output) -> str | None:
+        """Return why the output's recipe should not start now, or None."""
+        needed, remaining = output.resources.time_limit, self.remaining()
+        if remaining <= 0:
             return "the allocation is about to end"
-        if needed is not None and needed > left:
+        if needed is not None and needed > remaining:
             return (
                 f"its time_limit is {format_seconds(needed)}, and the allocation has "
-                f"{format_seconds(left)} left"
+                f"{format_seconds(remaining)} left"
             )
         return None

@@ -120,7 +120,7 @@ class OutputMaker:
     ) -> Generator[None, None, dict[str, Any]]:
         if self.task.cancelled:
             return {"result": Result.INTERRUPTED}
-        objection = Walltime(self.request.ends_at, self.request.grace).objection(self.output)
+        objection = Walltime(self.request.ends_at, self.request.grace).refusal_reason(self.output)
         if objection is not None:
             return {"result": Result.LEFT, "reason": objection}
         umask = int(run["umask"])
@@ -147,7 +147,7 @@ class OutputMaker:
             if fault is None:
                 yield
                 flush_tree(self.output.path)
-                manifest = self.products.enter(
+                manifest = self.products.add_to(
                     self._manifest(claim, started, completed, execution.usage(completed))
                 )
                 claim.commit(manifest, umask)
@@ -205,7 +205,7 @@ class OutputMaker:
             report["reason"],
             exit_code=report.get("exit_code"),
             interrupted=report["result"] is Result.INTERRUPTED,
-            products=[] if self.products is None else self.products.found(),
+            products=[] if self.products is None else self.products.detect(),
         )
 
 

@@ -109,7 +109,7 @@ def test_a_universe_that_picks_one_of_a_sub_analysis_that_picks_one(project: Pro
         "same/outer.inner.fit": {"cut": "strict", "depth": "low"},
     }
     # The results lie under the project's universe, whatever the sub's is called.
-    assert project.output("picked/outer.own").shown == "stages/outer/results/picked/own"
+    assert project.output("picked/outer.own").display_path == "stages/outer/results/picked/own"
     project.write("stages/outer/universes/big.yaml", big.replace("thorough", "through"))
     with pytest.raises(SpecError) as caught:
         project.outputs()

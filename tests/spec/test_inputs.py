@@ -50,7 +50,7 @@ def test_a_source_that_is_a_path_has_to_be_there(
     (project.root / "data").mkdir()
     project.spec(CHAIN.replace("data/raw.csv", f"'{source}'"))
     found = project.plan()["baseline/clean"]
-    assert found.lacks and found.provenance is None
+    assert found.lacks_input and found.provenance is None
     shown = source.strip()
     assert found.why == f"input raw: {shown} does not exist: put it there, or correct astra.yaml"
 
@@ -79,7 +79,7 @@ def test_a_source_that_is_none_is_the_recipes_affair(source: str, project: Proje
     (project.root / "data").mkdir()
     project.spec(CHAIN.replace("data/raw.csv", f"'{source}'"))
     found = project.plan()["baseline/clean"]
-    assert (found.lacks, found.why) == (False, "never made")
+    assert (found.lacks_input, found.why) == (False, "never made")
     assert found.provenance is not None
 
 
@@ -114,7 +114,7 @@ def test_several_are_told_of_together(project: Project) -> None:
 def test_in_a_sub_analysis_of_its_own(project: Project) -> None:
     project.spec("analyses: {sub: {path: parts/sub}}\noutputs: []")
     project.write("parts/sub/astra.yaml", CHAIN)
-    assert project.plan()["baseline/sub.clean"].lacks
+    assert project.plan()["baseline/sub.clean"].lacks_input
     project.write("parts/sub/data/raw.csv", "1")
     assert project.why("baseline/sub.clean") == "never made"
 
@@ -132,7 +132,7 @@ outputs:
     recipe: {command: "cat {inputs} > {output}"}
 """
     )
-    assert not project.plan()["baseline/fit"].lacks
+    assert not project.plan()["baseline/fit"].lacks_input
     (fetch,) = [each for each in project.outputs() if each.id == "fetch"]
     provenance = project.plan()["baseline/fetch"].provenance
     assert provenance is not None

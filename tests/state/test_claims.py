@@ -614,7 +614,7 @@ def test_slurm_is_asked_once_for_all_outputs_of_a_run(
         return Unknown("scontrol did not answer within 5 s")
 
     monkeypatch.setattr(controller, "cluster_name", ask)
-    monkeypatch.setattr(journal, "_answers", {})
+    monkeypatch.setattr(journal, "_ended_jobs", {})
     for _ in range(3):
         found = holder(place.output)
         assert found is not None and "whose end is only known there" in found.by

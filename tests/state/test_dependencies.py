@@ -24,7 +24,7 @@ def spec(command: str, source: str = "data/raw.csv") -> str:
 def named(project: Project, command: str) -> set[str]:
     """The files that a command names."""
     output = project.spec(spec(command)).output("x")
-    return set(SourceFiles(project.root).of(output))
+    return set(SourceFiles(project.root).project_files(output))
 
 
 @pytest.fixture
@@ -258,6 +258,6 @@ def test_imports_count_and_are_not_hashed_again(project: Project, reads: list[st
 def test_a_file_that_vanishes(project: Project, tmp_path: Path) -> None:
     output = project.spec(spec("cat src/fit.py")).output("x")
     sources = SourceFiles(project.root)
-    assert set(sources.of(output)) == {"src/fit.py"}
+    assert set(sources.project_files(output)) == {"src/fit.py"}
     (project.root / "src/fit.py").unlink()
-    assert set(SourceFiles(project.root).of(output)) == set()
+    assert set(SourceFiles(project.root).project_files(output)) == set()

@@ -51,7 +51,7 @@ def project(project: Project) -> Project:
 
 
 def found(project: Project, command: str) -> set[str]:
-    return set(CommandScanner(project.root).all(command))
+    return set(CommandScanner(project.root).all_files(command))
 
 
 PYTHON = [
@@ -197,16 +197,16 @@ def test_each_script_is_read_once(project: Project, monkeypatch: pytest.MonkeyPa
     read: list[str] = []
     original = imports._read
 
-    def count(path: str) -> imports._Asks:
+    def count(path: str) -> imports._References:
         read.append(os.path.basename(path))
         return original(path)
 
     monkeypatch.setattr(imports, "_read", count)
     project.write("src/fit.py", "import helper, pkg.a")
     project.write("src/plot.py", "import helper")
-    mentions = CommandScanner(project.root)
+    scanner = CommandScanner(project.root)
     for command in ("python src/fit.py", "python src/plot.py -x", "python src/fit.py -y"):
-        mentions.all(command)
+        scanner.all_files(command)
     assert sorted(read) == ["__init__.py", "a.py", "fit.py", "helper.py", "plot.py"]
 
 
@@ -224,9 +224,9 @@ def imported_by_the_book(path: Path) -> set[str]:
 @pytest.mark.parametrize("module", ["asyncio/__init__", "json/__init__", "argparse", "tarfile"])
 def test_nothing_is_missed_in_real_modules(module: str) -> None:
     path = Path(os.__file__).parent / f"{module}.py"
-    asked = {".".join(parts) for dots, parts in imports._read(str(path)).modules if not dots}
-    assert imported_by_the_book(path) - asked == set()
-    assert asked - imported_by_the_book(path) <= set(sys.stdlib_module_names)
+    imported = {".".join(parts) for dots, parts in imports._read(str(path)).modules if not dots}
+    assert imported_by_the_book(path) - imported == set()
+    assert imported - imported_by_the_book(path) <= set(sys.stdlib_module_names)
 
 
 @given(st.text(st.sampled_from("import from.\n\t ;:'\"(),#$/-mcd sourcePYTHONPATH=ahelper")))

@@ -335,7 +335,7 @@ def test_verify_before_a_run(project: Project) -> None:
     edit(project, "fit", data_version="sha256:other")
     looked_at, findings = verify(project.outputs())
     assert looked_at == 1
-    assert [(each.output.id, each.trouble, each.what) for each in findings] == [
+    assert [(each.output.id, each.trouble, each.description) for each in findings] == [
         ("fit", Trouble.TAMPERED, "its bytes are not those that were made"),
         ("fit", Trouble.BROKEN, "it was made from another clean than is there now"),
     ]
