@@ -9,7 +9,7 @@ from lightcone.project.settings import SETTINGS_FILE
 from lightcone.spec.output import Output, Resources
 from lightcone.system.units import format_bytes
 
-__all__ = ["Refused", "Share", "share_for_output"]
+__all__ = ["Refused", "Share", "share_for", "share_for_output"]
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ _HANDLED = (*_TERMINATION_SIGNALS, signal.SIGCHLD, signal.SIGUSR1)
 _LOG_LIMIT = 16 * 1024 * 1024
 _MARGIN = 5.0
 _TICK = 0.02
-_CONTAINER_SUPERVISOR = b"lc-keeper\n"
+_CONTAINER_SUPERVISOR = b"lc-container\n"
 
 
 def descendants(root: int, children: dict[int, list[tuple[int, bool]]] | None = None) -> list[int]:

@@ -49,7 +49,10 @@ def parse_bytes(text: str | int) -> int:
     if match is None:
         raise ValueError(f"{text!r} is not a size (write 16Gi, 500M or a number of bytes)")
     base = 1024 if match[3] else 1000
-    return int(float(match[1]) * base ** _POWER[match[2].lower()])
+    try:
+        return int(float(match[1]) * base ** _POWER[match[2].lower()])
+    except OverflowError as error:
+        raise ValueError(f"{text!r} is more than any machine has") from error
 
 
 def format_seconds(seconds: float) -> str:

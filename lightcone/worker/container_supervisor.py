@@ -31,7 +31,7 @@ from dataclasses import dataclass
 
 __all__ = ["NAME", "READY", "RuntimeCommands"]
 
-NAME = "lc-keeper"
+NAME = "lc-container"
 """The name of the supervisor's process."""
 READY = b"ready\n"
 """The line that the supervisor prints once it holds the locks."""

@@ -9,7 +9,7 @@ IMPATIENT = """\
 import sys
 from lightcone.cli.main import main
 from lightcone.session import liveness, spawn_lock, start, stop
-seconds = stop.LEFTOVER_DEADLINE = float(sys.argv.pop(1))
+seconds = start.LEFTOVER_DEADLINE = stop.LEFTOVER_DEADLINE = float(sys.argv.pop(1))
 for module in (liveness, spawn_lock, start):
     module.START_DEADLINE = seconds
 main()

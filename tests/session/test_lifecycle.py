@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lightcone.wire.control_client import connect_session
+from lightcone.wire.protocol import PROTOCOL
 from tests.helpers import Sandbox, end, told, wait_until
 
 
@@ -217,7 +218,7 @@ def test_record_is_private_and_whole(sandbox: Sandbox) -> None:
     told = sandbox.start()
     record = json.loads((sandbox.state() / "session.json").read_bytes())
     assert record["address"] == told["address"]
-    assert record["protocol"] == 3
+    assert record["protocol"] == PROTOCOL
     assert "ended" not in record
     state = sandbox.state()
     sandbox.lc("session", "stop")
