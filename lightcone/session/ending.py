@@ -60,11 +60,11 @@ def stop(
 
 def end(context: Context) -> None:
     """End the session's programs in good order, its terminal server reachable or not."""
-    members.resume(context)
+    terminal = members.resume(context)
     if not tmux.end(context.tmux_socket):
         members.ask(context)
     spawn.wait_for_remains(context)
-    tmux.kill(context.tmux_socket)
+    tmux.kill(context.tmux_socket, terminal)
 
 
 def _settled(context: Context) -> Liveness:

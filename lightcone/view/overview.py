@@ -23,7 +23,8 @@ class _Audience:
 
     def __init__(self, socket: Path) -> None:
         self._socket = socket
-        self._next = 0.0
+        # The program starts as a terminal attaches, and draws first: asking takes an import.
+        self._next = time.monotonic() + _INTERVAL
         self._there = True
 
     def is_there(self) -> bool:
