@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+from libtmux import Server
 
 from tests.helpers import FOREIGN, Sandbox
 
@@ -30,6 +31,13 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(FOREIGN):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def outer(server: Server) -> Server:
+    """A terminal server of the test's own, in which commands are run as a user runs them."""
+    server.config_file = os.devnull
+    return server
 
 
 @pytest.fixture
