@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from libtmux import Server
 
 from tests.helpers import FOREIGN, Sandbox
 from tests.projects import Project
@@ -40,6 +41,13 @@ def project(tmp_path: Path) -> Project:
     root = tmp_path / "project"
     root.mkdir()
     return Project(root)
+
+
+@pytest.fixture
+def outer(server: Server) -> Server:
+    """A terminal server of the test's own, in which commands are run as a user runs them."""
+    server.config_file = os.devnull
+    return server
 
 
 @pytest.fixture

@@ -12,10 +12,14 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lightcone.project.context import Context
 from lightcone.session.terminal import tmux
 from lightcone.system import guard
+
+if TYPE_CHECKING:
+    import psutil
 
 __all__ = ["ask", "holders", "kill", "resume"]
 
@@ -27,28 +31,52 @@ def holders(lock: Path, *, shared: bool = False) -> list[int]:
     """The processes of this user that hold ``lock``, exclusively or shared (Linux)."""
     if not os.path.isdir("/proc/self/fdinfo"):
         return []
-    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
-    return [pid for pid in pids if _has(pid, lock, shared)]
+    import psutil  # most calls look for no holder
+
+    return [pid for pid in psutil.pids() if _has(pid, lock, shared)]
 
 
 def _has(pid: int, lock: Path, shared: bool) -> bool:
-    path, mode = os.path.realpath(lock), b"READ" if shared else b"WRITE"
+    mode = b"READ" if shared else b"WRITE"
     with contextlib.suppress(OSError):
         for number in os.listdir(f"/proc/{pid}/fd"):
             with contextlib.suppress(OSError):
-                # A lock file that was removed is held all the same.
-                if os.readlink(f"/proc/{pid}/fd/{number}") in (path, f"{path} (deleted)"):
-                    with open(f"/proc/{pid}/fdinfo/{number}", "rb") as file:
-                        if any({b"FLOCK", mode} <= set(line.split()) for line in file):
-                            return True
+                link = f"/proc/{pid}/fd/{number}"
+                # Spares most descriptors what follows; stat(2) might wait for a lost file server.
+                if lock.name not in os.readlink(link):
+                    continue
+                with open(f"/proc/{pid}/fdinfo/{number}", "rb") as file:
+                    if any({b"FLOCK", mode} <= set(line.split()) for line in file):
+                        return _is_same(link, lock)
     return False
 
 
-def resume(context: Context) -> None:
-    """Let the session's programs go on, where they have been stopped: they could not end."""
-    tmux.resume(context.tmux_socket)
-    for pid in holders(context.members_lock, shared=True):
+def _is_same(link: str, lock: Path) -> bool:
+    """Whether a descriptor's link leads to the file of ``lock``, by device and inode.
+
+    Another mount namespace may have a lock of the same path.
+    """
+    status = os.stat(link)
+    with contextlib.suppress(FileNotFoundError):
+        if os.path.samestat(status, os.stat(lock)):
+            return True
+    # A lock file that was removed is held all the same. It has left nothing to compare but its
+    # former path, which counts on the same file system only.
+    removed = status.st_nlink == 0 and os.readlink(link) == f"{os.path.realpath(lock)} (deleted)"
+    return removed and status.st_dev == os.stat(lock.parent).st_dev
+
+
+def resume(context: Context) -> list[psutil.Process]:
+    """Let the session's programs go on where they have been stopped: they could not end.
+
+    Returns:
+        The processes of its terminal server, for :func:`lightcone.session.terminal.tmux.kill`.
+    """
+    members = holders(context.members_lock, shared=True)
+    terminal = tmux.resume(context.tmux_socket, members)
+    for pid in members:
         _send(context, pid, signal.SIGCONT)
+    return terminal
 
 
 def ask(context: Context) -> None:
@@ -77,16 +105,28 @@ def kill(context: Context) -> None:
 
 def _outermost(members: list[int]) -> list[int]:
     """Those that are below no other: guards, and programs that have lost theirs."""
-    below = {pid for member in members for pid in guard.descendants(member)}
+    import psutil
+
+    below = set()
+    for member in members:
+        with contextlib.suppress(psutil.Error):
+            below |= {child.pid for child in psutil.Process(member).children(recursive=True)}
     return [pid for pid in members if pid not in below]
 
 
 def _send(context: Context, pid: int, signum: signal.Signals) -> None:
-    handle = -1
-    with contextlib.suppress(OSError):
-        handle = os.pidfd_open(pid)
+    """Send a signal to a process that holds a lock of the session."""
+    import psutil
+
+    with contextlib.suppress(OSError, psutil.Error), contextlib.ExitStack() as stack:
+        process, handle = psutil.Process(pid), -1
+        if hasattr(os, "pidfd_open"):
+            handle = os.pidfd_open(pid)
+            stack.callback(os.close, handle)
         # Another process may have got the id since it was found.
-        if _has(pid, context.members_lock, shared=True):
+        if not _has(pid, context.members_lock, shared=True):
+            return
+        if handle >= 0:
             signal.pidfd_send_signal(handle, signum)
-    if handle >= 0:
-        os.close(handle)
+        else:
+            process.send_signal(signum)  # compares the time at which the process began

@@ -67,11 +67,11 @@ def stop_session(
 
 def end_session(context: Context) -> None:
     """End the session's programs gracefully, its terminal server reachable or not."""
-    members.resume(context)
+    terminal = members.resume(context)
     if not tmux.end(context.tmux_socket):
         members.ask(context)
     spawn.wait_until_ended(context)
-    tmux.kill(context.tmux_socket)
+    tmux.kill(context.tmux_socket, terminal)
 
 
 def _probe_until_settled(context: Context) -> Liveness:

@@ -23,7 +23,8 @@ class _Viewers:
 
     def __init__(self, socket: Path) -> None:
         self._socket = socket
-        self._next_check = 0.0
+        # The program starts as a terminal attaches, and draws first: asking takes an import.
+        self._next_check = time.monotonic() + _INTERVAL
         self._attached = True
 
     def are_attached(self) -> bool:

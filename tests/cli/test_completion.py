@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from libtmux import Server
 
 from tests.helpers import Sandbox
 from tests.terminal import Terminal
@@ -143,12 +144,12 @@ def test_completing_imports_nothing_heavy(box: Sandbox) -> None:
 
 
 @pytest.fixture(params=list(SHELLS))
-def shell(box: Sandbox, request: pytest.FixtureRequest) -> Iterator[Terminal]:
+def shell(box: Sandbox, outer: Server, request: pytest.FixtureRequest) -> Iterator[Terminal]:
     """A terminal with a real shell that knows how to complete ``lc``."""
     if shutil.which(request.param) is None:
         pytest.skip(f"{request.param} is not installed")
     start, told = SHELLS[request.param]
-    terminal = Terminal(box)
+    terminal = Terminal(box, outer)
     try:
         terminal.shell(start)
         terminal.type(f"{told}; echo rea''dy", "Enter")

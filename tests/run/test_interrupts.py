@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from libtmux import Server
 
 from tests.helpers import Sandbox, is_alive, is_empty, is_full, unread_pipe, wait_until
 from tests.run.analyses import Analysis, interrupt, output
@@ -88,9 +89,9 @@ def test_interrupt_ends_every_process_of_a_recipe(patient: Analysis, signum: int
     assert patient.text("after") == "good\n"
 
 
-def test_terminal_that_goes_away_interrupts(patient: Analysis) -> None:
+def test_terminal_that_goes_away_interrupts(patient: Analysis, outer: Server) -> None:
     patient.spec(output("x", _ENDLESS))
-    terminal = Terminal(patient.box)
+    terminal = Terminal(patient.box, outer)
     try:
         terminal.run("run")
         patient.began("begun")

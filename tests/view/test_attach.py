@@ -9,16 +9,17 @@ from collections.abc import Iterator
 
 import psutil
 import pytest
+from libtmux import Server
 
 from tests.helpers import Sandbox, end, wait_until
 from tests.terminal import Terminal
 
 
 @pytest.fixture
-def terminal(shared: Sandbox) -> Iterator[Terminal]:
+def terminal(shared: Sandbox, outer: Server) -> Iterator[Terminal]:
     """A terminal that watches the session."""
     before = shared.programs()
-    terminal = Terminal(shared)
+    terminal = Terminal(shared, outer)
     try:
         terminal.run("session", "attach")
         terminal.shows("read-only", "q or Ctrl-C leaves")
@@ -69,14 +70,15 @@ def test_what_is_typed_reaches_no_program(terminal: Terminal) -> None:
 
 
 def test_several_watch_at_once(terminal: Terminal) -> None:
-    terminal.tmux("split-window", "-d", "sh", "-c", f"{_lc()} session attach; cat")
+    project = str(terminal.sandbox.project)
+    terminal.tmux("split-window", "-d", "-c", project, f"{_lc()} session attach; cat")
     panes = terminal.tmux("list-panes", "-F", "#{pane_id}").split()
 
     def shown(pane: str) -> str:
-        return terminal.tmux("capture-pane", "-p", "-t", pane)
+        return terminal.tmux("capture-pane", "-p", target=pane)
 
     wait_until(lambda: all("read-only" in shown(pane) for pane in panes), "both watch")
-    terminal.tmux("send-keys", "-t", panes[0], "q")
+    terminal.tmux("send-keys", "q", target=panes[0])
     wait_until(lambda: "left 0" in shown(panes[0]), "the first has left")
     assert "read-only" in shown(panes[1])
 
@@ -85,11 +87,11 @@ def _lc() -> str:
     return shlex.join([sys.executable, "-m", "lightcone"])
 
 
-def test_attach_command_of_the_status_works_too(shared: Sandbox) -> None:
-    terminal = Terminal(shared)
+def test_attach_command_of_the_status_works_too(shared: Sandbox, outer: Server) -> None:
+    terminal = Terminal(shared, outer)
     try:
         line = shared.status()["attach"]
-        terminal.tmux("respawn-pane", "-k", f"{line}; echo left $?; cat")
+        terminal.shell(f"{line}; echo left $?; cat")
         terminal.shows("read-only")
         terminal.type("C-c")
         terminal.shows("left 0")
@@ -97,9 +99,9 @@ def test_attach_command_of_the_status_works_too(shared: Sandbox) -> None:
         terminal.close()
 
 
-def test_end_of_the_session_ends_the_watching(sandbox: Sandbox) -> None:
+def test_end_of_the_session_ends_the_watching(sandbox: Sandbox, outer: Server) -> None:
     sandbox.start()
-    terminal = Terminal(sandbox)
+    terminal = Terminal(sandbox, outer)
     try:
         terminal.run("session", "attach")
         terminal.shows("read-only")
@@ -119,7 +121,7 @@ def _viewers(sandbox: Sandbox) -> list[int]:
     return found
 
 
-def test_nothing_is_drawn_while_nobody_looks(shared: Sandbox) -> None:
+def test_nothing_is_drawn_while_nobody_looks(shared: Sandbox, outer: Server) -> None:
     wait_until(lambda: not _viewers(shared), "those of other tests have ended")
     scheduler = psutil.Process(shared.programs()["scheduler"])
     seen: list[int] = []
@@ -131,7 +133,7 @@ def test_nothing_is_drawn_while_nobody_looks(shared: Sandbox) -> None:
     wait_until(is_quiet, "whoever has called has been seen to leave")
     quiet = seen[-1]
     for how in ("q", "kill-server"):
-        terminal = Terminal(shared)
+        terminal = Terminal(shared, outer)
         terminal.run("session", "attach")
         terminal.shows("WORKERS 1")
         assert len(_viewers(shared)) == 1

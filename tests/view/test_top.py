@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from libtmux import Server
 
 from tests.helpers import Sandbox, wait_until
 from tests.run.analyses import Analysis, output
@@ -54,9 +55,9 @@ def _look(analysis: Analysis) -> dict[str, Any]:
 
 
 @pytest.fixture
-def terminal(busy: Analysis) -> Iterator[Terminal]:
+def terminal(busy: Analysis, outer: Server) -> Iterator[Terminal]:
     """A terminal with the screen; leaving it harms nothing."""
-    terminal = Terminal(busy.box)
+    terminal = Terminal(busy.box, outer)
     try:
         terminal.run("session", "top")
         terminal.shows("WORKERS 1", "RUNNING 1", "q leave")
@@ -114,8 +115,8 @@ def test_names_are_filtered(terminal: Terminal) -> None:
 
 
 @pytest.mark.parametrize("key", ["q", "C-c"])
-def test_leaving_gives_the_terminal_back(busy: Analysis, key: str) -> None:
-    terminal = Terminal(busy.box)
+def test_leaving_gives_the_terminal_back(busy: Analysis, outer: Server, key: str) -> None:
+    terminal = Terminal(busy.box, outer)
     try:
         lc = shlex.join([sys.executable, "-m", "lightcone", "session", "top"])
         terminal.shell(f"{lc}; echo left $?; stty -a; cat")
@@ -153,8 +154,8 @@ def test_it_needs_a_terminal_and_a_session(busy: Analysis, sandbox: Sandbox) -> 
     assert refused.stderr.startswith("lc: There is nothing to look at, no session is running")
 
 
-def test_attach_opens_on_the_same_and_can_do_nothing(busy: Analysis) -> None:
-    terminal = Terminal(busy.box)
+def test_attach_opens_on_the_same_and_can_do_nothing(busy: Analysis, outer: Server) -> None:
+    terminal = Terminal(busy.box, outer)
     try:
         terminal.run("session", "attach")
         terminal.shows("RUNNING 1", "baseline/long", "0 free", "exit code 3", "read-only")
@@ -185,9 +186,9 @@ def test_a_run_is_cancelled_after_a_question(terminal: Terminal, busy: Analysis)
     terminal.shows("RUNS 1")
 
 
-def test_the_end_of_the_session_ends_the_screen(sandbox: Sandbox) -> None:
+def test_the_end_of_the_session_ends_the_screen(sandbox: Sandbox, outer: Server) -> None:
     sandbox.start()
-    terminal = Terminal(sandbox)
+    terminal = Terminal(sandbox, outer)
     try:
         terminal.run("session", "top")
         terminal.shows("RUNNING 0")
