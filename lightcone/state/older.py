@@ -228,9 +228,9 @@ def _parse(table: dict[str, Any], written_ns: int) -> OlderRecord:
     if table["schema_version"] != _SCHEMA:
         raise ValueError("an unknown version")
     container, finished = table["container_image"], table.get("finished_at")
-    started = None
+    finished_at = None
     if isinstance(finished, float):
-        started = datetime.fromtimestamp(finished, UTC).isoformat(timespec="seconds")
+        finished_at = datetime.fromtimestamp(finished, UTC).isoformat(timespec="seconds")
     record = OlderRecord(
         output=table["output_id"],
         universe=table["universe_id"],
@@ -241,7 +241,7 @@ def _parse(table: dict[str, Any], written_ns: int) -> OlderRecord:
         data=table["data_version"],
         made={
             "by": f"lightcone-cli {table.get('lc_version')}",
-            "finished": started,
+            "finished": finished_at,
             "host": table.get("host"),
         },
         written_ns=written_ns,
