@@ -302,6 +302,6 @@ def test_sessions_are_ended_by_id(sandbox: Sandbox, server: Server) -> None:
 
 def test_no_import_of_ours_takes_the_library(sandbox: Sandbox) -> None:
     assert importlib.util.find_spec("libtmux") is not None
-    code = "import lightcone.session.starting, lightcone.session.ending, sys"
+    code = "import lightcone.session.start, lightcone.session.stop, sys"
     code += "; print({'libtmux', 'psutil'} & sys.modules.keys())"
     assert sandbox.python("-c", code).stdout == "set()\n"
