@@ -1,8 +1,8 @@
-"""The processes of a session, known by the lock that they hold, and ended without its help.
+"""The processes of a session, found by the lock that they hold.
 
 A process of the session holds ``members.lock`` shared, through a descriptor of its own, from its
-first moment to its last. Nobody else takes that lock so, and the kernel tells who has it (Linux):
-that is the proof that a process is one of ours, whatever else of the session is gone or stuck.
+first moment to its last. No other process takes that lock shared, and the kernel lists its holders
+(Linux): that proves that a process is one of ours, whatever else of the session is gone or stuck.
 """
 
 from __future__ import annotations

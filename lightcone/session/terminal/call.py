@@ -1,4 +1,4 @@
-"""One call of tmux, whose answer is awaited for a limited time."""
+"""One call of tmux, with a time limit on its reply."""
 
 from __future__ import annotations
 

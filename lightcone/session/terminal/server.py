@@ -1,4 +1,4 @@
-"""The terminal server as an object of libtmux, with a time limit on every call.
+"""A terminal server of libtmux with a time limit on every call.
 
 The import of libtmux takes a tenth of a second: import this module only where a terminal server is
 started, ended, asked or attached to, and beside something else that takes time.

@@ -1,4 +1,4 @@
-"""The terminal server of a session: what starts, asks and ends it, through libtmux.
+"""The terminal server of a session: started, asked and ended through libtmux.
 
 Each context has a server of its own, on a socket of its own, with our configuration. A server
 shared with others would keep its first caller's environment and share their fate.
@@ -50,8 +50,8 @@ _TICK = 0.02
 # The process, user and group of the other side of a socket, struct ucred of unix(7).
 _CREDENTIALS = struct.Struct("iII")
 _ATTACHED = "#{session_attached}"
-# A shell that sleeps until somebody attaches, of which the configuration tells it. It never leaves:
-# its end would be the session's.
+# A shell that sleeps until a terminal attaches, which the configuration signals to it. It never
+# exits, because its end would be the end of the session.
 _WHILE_WATCHED = f"""\
 socket=$2; shift 2
 while :; do
@@ -100,7 +100,7 @@ def start(
         socket: the server's socket; a server is started there.
         name: the session's name.
         windows: each window's name and the argument list of its program, which ends them all.
-        overview: the program of one window more, which runs while somebody is attached.
+        overview: the program of one window more, which runs while a terminal is attached.
         directory: the programs' working directory.
         environment: their environment.
 
