@@ -13,6 +13,7 @@ from libtmux import Server
 
 from tests.helpers import FOREIGN, Sandbox
 from tests.projects import Project
+from tests.run.analyses import Analysis
 
 # How long an example takes is the machine's doing; each makes files of its own.
 settings.register_profile(
@@ -69,3 +70,21 @@ def shared() -> Iterator[Sandbox]:
         yield box
     finally:
         box.close()
+
+
+@pytest.fixture
+def analysis(shared: Sandbox) -> Iterator[Analysis]:
+    """An analysis on the session of the module's tests, which has to survive every one."""
+    before = shared.status()["address"]
+    project = Analysis(shared)
+    yield project
+    project.close()
+    assert shared.status()["address"] == before
+
+
+@pytest.fixture
+def alone(sandbox: Sandbox) -> Iterator[Analysis]:
+    """An analysis without a session so far."""
+    project = Analysis(sandbox)
+    yield project
+    project.close()
