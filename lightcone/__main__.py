@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 __all__ = ["main"]
@@ -9,6 +10,7 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run one call of ``lc``."""
+    _use_utf8()
     if sys.argv[1:2] == ["hook"]:
         from lightcone.cli import hook_fast
 
@@ -21,6 +23,17 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)  # it takes long enough to be interrupted
     command_line.main()
+
+
+def _use_utf8() -> None:
+    """Begin this program again in UTF-8 mode, unless its file system encoding is UTF-8.
+
+    The spec is written in UTF-8. In a locale of another encoding Python would write the spec's
+    commands and file names in that one, so results would depend on the caller's locale.
+    """
+    if sys.getfilesystemencoding().lower() != "utf-8":
+        program = [sys.executable, "-X", "utf8", *sys.orig_argv[1:]]
+        os.execv(program[0], program)  # noqa: S606 (no shell)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
 #     tmux      a tmux that is new enough
 #     podman    podman, for the tests of containers, where it is had for the asking
 #     slurm     SLURM, for the tests of allocations, likewise
+#     locales   the sources of locales, for the tests of one that is not UTF-8, likewise
 #     package   lightcone, editable, in .venv
 #     tox       tox in .venv
 #     example   examples/hubble/.venv with what the example needs
@@ -163,6 +164,15 @@ setup_podman() {
     say "podman or busybox is not installed: the tests of containers that need them are skipped"
 }
 
+# What locales are made of, for the test of one that is not UTF-8.
+setup_locales() {
+    [ -e /usr/share/i18n/locales/en_US ] && return
+    if [ "$(id -u)" -eq 0 ] && has apt-get; then
+        system_install locales && return
+    fi
+    say "the sources of locales are not installed: the tests of other locales are skipped"
+}
+
 # The same for SLURM. The tests start its daemons themselves, each time anew and in a place of their
 # own: what the packages would have this machine run from now on is turned off again.
 setup_slurm() {
@@ -262,11 +272,11 @@ setup_example() {
     printf '%s' "$stamp" >"$own/.venv/.example"
 }
 
-[ $# -gt 0 ] || fail "say what to set up: tmux, podman, slurm, package, tox or example."
+[ $# -gt 0 ] || fail "say what to set up: tmux, podman, slurm, locales, package, tox or example."
 for part in "$@"; do
     case $part in
-        tmux | podman | slurm | package | tox | example) ;;
-        *) fail "there is no part called '$part'; there are tmux, podman, slurm, package, tox and example." ;;
+        tmux | podman | slurm | locales | package | tox | example) ;;
+        *) fail "there is no part called '$part'; there are tmux, podman, slurm, locales, package, tox and example." ;;
     esac
 done
 # One at a time: two makes started together would build the same environment. Held until this script

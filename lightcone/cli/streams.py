@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import io
+import locale
 import os
 import select
 import sys
@@ -36,9 +38,14 @@ def checked_stream(stream: TextIO | None) -> TextIO:
         return open(os.devnull, "w", encoding="utf-8")
     if not isinstance(stream, io.TextIOWrapper):
         return stream
+    encoding = stream.encoding
+    if sys.flags.utf8_mode and stream.isatty():
+        # A terminal shows the characters of the locale, in which ``lc`` may have begun.
+        encoding = locale.getencoding()
+        encoding = "utf-8" if codecs.lookup(encoding).name == "ascii" else encoding
     return io.TextIOWrapper(
         io.BufferedWriter(_CheckedFile(stream.fileno(), "w", closefd=False)),
-        encoding=stream.encoding,
+        encoding=encoding,
         errors="replace",  # names and messages may have what not every terminal can write
         line_buffering=stream.line_buffering,
     )

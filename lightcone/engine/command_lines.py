@@ -29,7 +29,8 @@ __all__ = [
 SETTINGS_VARIABLE = "DASK_CONFIG"
 STATE_VARIABLE = "LIGHTCONE_SESSION_STATE"
 MEMORY_VARIABLE = "LIGHTCONE_SESSION_MEMORY"
-_PYTHON = (sys.executable, "-P")
+# In UTF-8 mode, because the spec is UTF-8 whatever the locale of the first caller.
+_PYTHON = (sys.executable, "-P", "-X", "utf8")
 _PROGRAM = (*_PYTHON, "-m", "lightcone.system.interpreter")
 _LOOPBACK = "127.0.0.1"
 # A dead node sends nothing; a busy one sends a heartbeat every few seconds.
@@ -217,9 +218,12 @@ def _guarded(
         "--drop=DASK_",
         f"--set={SETTINGS_VARIABLE}={state / 'engine.json'}",
         f"--set={STATE_VARIABLE}={state}",
+        # The engine's programs send these two to each other, and can send nothing but UTF-8.
+        "--set=LANG=C.UTF-8",
+        "--set=LC_ALL=C.UTF-8",
     ]
     return [*_guard_program(), *options, "--", *program]
 
 
 def _guard_program() -> list[str]:
-    return [sys.executable, "-I", "-S", guard.__file__]
+    return [sys.executable, "-I", "-S", "-X", "utf8", guard.__file__]

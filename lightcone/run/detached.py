@@ -161,7 +161,7 @@ def start(context: Context, name: str | None, arguments: Sequence[str]) -> Detac
         run, lock = _claim_name(context, name)
         try:
             (run.directory / "log").touch(mode=0o600)
-            program = [sys.executable, "-P", "-m", "lightcone", "run", *arguments]
+            program = [sys.executable, "-P", "-X", "utf8", "-m", "lightcone", "run", *arguments]
             command = driver_command(context.state, run.directory, context.settings.grace, program)
             subprocess.Popen(
                 command,

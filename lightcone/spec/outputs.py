@@ -7,6 +7,7 @@ the placeholders filled in, and the mistakes that stop the work.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,12 +26,15 @@ from lightcone.spec.template import Template, Value, compile_template
 from lightcone.spec.tree import Scope, Tree, load_tree
 from lightcone.spec.universes import Universe, list_universes, load_universes
 from lightcone.system.interpreter import gc_paused
+from lightcone.system.units import format_bytes
 
 if TYPE_CHECKING:
     from astra.resolve import ResolvedInput
 
 __all__ = ["Builder", "find_root", "list_universes", "load_outputs", "named", "select"]
 
+# The kernel gives a program no more than this, together with its environment.
+_MAX_COMMAND = os.sysconf("SC_ARG_MAX") - 128 * 1024
 _FROM_CODES = frozenset({"INVALID_FROM", "INVALID_DECISION_FROM", "INVALID_OUTPUT_FROM"})
 
 
@@ -144,6 +148,12 @@ class Builder:
         command = recipe.template(tuple([each.id for each in inputs])).render(values)
         if "\0" in command:
             raise SpecError(f"{recipe.label}: the command has a NUL character: remove it.")
+        if len(command) > _MAX_COMMAND // 4 and len(command.encode()) > _MAX_COMMAND:
+            raise SpecError(
+                f"{recipe.label}: the command with its paths has {format_bytes(len(command))}, and "
+                f"no program can be given more than {format_bytes(_MAX_COMMAND)} here: read the "
+                "inputs in several steps, or from a directory."
+            )
         return Output(
             universe=self.universe.name,
             id=name,

@@ -72,7 +72,7 @@ class ContainerHandle:
         read_end, write_end = os.pipe()
         try:
             process = subprocess.Popen(
-                [sys.executable, "-I", "-S", f"/dev/fd/{read_end}", self._arguments],
+                [sys.executable, "-I", "-S", "-X", "utf8", f"/dev/fd/{read_end}", self._arguments],
                 env=self._environment,
                 cwd="/",
                 stdin=subprocess.PIPE,

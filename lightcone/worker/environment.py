@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shlex
 import shutil
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache, lru_cache
+from pathlib import Path
 from typing import Any
 
+from lightcone.errors import LightconeError
 from lightcone.project.variables import ADDRESS_VARIABLE, OWN_ADDRESS_VARIABLE, RECIPE_VARIABLE
 from lightcone.slurm.allocation import DEVICES, command_environment, job_id
+from lightcone.system.files import remove, write_new
 
-__all__ = ["build_environment", "caller_environment", "describe_caller", "shell_arguments"]
+__all__ = [
+    "build_environment",
+    "caller_environment",
+    "describe_caller",
+    "one_argument",
+    "shell_arguments",
+]
+
+# The kernel refuses a longer argument (MAX_ARG_STRLEN of execve(2)).
+_MAX_ARGUMENT = 128 * 1024
 
 # Without these, numerical libraries take every processor of the machine for each recipe.
 _THREAD_CAPS = (
@@ -97,8 +112,47 @@ def _bash(path: str | None) -> str | None:
 
 
 def shell_arguments(command: str, environment: Mapping[str, str]) -> list[str]:
-    """Return the arguments that run a command, failing when any part fails."""
-    bash = _bash(environment.get("PATH"))
-    if bash is not None:
-        return [bash, "-e", "-o", "pipefail", "-c", command]
-    return ["/bin/sh", "-e", "-c", command]
+    """Return the arguments that run a command, failing when any part fails.
+
+    Raises:
+        LightconeError: where there is no shell that can fail so.
+    """
+    path = environment.get("PATH")
+    shell = _bash(path) or _sh_with_pipefail()
+    if shell is None:
+        raise LightconeError(
+            f"it needs bash, which is not on the PATH of this run on {socket.gethostname()}: "
+            "install bash, or add its directory to PATH"
+        )
+    return [shell, "-e", "-o", "pipefail", "-c", command]
+
+
+@cache
+def _sh_with_pipefail() -> str | None:
+    """Return the system's own shell, if it fails where a part of a pipe does."""
+    from lightcone.system.processes import run_quiet
+
+    found = run_quiet("/bin/sh", "-c", "set -o pipefail && echo yes")
+    return "/bin/sh" if found == "yes" else None
+
+
+@contextlib.contextmanager
+def one_argument(command: str, file: Path, read: str = "<") -> Iterator[str]:
+    """Yield what a shell is given for a command, which may be longer than any one argument.
+
+    A long command is written to ``file`` for as long as the context is open, and the shell reads
+    it from there, with its own ``$(<file)`` or another ``read``.
+
+    Raises:
+        OSError: where the file cannot be written.
+    """
+    content = command.encode(errors="surrogateescape")
+    if len(content) < _MAX_ARGUMENT:
+        yield command
+        return
+    remove(file)
+    write_new(file, content, 0o600)
+    try:
+        yield f'eval "$({read} {shlex.quote(str(file))})"'
+    finally:
+        remove(file)

@@ -12,7 +12,12 @@ from lightcone.system.processes import MARK
 from lightcone.wire.requests import MakeRequest
 from lightcone.worker.container_handle import ContainerHandle
 from lightcone.worker.containers.container import Container
-from lightcone.worker.environment import build_environment, caller_environment, shell_arguments
+from lightcone.worker.environment import (
+    build_environment,
+    caller_environment,
+    one_argument,
+    shell_arguments,
+)
 from lightcone.worker.log import Log, environment_lines, heading
 from lightcone.worker.tasks import CompletedCommand, Task
 
@@ -77,6 +82,8 @@ def _text(line: bytes) -> str:
     return visible[:_MAX_LINE].decode("utf-8", "replace")
 
 
+# A claim that is taken removes unfinished files of this form.
+_COMMAND_FILE = ".command.new"
 _TAIL = 20
 
 
@@ -174,21 +181,25 @@ class Execution:
         self, variables: dict[str, str], umask: int, hold: list[int]
     ) -> Iterator[tuple[list[str], list[int]]]:
         """Yield the command line and descriptors; end the container on exit."""
+        file = self.output.state_dir / _COMMAND_FILE
         if self.container is None:
-            yield shell_arguments(self.output.command, variables), hold
+            with one_argument(self.output.command, file) as command:
+                yield shell_arguments(command, variables), hold
             return
-        launch = self.container.launch(
-            self.output, variables, umask, self.request.scratch, self.request.key
-        )
-        if launch.commands is None:
-            yield launch.argv, hold
-            return
-        handle = self.task.container = ContainerHandle(
-            launch.commands, variables, self.request.grace
-        )
-        with handle.holding(hold):
-            # Held by the supervisor alone: the runtime may leave programs of its own behind.
-            yield launch.argv, []
+        # Not every shell of an image can read a file by itself.
+        with one_argument(self.output.command, file, "cat") as command:
+            launch = self.container.launch(
+                self.output, command, variables, umask, self.request.scratch, self.request.key
+            )
+            if launch.commands is None:
+                yield launch.argv, hold
+                return
+            handle = self.task.container = ContainerHandle(
+                launch.commands, variables, self.request.grace
+            )
+            with handle.holding(hold):
+                # Held by the supervisor alone: the runtime may leave programs of its own behind.
+                yield launch.argv, []
 
     def _heading(self, variables: dict[str, str]) -> str:
         # Variables that every command of the session has are not worth a line of each log.

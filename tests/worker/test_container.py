@@ -56,7 +56,12 @@ def test_apptainer(tmp_path: Path) -> None:
     made = _made(tmp_path, inputs=(Input("raw", str(data), str(data), None),))
     scratch = tmp_path.parent
     launch = Container(Runtime.APPTAINER, "/bin/apptainer", "docker://python:3.12").launch(
-        made, {"PATH": "/bin", "FOO": "1"}, 0o027, tmp_path, "lightcone-1-baseline/fit-1"
+        made,
+        made.command,
+        {"PATH": "/bin", "FOO": "1"},
+        0o027,
+        tmp_path,
+        "lightcone-1-baseline/fit-1",
     )
     assert launch.commands is None
     script = launch.argv[-3]
@@ -76,7 +81,7 @@ def test_apptainer(tmp_path: Path) -> None:
 def test_apptainer_with_gpus(tmp_path: Path) -> None:
     made = _made(tmp_path, resources=Resources(gpus=1))
     container = Container(Runtime.SINGULARITY, "/bin/singularity", "tool.sif")
-    argv = container.launch(made, {}, 0o022, tmp_path, "task").argv
+    argv = container.launch(made, made.command, {}, 0o022, tmp_path, "task").argv
     assert argv[:5] == ["/bin/singularity", "exec", "--pwd", str(tmp_path), "--nv"]
 
 
@@ -94,7 +99,7 @@ def test_podman_and_docker(tmp_path: Path, runtime: Runtime, gpus: tuple[str, ..
         "A*": "1",
     }
     launch = Container(runtime, "/bin/it", "python:3.12", ("--user", "7:8")).launch(
-        made, variables, 0o002, tmp_path, "lightcone-1-baseline/fit-1"
+        made, made.command, variables, 0o002, tmp_path, "lightcone-1-baseline/fit-1"
     )
     name = "lightcone-1-baseline-fit-1"
     shared = ["--mount", "type=bind,source=/dev/shm,target=/dev/shm"]

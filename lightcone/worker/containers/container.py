@@ -32,12 +32,17 @@ _UNMOUNTABLE = re.compile(r'[,:"\n]')
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (it is mounted, nothing is opened there)
 _MAX_NAME = 100
 # The first process of a container acts on no signal that it has no handler for, so that is a shell
-# which stays, and the recipe its child. It is bash where the image has one, as without a container.
+# which stays, and the recipe its child. It is bash where the image has one, as without a container;
+# another shell has to fail where a part of a pipe does, too.
 _SCRIPT = """\
 umask {umask:03o}
 if command -v bash >/dev/null 2>&1
 then set -- bash -e -o pipefail -c "$1"
-else set -- /bin/sh -e -c "$1"
+elif (set -o pipefail) 2>/dev/null
+then set -- /bin/sh -e -o pipefail -c "$1"
+else
+echo "lc: the image has no shell that fails where a part of a pipe does: add bash to it"
+exit 126
 fi
 "$@"
 exit $?"""
@@ -105,12 +110,19 @@ class Container:
         return f"in container {self.image}, run by {self.runtime}"
 
     def launch(
-        self, output: Output, environment: Mapping[str, str], umask: int, scratch: Path, task: str
+        self,
+        output: Output,
+        command: str,
+        environment: Mapping[str, str],
+        umask: int,
+        scratch: Path,
+        task: str,
     ) -> Launch:
         """Build the command line that runs the recipe of ``output`` in this container.
 
         Args:
             output: the output to make.
+            command: what the shell in the container runs.
             environment: the recipe's environment, which the program is given too.
             umask: the recipe's file mode creation mask.
             scratch: the scratch directory.
@@ -123,7 +135,7 @@ class Container:
         if not self.runtime.is_apptainer:
             extra.append(_SHARED_MEMORY)
         paths = mounts(output, extra)
-        inside = ["-c", _SCRIPT.format(umask=umask), "sh", output.command]
+        inside = ["-c", _SCRIPT.format(umask=umask), "sh", command]
         if self.runtime.is_apptainer:
             argv = [self.program, "exec", "--pwd", str(output.root)]
             argv += ["--nv"] if output.resources.gpus else []
