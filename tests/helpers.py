@@ -399,9 +399,7 @@ class Sandbox:
 def _part(process: psutil.Process) -> str | None:
     line: list[str] = process.cmdline()
     if process.name().startswith("tmux"):
-        return (
-            "tmux" if any(word.endswith("/terminal/tmux.conf") for word in line) else None
-        )
+        return "tmux" if any(word.endswith("/terminal/tmux.conf") for word in line) else None
     program = next((word for word in line if word.startswith("distributed.cli.dask_")), None)
     if program is None:
         return None
