@@ -399,8 +399,9 @@ BAD: dict[str, tuple[str, dict[str, str], str]] = {
         "analyses:\n  part:\n    inputs: [{id: raw, from: ../nothing}]\n"
         "    outputs: [{id: x, inputs: [raw], recipe: {command: 'cat {inputs.raw}'}}]\n",
         {},
-        "Output 'x' in astra.yaml: its input 'raw' has no 'source' (Input.from '../nothing' points "
-        "to non-existent ancestor input 'nothing'): give it one.",
+        "Output 'x' in astra.yaml: its input 'raw' leads nowhere by its 'from' (Input.from "
+        "'../nothing' points to non-existent ancestor input 'nothing'): correct that, or give it a "
+        "'source' instead.",
     ),
     "input from an output that is not there": (
         "analyses:\n  part:\n    inputs: [{id: raw, from: ../other.nothing}]\n"
@@ -415,9 +416,9 @@ BAD: dict[str, tuple[str, dict[str, str], str]] = {
         "analyses:\n  part:\n    decisions: {cut: {from: ../ctu}}\n"
         "    outputs: [{id: x, decisions: [cut], recipe: {command: 'x {decisions.cut}'}}]\n",
         {},
-        "Output 'x' in astra.yaml: the command has {decisions.cut}, but universe 'baseline' has "
-        "no option for it (Decision.from '../ctu' points to non-existent ancestor decision "
-        "'ctu'): give the decision a 'default', or the output the same 'when'.",
+        "Decision 'cut' in astra.yaml has no option in universe 'baseline', as its 'from: ../ctu' "
+        "leads to no decision (Decision.from '../ctu' points to non-existent ancestor decision "
+        "'ctu'): correct it.",
     ),
 }
 
