@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any
 
 from lightcone.errors import SpecError
@@ -82,12 +81,14 @@ class UnknownKeys:
         return sentences
 
     def _judge(self, place: Place, key: str, label: str, file: str) -> None:
+        from difflib import get_close_matches
+
         plain = key.lower().replace("-", "_")
         advice = place.moved.get(plain)
         is_refused = place.deciding is None or advice is not None
         if advice is None:
             similar = get_close_matches(plain, sorted(place.known), 1, 0.75)
-            moved = get_close_matches(plain, sorted(place.moved), 1, 0.85)
+            moved = get_close_matches(plain, sorted(place.moved), 1, 0.9)
             if similar:
                 advice = f"did you mean '{similar[0]}'?"
                 is_refused = place.deciding is None or similar[0] in place.deciding
