@@ -246,6 +246,12 @@ class Builder:
                 f"'{self.universe.name}' has no option for it{reason}: give the decision a "
                 "'default', or the output the same 'when'."
             )
+        if decision.get("options") and option not in decision["options"]:
+            known = list(decision["options"])
+            remedy = suggest(option, known, f"choose one of {', '.join(known)}.")
+            raise SpecError(
+                f"Decision '{name}' in {self.tree.file(scope)} has the default '{option}': {remedy}"
+            )
         return option
 
     def _locate(self, scope: Scope, name: str) -> tuple[str, str, Value]:

@@ -124,6 +124,8 @@ def _check_output(entry: Node, where: str, file: str, unknown: UnknownKeys) -> N
         raise SpecError(f"{label}: 'recipe' must be a mapping with a 'command'.")
     _alias(entry, ("recipe",), label)
     unknown.check(keys.RECIPE, recipe, f"{label}: the recipe", file)
+    if "command" not in recipe and ("container" in recipe or "resources" in recipe):
+        raise SpecError(f"{label}: the recipe has no 'command': add it, or remove the recipe.")
     _text(recipe, "command", f"{label}: the recipe")
     _text(recipe, "container", f"{label}: the recipe")
     resources = recipe.get("resources")

@@ -444,6 +444,18 @@ BAD: dict[str, tuple[str, dict[str, str], str]] = {
         {},
         "Output 'x' in astra.yaml: the recipe has an unknown key 'comand': did you mean 'command'?",
     ),
+    "a recipe without a command": (
+        "outputs: [{id: x, recipe: {container: box}}]",
+        {},
+        "Output 'x' in astra.yaml: the recipe has no 'command': add it, or remove the recipe.",
+    ),
+    "a default that is no option, of a decision that does not apply": (
+        "decisions:\n  cut: {default: a, options: {a: {}, b: {}}}\n"
+        "  how: {when: cut.b, default: fst, options: {fast: {}, slow: {}}}\n"
+        "outputs: [{id: x, decisions: [how], recipe: {command: 'echo {decisions.how}'}}]",
+        {"u": "decisions: {cut: a}"},
+        "Decision 'how' in astra.yaml has the default 'fst': did you mean 'fast'?",
+    ),
     "a recipe's key that resembles none": (
         "outputs: [{id: x, recipe: {command: y, workdir: src}}]",
         {},
