@@ -34,8 +34,8 @@ _COLOURS = {
 @click.option("--check", is_flag=True, help="Exit with 1 unless every output is ok.")
 def command(universe: str | None, as_json: bool, check: bool) -> int:
     """Show every output in every universe: ok, stale, missing, running, failed or interrupted;
-    or newer, which is made by a newer lc and left alone. What is ignored of the spec is a warning
-    on standard error.
+    or newer, which is made by a newer lc and left alone. Warns on standard error about parts of
+    the spec that are ignored.
 
     Changes nothing and needs no session.
     """

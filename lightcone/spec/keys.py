@@ -1,8 +1,8 @@
-"""The keys of a spec: those that ASTRA knows, and what to do about any other.
+"""The keys of a spec that ASTRA knows, and checks for all others.
 
-A key that nobody reads changes nothing, and its author believes that it does. So a key that is
-unknown where every key decides a result is refused, and so is one that resembles such a key or
-belongs elsewhere. Any other is ignored with a warning.
+A key that lc does not read changes nothing, though its author believes that it does. So an unknown
+key is refused where every key decides a result, where it resembles a key that does, and where it
+belongs to another place. Any other unknown key is ignored with a warning.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = [
     "UnknownKeys",
 ]
 
-# Prose, wherever it stands; some of it is ASTRA's here and not there.
+# Prose, which is harmless in every place, though ASTRA does not have each of these in all.
 _PROSE = frozenset({"authors", "description", "label", "narrative", "notes", "rationale", "tags"})
 
 

@@ -49,7 +49,7 @@ def check_analysis(node: object, file: str, unknown: UnknownKeys, position: str 
         unknown.check(keys.INPUT, entry, label, file)
         _text(entry, "source", label)
         _text(entry, "from", label)
-        _alias(entry, ("source",), label)
+        _pure_alias(entry, ("source",), label)
     _entries(node, "outputs", where)
     for entry in node["outputs"]:
         _check_output(entry, where, file, unknown)
@@ -122,7 +122,7 @@ def _check_output(entry: Node, where: str, file: str, unknown: UnknownKeys) -> N
         return
     if not isinstance(recipe, dict):
         raise SpecError(f"{label}: 'recipe' must be a mapping with a 'command'.")
-    _alias(entry, ("recipe",), label)
+    _pure_alias(entry, ("recipe",), label)
     unknown.check(keys.RECIPE, recipe, f"{label}: the recipe", file)
     if "command" not in recipe and ("container" in recipe or "resources" in recipe):
         raise SpecError(f"{label}: the recipe has no 'command': add it, or remove the recipe.")
@@ -140,7 +140,7 @@ def _check_decision(decision: Node, label: str, file: str, unknown: UnknownKeys)
     unknown.check(keys.DECISION, decision, label, file)
     _text(decision, "from", label)
     _text(decision, "default", label)
-    _alias(decision, ("options", "default"), label)
+    _pure_alias(decision, ("options", "default"), label)
     _when(decision, label)
     options = decision.get("options")
     if options is None:
@@ -206,8 +206,8 @@ def _mappings(node: Node, key: str, where: str) -> None:
             raise SpecError(f"'{name}' under '{key}' in {where} must be a mapping.")
 
 
-def _alias(node: Node, parts: tuple[str, ...], label: str) -> None:
-    """Refuse what ``from`` would replace."""
+def _pure_alias(node: Node, parts: tuple[str, ...], label: str) -> None:
+    """Refuse the keys ``parts`` beside ``from``, which overrides them."""
     if node.get("from"):
         for part in parts:
             if node.get(part):

@@ -96,7 +96,7 @@ def test_project_without_a_recipe(sandbox: Sandbox) -> None:
     assert json.loads(sandbox.lc("status", "--json").stdout) == {"outputs": [], "warnings": []}
 
 
-def test_what_is_ignored_of_the_spec_is_a_warning(sandbox: Sandbox) -> None:
+def test_parts_of_the_spec_that_are_ignored_are_warnings(sandbox: Sandbox) -> None:
     path = sandbox.project / "astra.yaml"
     recipe = "recipe: {command: 'echo > {output}'}"
     path.write_text(

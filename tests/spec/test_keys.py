@@ -69,7 +69,7 @@ def test_the_table_contradicts_nowhere_itself(name: str) -> None:
 
 
 def test_older_specs_are_read_in_silence(project: Project) -> None:
-    """What versions of ASTRA from its first have had beside what decides a result."""
+    """Keys that versions of ASTRA from its first have had, and that decide nothing."""
     project.spec(
         """
 $schema: https://astra-spec.org/v1/analysis.schema.json
@@ -182,8 +182,7 @@ analyses: {part: {outputs: [{id: x, recipe: {command: "echo > {output}"}}]}}
     ]
 
 
-def test_what_is_given_again_to_another_place_counts(project: Project) -> None:
-    """What YAML merges into a recipe is a part of it."""
+def test_merged_keys_are_checked_where_they_are_merged(project: Project) -> None:
     text = """
 x-common: &common {%s: 2}
 outputs: [{id: a, recipe: {<<: *common, command: "echo > {output}"}}]
@@ -239,7 +238,7 @@ def test_constraints_reach_through_inherited_decisions(project: Project) -> None
         project.outputs()
 
 
-def test_what_is_not_active_constrains_nothing(project: Project) -> None:
+def test_an_inactive_decision_constrains_nothing(project: Project) -> None:
     project.spec(_CONSTRAINED, {"u": _chosen("with", "low", "x")})
     assert len(project.outputs()) == 2
     project.spec(_CONSTRAINED, {"u": _chosen("without", "high", "x")})
