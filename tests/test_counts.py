@@ -75,6 +75,7 @@ finally:
     print(json.dumps(counts))
 """
 _HEAVY = {"distributed", "dask", "tornado", "libtmux", "rich", "cryptography", "psutil"}
+_HEAVY |= {"linkml_runtime", "pydantic"}  # what ASTRA's own schema is read with
 # The many are several batches, on machines of a few processors.
 _FEW, _MANY = 2, 82
 

@@ -10,7 +10,7 @@ import sys
 import click
 
 from lightcone.cli.completion import complete_outputs, only_universe
-from lightcone.cli.streams import notify
+from lightcone.cli.streams import notify, warn
 from lightcone.errors import INTERRUPTED, OUT_OF_TIME, UsageError
 from lightcone.project.context import Context, current_context, external_address
 from lightcone.project.sites import current_site
@@ -51,7 +51,9 @@ __all__ = ["command"]
     help="Get an allocation with these options of salloc first, and run in it.",
 )
 @click.option("-v", "--verbose", is_flag=True, help="Also say what is up to date, and why not.")
-@click.option("-q", "--quiet", is_flag=True, help="Say no more than what failed, and the summary.")
+@click.option(
+    "-q", "--quiet", is_flag=True, help="Say no more than what failed, warnings, and the summary."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, the last a summary.")
 def command(
     outputs: tuple[str, ...],
@@ -87,7 +89,11 @@ def command(
     if name is not None and not detach:
         raise UsageError("--name is for a run with --detach: add that, or leave it out.")
     reporter = _reporter(as_json, Verbosity(verbose - quiet))
-    declared = load_outputs(context.root, context.settings, universe)
+    warnings: list[str] = []
+    declared = load_outputs(context.root, context.settings, universe, warnings)
+    warn(warnings)
+    for text in warnings:
+        reporter.warning(text)
     wanted = select(declared, outputs) if outputs else declared
     named_keys = named(declared, outputs) if outputs else {output.key for output in wanted}
     forced = frozenset(named_keys) if force else frozenset[Key]()

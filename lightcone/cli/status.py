@@ -9,6 +9,7 @@ import sys
 import click
 
 from lightcone.cli.completion import only_universe
+from lightcone.cli.streams import warn
 from lightcone.project.context import current_context
 from lightcone.spec.outputs import load_outputs
 from lightcone.state.claims import holder, is_interrupted
@@ -33,12 +34,15 @@ _COLOURS = {
 @click.option("--check", is_flag=True, help="Exit with 1 unless every output is ok.")
 def command(universe: str | None, as_json: bool, check: bool) -> int:
     """Show every output in every universe: ok, stale, missing, running, failed or interrupted;
-    or newer, which is made by a newer lc and left alone.
+    or newer, which is made by a newer lc and left alone. Warns on standard error about parts of
+    the spec that are ignored.
 
     Changes nothing and needs no session.
     """
     context = current_context()
-    outputs = load_outputs(context.root, context.settings, universe)
+    warnings: list[str] = []
+    outputs = load_outputs(context.root, context.settings, universe, warnings)
+    warn(warnings)
     assessed = plan(outputs, hashes=context.hashes)
     rows = []
     for assessment in assessed.values():
@@ -49,7 +53,8 @@ def command(universe: str | None, as_json: bool, check: bool) -> int:
         rows.append((output.id, output.universe, state, why, path))
     if as_json:
         keys = ("id", "universe", "state", "why", "path")
-        print(json.dumps({"outputs": [dict(zip(keys, row, strict=True)) for row in rows]}))
+        shown = [dict(zip(keys, row, strict=True)) for row in rows]
+        print(json.dumps({"outputs": shown, "warnings": warnings}))
     else:
         _show(rows)
     return int(check and any(row[2] is not State.OK for row in rows))

@@ -9,7 +9,7 @@ import locale
 import os
 import select
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TextIO, cast
 
 import click
@@ -19,12 +19,18 @@ from lightcone.errors import OutputError
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-__all__ = ["checked_stream", "notify", "print_last"]
+__all__ = ["checked_stream", "notify", "print_last", "warn"]
 
 
 def notify(text: str) -> None:
     """Print a line on standard error, apart from the results on standard output."""
     click.echo(f"lc: {text}", err=True)
+
+
+def warn(warnings: Iterable[str]) -> None:
+    """Print a line for each warning on standard error."""
+    for text in warnings:
+        notify(f"warning: {text}")
 
 
 def checked_stream(stream: TextIO | None) -> TextIO:

@@ -39,6 +39,9 @@ class Reporter:
     def note(self, text: str) -> None:
         """Report a remark about the run."""
 
+    def warning(self, text: str) -> None:
+        """Report a part of the spec that is ignored, which is on standard error already."""
+
     def planned(self, output: Output, why: str) -> None:
         """Report that the output is to be made, and why."""
 
@@ -209,6 +212,9 @@ class JsonReporter(Reporter):
 
     def note(self, text: str) -> None:
         self._print_event("note", text=text)
+
+    def warning(self, text: str) -> None:
+        self._print_event("warning", text=text)
 
     def would_make(self, output: Output, why: str) -> None:
         super().would_make(output, why)

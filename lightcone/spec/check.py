@@ -7,14 +7,26 @@ so only what would make the wrong thing, or nothing without a word, is refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from lightcone.errors import SpecError
 from lightcone.spec.schema import Node
 from lightcone.spec.tree import Scope, Tree
 from lightcone.spec.universes import Universe
 
-__all__ = ["check_choices", "check_conditions", "explain", "suggest"]
+if TYPE_CHECKING:
+    from astra.validation import SemanticError
+
+__all__ = [
+    "broken_reexports",
+    "check_choices",
+    "check_conditions",
+    "check_constraints",
+    "explain",
+    "has_constraints",
+    "suggest",
+]
 
 
 def suggest(name: str, known: list[str], fallback: str) -> str:
@@ -26,42 +38,107 @@ def suggest(name: str, known: list[str], fallback: str) -> str:
 
 
 def check_conditions(tree: Tree) -> None:
-    """Refuse a ``when`` condition on an undeclared decision or option.
+    """Refuse a condition or constraint on an undeclared decision or option.
 
     Raises:
-        SpecError: naming the first such condition.
+        SpecError: naming the first such reference.
     """
     for scope, node in tree.nodes.items():
         for output in node["outputs"]:
             for condition in _conditions(output):
-                label = f"Output '{output['id']}' in {tree.file(scope)}"
-                _check_condition(tree, scope, condition, label, above=False)
+                label = f"Output '{output['id']}' in {tree.file(scope)} has the condition"
+                _check_reference(tree, scope, condition, label, above=False)
         for name, decision in node["decisions"].items():
             for condition in _conditions(decision):
-                label = f"Decision '{name}' in {tree.file(scope)}"
-                _check_condition(tree, scope, condition, label, above=True)
+                label = f"Decision '{name}' in {tree.file(scope)} has the condition"
+                _check_reference(tree, scope, condition, label, above=True)
+                if condition.lstrip("~").partition(".")[0] == name:
+                    raise SpecError(f"{label} '{condition}', which is about itself: remove it.")
+            for option_name, option in decision["options"].items():
+                for constraint in _CONSTRAINTS:
+                    for reference in option[constraint]:
+                        label = (
+                            f"Option '{option_name}' of decision '{name}' in {tree.file(scope)} "
+                            f"has under '{constraint}'"
+                        )
+                        _check_reference(tree, scope, reference, label, above=False, negates=False)
 
 
-def check_choices(tree: Tree, universe: Universe) -> None:
-    """Refuse a universe with an unknown choice or without a needed one.
+def broken_reexports(tree: Tree) -> list[str]:
+    """Return a sentence for each output whose ``from`` leads to no output of a sub-analysis."""
+    from astra.helpers import parse_from_path
+
+    sentences = []
+    declared: dict[Scope, set[str]] = {}
+    for scope, node in tree.nodes.items():
+        for output in node["outputs"]:
+            if not output.get("from"):
+                continue
+            up, path = parse_from_path(output["from"]) or (1, [])
+            below = (*scope, *path[:-1])
+            if not up and len(path) > 1 and below in tree.nodes:
+                if below not in declared:
+                    declared[below] = {each["id"] for each in tree.nodes[below]["outputs"]}
+                if path[-1] in declared[below]:
+                    continue
+            sentences.append(
+                f"Output '{output['id']}' in {tree.file(scope)} stands for no output, as its "
+                f"'from: {output['from']}' leads to none of a sub-analysis: correct it."
+            )
+    return sentences
+
+
+def has_constraints(tree: Tree) -> bool:
+    """Return whether some choices of declared options are not allowed."""
+    return any(
+        option["excluded"] or any(option[constraint] for constraint in _CONSTRAINTS)
+        for node in tree.nodes.values()
+        for decision in node["decisions"].values()
+        for option in decision["options"].values()
+    )
+
+
+def check_choices(tree: Tree, universe: Universe, settled: Mapping[str, str]) -> None:
+    """Refuse a universe with an unknown choice, without a needed one, or with one that is ignored.
+
+    ``settled`` has the option of every active decision, by its qualified id.
 
     Raises:
         SpecError: naming the first such choice.
     """
-    from astra.validation import validate_universe
-
-    try:
-        findings = validate_universe(universe.data, tree.data)
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise SpecError(
-            f"Universe '{universe.name}' cannot be matched with astra.yaml ({error}): compare its "
-            "decisions and sub-analyses with those declared there."
-        ) from error
-    for finding in findings:
+    for finding in _findings(tree, universe, universe.data):
         scope, name = _locate(finding.path or "", finding.message)
-        message = _CHOICES.get(finding.code, _no_message)(tree, universe, scope, name)
+        if finding.code == "FROM_DECISION_IN_UNIVERSE":
+            message = _ignored_choice(tree, universe, scope, name, settled)
+        else:
+            message = _CHOICES.get(finding.code, _no_message)(tree, universe, scope, name)
         if message:
             raise SpecError(message)
+    _check_aliases(tree, universe, settled)
+
+
+def check_constraints(tree: Tree, universe: Universe, settled: Mapping[str, str]) -> None:
+    """Refuse a universe that combines options which exclude each other.
+
+    ``settled`` has the option of every active decision, by its qualified id: an inactive one
+    constrains nothing.
+
+    Raises:
+        SpecError: naming the first such combination.
+    """
+    data: Node = {}
+    for key, option in settled.items():
+        *above, name = key.split(".")
+        node = data
+        for sub in above:
+            node = node.setdefault("analyses", {}).setdefault(sub, {})
+        node.setdefault("decisions", {})[name] = option
+    for finding in _findings(tree, universe, data):
+        if finding.code in _CONSTRAINED:
+            scope, name = _locate(finding.path or "", finding.message)
+            chosen = f"{_chooser(universe, scope)} chooses '{settled['.'.join((*scope, name))]}'"
+            reason = _CONSTRAINED[finding.code](tree, scope, name, settled, finding.message)
+            raise SpecError(f"{chosen} for decision '{name}'{_of(scope)}, which {reason}")
 
 
 def explain(tree: Tree, scope: Scope, codes: frozenset[str]) -> str:
@@ -87,16 +164,46 @@ def _conditions(element: Node) -> Iterator[str]:
     yield from [when] if isinstance(when, str) else when or []
 
 
-def _check_condition(tree: Tree, scope: Scope, condition: str, label: str, *, above: bool) -> None:
+def _findings(tree: Tree, universe: Universe, data: Node) -> list[SemanticError]:
+    """Return what ``astra`` finds in the choices ``data`` of a universe."""
+    from astra.validation import validate_universe
+
+    try:
+        findings: list[SemanticError] = validate_universe(data, tree.data)
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise SpecError(
+            f"Universe '{universe.name}' cannot be matched with astra.yaml ({error}): compare its "
+            "decisions and sub-analyses with those declared there."
+        ) from error
+    return findings
+
+
+def _check_aliases(tree: Tree, universe: Universe, settled: Mapping[str, str]) -> None:
+    """Refuse a needed decision whose ``from`` leads to no decision."""
+    for scope, node in tree.nodes.items():
+        for name, decision in node["decisions"].items():
+            if not decision.get("from") or ".".join((*scope, name)) in settled:
+                continue
+            if _target(tree, scope, name) is None and name in _needed(tree, scope):
+                reason = explain(tree, scope, frozenset({"INVALID_DECISION_FROM"}))
+                raise SpecError(
+                    f"Decision '{name}' in {tree.file(scope)} has no option in universe "
+                    f"'{universe.name}', as its 'from: {decision['from']}' leads to no "
+                    f"decision{reason}: correct it."
+                )
+
+
+def _check_reference(
+    tree: Tree, scope: Scope, reference: str, label: str, *, above: bool, negates: bool = True
+) -> None:
+    """Refuse a ``decision.option`` that is not declared at ``scope``, or ``above`` it."""
     from astra.helpers import parse_option_ref
 
-    reference = parse_option_ref(condition.lstrip("~"))
-    if reference is None:
-        raise SpecError(
-            f"{label} has the condition '{condition}': write it as 'decision.option', with '~' "
-            "before it for the opposite."
-        )
-    name, option = reference
+    parsed = parse_option_ref(reference.lstrip("~") if negates else reference)
+    if parsed is None:
+        opposite = ", with '~' before it for the opposite" if negates else ""
+        raise SpecError(f"{label} '{reference}': write it as 'decision.option'{opposite}.")
+    name, option = parsed
     scopes = [scope[:depth] for depth in range(len(scope), -1, -1)] if above else [scope]
     for candidate in scopes:
         if name in tree.nodes[candidate]["decisions"]:
@@ -104,30 +211,37 @@ def _check_condition(tree: Tree, scope: Scope, condition: str, label: str, *, ab
             if options and option not in options:
                 known = ", ".join(options)
                 raise SpecError(
-                    f"{label} has the condition '{condition}', but decision '{name}' has no option "
-                    f"'{option}': {suggest(option, list(options), f'use one of {known}.')}"
+                    f"{label} '{reference}', but decision '{name}' has no option '{option}': "
+                    f"{suggest(option, list(options), f'use one of {known}.')}"
                 )
             return
     known_names = [known for candidate in scopes for known in tree.nodes[candidate]["decisions"]]
     fallback = "correct the name, or declare it here with 'from: ../' where it belongs above."
     raise SpecError(
-        f"{label} has the condition '{condition}', but there is no decision '{name}': "
+        f"{label} '{reference}', but there is no decision '{name}': "
         f"{suggest(name, known_names, fallback)}"
     )
 
 
 def _options(tree: Tree, scope: Scope, name: str) -> Node:
     """Return the options of a decision, following aliases."""
-    from astra.helpers import parse_from_path
-
-    decision: Node = tree.nodes[scope]["decisions"].get(name, {})
-    while parsed := parse_from_path(decision.get("from") or ""):
-        if not 0 < parsed[0] <= len(scope):
-            break
-        scope, name = scope[: len(scope) - parsed[0]], parsed[1][-1]
-        decision = tree.nodes[scope]["decisions"].get(name, {})
+    decision = _target(tree, scope, name) or {}
     options: Node = decision.get("options") or {}
     return options
+
+
+def _target(tree: Tree, scope: Scope, name: str) -> Node | None:
+    """Return the definition of a decision, following aliases; None where they lead nowhere."""
+    from astra.helpers import parse_from_path
+
+    decision: Node | None = tree.nodes[scope]["decisions"].get(name)
+    while decision is not None and decision.get("from"):
+        parsed = parse_from_path(decision["from"])
+        if parsed is None or not 0 < parsed[0] <= len(scope) or len(parsed[1]) != 1:
+            return None
+        scope, name = scope[: len(scope) - parsed[0]], parsed[1][0]
+        decision = tree.nodes[scope]["decisions"].get(name)
+    return decision
 
 
 def _locate(path: str, message: str) -> tuple[Scope, str]:
@@ -154,9 +268,7 @@ def _unknown_decision(tree: Tree, universe: Universe, scope: Scope, name: str) -
 
 
 def _unknown_option(tree: Tree, universe: Universe, scope: Scope, name: str) -> str:
-    node: Node = universe.data
-    for sub in scope:
-        node = node["analyses"][sub]
+    node = _node(universe, scope)
     options = tree.nodes[scope]["decisions"][name].get("options")
     if not options:
         return ""
@@ -191,8 +303,55 @@ def _missing_decision(tree: Tree, universe: Universe, scope: Scope, name: str) -
     )
 
 
+def _ignored_choice(
+    tree: Tree, universe: Universe, scope: Scope, name: str, settled: Mapping[str, str]
+) -> str:
+    chosen = _node(universe, scope)["decisions"][name]
+    inherited = settled.get(".".join((*scope, name)), chosen)
+    if chosen == inherited:
+        return ""
+    source = tree.nodes[scope]["decisions"][name]["from"]
+    return (
+        f"{_chooser(universe, scope)} chooses '{chosen}' for decision '{name}'{_of(scope)}, which "
+        f"is '{inherited}' by its 'from: {source}': remove the choice."
+    )
+
+
+def _excluded(tree: Tree, scope: Scope, name: str, settled: Mapping[str, str], message: str) -> str:
+    options = tree.nodes[scope]["decisions"][name]["options"]
+    reason = options[settled[".".join((*scope, name))]].get("excluded_reason")
+    because = f" ({' '.join(str(reason).split()).rstrip('.')})" if reason else ""
+    others = ", ".join(key for key, option in options.items() if not option["excluded"])
+    return f"is excluded{because}: choose {f'one of {others}' if others else 'another option'}."
+
+
+def _incompatible(
+    tree: Tree, scope: Scope, name: str, settled: Mapping[str, str], message: str
+) -> str:
+    other, _, option = re.findall(r"'([^']*)'", message)[-1].partition(".")
+    return (
+        f"is incompatible with '{option}' for '{other}': choose another option for one of the two."
+    )
+
+
+def _required(tree: Tree, scope: Scope, name: str, settled: Mapping[str, str], message: str) -> str:
+    other, _, option = re.findall(r"'([^']*)'", message)[1].partition(".")
+    found = settled.get(".".join((*scope, other)))
+    instead = f"not '{found}'" if found is not None else "where it has none"
+    return (
+        f"requires '{option}' for '{other}', {instead}: choose another option for one of the two."
+    )
+
+
 def _chooser(universe: Universe, scope: Scope) -> str:
     return universe.file(scope) or "The default universe"
+
+
+def _node(universe: Universe, scope: Scope) -> Node:
+    node: Node = universe.data
+    for sub in scope:
+        node = node["analyses"][sub]
+    return node
 
 
 def _of(scope: Scope) -> str:
@@ -215,6 +374,12 @@ def _needed(tree: Tree, scope: Scope) -> set[str]:
     return needed
 
 
+_CONSTRAINTS = ("incompatible_with", "requires")
+_CONSTRAINED = {
+    "EXCLUDED_OPTION_SELECTED": _excluded,
+    "INCOMPATIBLE_OPTIONS": _incompatible,
+    "MISSING_REQUIRED_OPTION": _required,
+}
 _CHOICES = {
     "UNKNOWN_DECISION": _unknown_decision,
     "UNKNOWN_OPTION": _unknown_option,

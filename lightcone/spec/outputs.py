@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING
 from lightcone.errors import SpecError
 from lightcone.project.context import find_root
 from lightcone.project.settings import Settings
-from lightcone.spec.check import check_choices, check_conditions, explain, suggest
+from lightcone.spec.check import (
+    broken_reexports,
+    check_choices,
+    check_conditions,
+    check_constraints,
+    explain,
+    has_constraints,
+    suggest,
+)
 from lightcone.spec.inputs import InputSources
 from lightcone.spec.layout import Layout, Locations, find_layout
 from lightcone.spec.output import Input, Output, Resources, read_resources
@@ -24,7 +32,12 @@ from lightcone.spec.schema import Node
 from lightcone.spec.selection import named, select
 from lightcone.spec.template import Template, Value, compile_template
 from lightcone.spec.tree import Scope, Tree, load_tree
-from lightcone.spec.universes import Universe, list_universes, load_universes
+from lightcone.spec.universes import (
+    Universe,
+    list_universes,
+    load_universes,
+    unread_universes,
+)
 from lightcone.system.interpreter import gc_paused
 from lightcone.system.units import format_bytes
 
@@ -100,15 +113,18 @@ class Builder:
         self.inputs_at = {scope: _by_id(node["inputs"]) for scope, node in tree.nodes.items()}
         self.outputs_at = {scope: _by_id(node["outputs"]) for scope, node in tree.nodes.items()}
         self.resolver = Resolver(tree)
+        self.has_constraints = has_constraints(tree)
         self.universe = Universe("", {})
         self.settled: dict[str, str] = {}
         self.targets: dict[str | None, tuple[str, str, Value]] = {}
 
     def outputs(self, universe: Universe) -> Iterator[Output]:
         """Yield the outputs of one universe in topological order."""
-        check_choices(self.tree, universe)
         self.universe = universe
         self.settled = self.resolver.settle(universe)
+        check_choices(self.tree, universe, self.settled)
+        if self.has_constraints:
+            check_constraints(self.tree, universe, self.settled)
         resolution = self.resolver.outputs(universe, self.settled)
         self.targets = {
             name: self._locate(each.scope, name) for name, each in resolution.made.items()
@@ -196,6 +212,9 @@ class Builder:
             if producer is not None:
                 problem = f"is to be made by '{producer}', which is not declared"
                 remedy = "correct the name or declare it."
+        elif definition is None and self._is_dangling(scope, given.id):
+            problem = "leads nowhere by its 'from'"
+            remedy = "correct that, or give it a 'source' instead."
         elif not recipe.uses(f"inputs.{given.id}"):
             return None
         elif definition is not None:
@@ -205,6 +224,19 @@ class Builder:
             problem, remedy = "has no 'source'", "give it one."
         reason = explain(self.tree, scope, _FROM_CODES)
         raise SpecError(f"{recipe.label}: its input '{given.id}' {problem}{reason}: {remedy}")
+
+    def _is_dangling(self, scope: Scope, name: str) -> bool:
+        """Return whether an input's ``from`` leads to no input."""
+        from astra.helpers import parse_from_path
+
+        declared = self.inputs_at[scope].get(name)
+        while declared is not None and declared.get("from"):
+            parsed = parse_from_path(declared["from"])
+            if parsed is None or not 0 < parsed[0] <= len(scope):
+                return True
+            scope = scope[: len(scope) - parsed[0]]
+            declared = self.inputs_at[scope].get(parsed[1][-1])
+        return declared is None
 
     def _inactive(self, scope: Scope, name: str, recipe: _Recipe) -> str:
         """Return the option of a decision that is inactive in this universe.
@@ -224,6 +256,12 @@ class Builder:
                 f"'{self.universe.name}' has no option for it{reason}: give the decision a "
                 "'default', or the output the same 'when'."
             )
+        if decision.get("options") and option not in decision["options"]:
+            known = list(decision["options"])
+            remedy = suggest(option, known, f"choose one of {', '.join(known)}.")
+            raise SpecError(
+                f"Decision '{name}' in {self.tree.file(scope)} has the default '{option}': {remedy}"
+            )
         return option
 
     def _locate(self, scope: Scope, name: str) -> tuple[str, str, Value]:
@@ -241,10 +279,16 @@ def _by_id(entries: list[Node]) -> dict[str, Node]:
     return {entry["id"]: entry for entry in entries}
 
 
-def load_outputs(root: Path, settings: Settings, universe: str | None = None) -> list[Output]:
+def load_outputs(
+    root: Path,
+    settings: Settings,
+    universe: str | None = None,
+    warnings: list[str] | None = None,
+) -> list[Output]:
     """Load every output with a recipe in topological order.
 
-    ``universe`` limits them to the universe of that name.
+    ``universe`` limits them to the universe of that name. ``warnings`` receives a sentence for
+    each part of the spec that is ignored.
 
     Raises:
         SpecError: where the spec or a universe cannot be used.
@@ -256,6 +300,10 @@ def load_outputs(root: Path, settings: Settings, universe: str | None = None) ->
         universes = load_universes(tree, universe)
         layout = find_layout(tree, settings.layout, list_universes(root))
         builder = Builder(tree, Locations.of(tree, layout), settings.depend_on)
+        if warnings is not None:
+            warnings += tree.unknown.warnings()
+            warnings += broken_reexports(tree)
+            warnings += unread_universes(tree)
         return [output for each in universes for output in builder.outputs(each)]
 
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from lightcone.errors import SpecError
+from lightcone.spec import keys
+from lightcone.spec.keys import UnknownKeys
 
 __all__ = ["check_analysis", "check_universe"]
 
@@ -19,12 +21,14 @@ Node = dict[str, Any]
 # An output's id becomes the name of a file, a sub-analysis's a part of one; a dot separates them.
 _ID = re.compile(r"\w[\w+@=-]*")
 _TRUE = frozenset({"true", "yes", "on", "y"})
+_FALSE = frozenset({"false", "no", "off", "n", "none"})
 
 
-def check_analysis(node: object, file: str, position: str = "") -> Node:
+def check_analysis(node: object, file: str, unknown: UnknownKeys, position: str = "") -> Node:
     """Check and normalize an analysis at ``position`` in ``file``.
 
-    Prior insights and findings are left out: they say nothing about the work to do.
+    Prior insights and findings are left out: they say nothing about the work to do. ``unknown``
+    records the keys that are ignored.
 
     Raises:
         SpecError: where it cannot be normalized.
@@ -34,6 +38,7 @@ def check_analysis(node: object, file: str, position: str = "") -> Node:
         raise SpecError(f"{file} is empty: declare what it makes under 'outputs'.")
     if not isinstance(node, dict):
         raise SpecError(f"{where} must be a mapping with 'inputs', 'outputs' and 'decisions'.")
+    unknown.check(keys.ANALYSIS, node, where, file)
     for part in ("prior_insights", "findings"):
         node.pop(part, None)
     _text(node, "container", where)
@@ -41,19 +46,22 @@ def check_analysis(node: object, file: str, position: str = "") -> Node:
     _entries(node, "inputs", where)
     for entry in node["inputs"]:
         label = f"Input '{entry['id']}' in {where}"
+        unknown.check(keys.INPUT, entry, label, file)
         _text(entry, "source", label)
         _text(entry, "from", label)
+        _pure_alias(entry, ("source",), label)
     _entries(node, "outputs", where)
     for entry in node["outputs"]:
-        _check_output(entry, where)
+        _check_output(entry, where, file, unknown)
     _mappings(node, "decisions", where)
     for name, decision in node["decisions"].items():
         _check_id("Decision", name, where)
-        _check_decision(decision, f"Decision '{name}' in {where}")
+        _check_decision(decision, f"Decision '{name}' in {where}", file, unknown)
     _mappings(node, "analyses", where)
     for name, sub in node["analyses"].items():
         _check_id("Sub-analysis", name, where)
-        check_analysis(sub, file, f"{position}.analyses.{name}" if position else f"analyses.{name}")
+        below = f"{position}.analyses.{name}" if position else f"analyses.{name}"
+        check_analysis(sub, file, unknown, below)
     return node
 
 
@@ -70,7 +78,15 @@ def check_universe(node: object, file: str, position: str = "") -> Node:
         node = {}
     if not isinstance(node, dict):
         raise SpecError(f"{where} must be a mapping with 'decisions'.")
+    # Every key of a universe decides something, so none of them is only recorded.
+    UnknownKeys().check(keys.UNIVERSE_NODE if position else keys.UNIVERSE, node, where, file)
     _text(node, "universe", where)
+    for part in ("decisions", "analyses"):
+        if node.get("universe") and node.get(part):
+            raise SpecError(
+                f"{where} has both 'universe' and '{part}', of which only the first would count: "
+                "remove one of them."
+            )
     chosen = node.setdefault("decisions", {})
     if chosen is None:
         chosen = node["decisions"] = {}
@@ -91,9 +107,10 @@ def check_universe(node: object, file: str, position: str = "") -> Node:
     return node
 
 
-def _check_output(entry: Node, where: str) -> None:
+def _check_output(entry: Node, where: str, file: str, unknown: UnknownKeys) -> None:
     label = f"Output '{entry['id']}' in {where}"
     _check_id("Output", entry["id"], where)
+    unknown.check(keys.OUTPUT, entry, label, file)
     _text(entry, "from", label)
     _text(entry, "format", label)
     _texts(entry, "inputs", label)
@@ -105,16 +122,25 @@ def _check_output(entry: Node, where: str) -> None:
         return
     if not isinstance(recipe, dict):
         raise SpecError(f"{label}: 'recipe' must be a mapping with a 'command'.")
+    _pure_alias(entry, ("recipe",), label)
+    unknown.check(keys.RECIPE, recipe, f"{label}: the recipe", file)
+    if "command" not in recipe and ("container" in recipe or "resources" in recipe):
+        raise SpecError(f"{label}: the recipe has no 'command': add it, or remove the recipe.")
     _text(recipe, "command", f"{label}: the recipe")
     _text(recipe, "container", f"{label}: the recipe")
     resources = recipe.get("resources")
-    if resources is not None and not isinstance(resources, dict):
+    if resources is None:
+        return
+    if not isinstance(resources, dict):
         raise SpecError(f"{label}: 'resources' must be a mapping, as in 'resources: {{cpus: 2}}'.")
+    unknown.check(keys.RESOURCES, resources, f"{label}: 'resources'", file)
 
 
-def _check_decision(decision: Node, label: str) -> None:
+def _check_decision(decision: Node, label: str, file: str, unknown: UnknownKeys) -> None:
+    unknown.check(keys.DECISION, decision, label, file)
     _text(decision, "from", label)
     _text(decision, "default", label)
+    _pure_alias(decision, ("options", "default"), label)
     _when(decision, label)
     options = decision.get("options")
     if options is None:
@@ -126,9 +152,13 @@ def _check_decision(decision: Node, label: str) -> None:
             raise SpecError(f"{label}: an option's id must be text; quote {name!r}.")
         if not isinstance(option, dict):
             options[name] = option = {}
+        unknown.check(keys.OPTION, option, f"{label}: option '{name}'", file)
         excluded = option.get("excluded")
         if not isinstance(excluded, bool):
-            option["excluded"] = str(excluded).lower() in _TRUE
+            word = str(excluded).lower()
+            if word not in _TRUE | _FALSE:
+                raise SpecError(f"{label}: 'excluded' of option '{name}' must be true or false.")
+            option["excluded"] = word in _TRUE
         for constraint in ("requires", "incompatible_with", "insights"):
             value = option.get(constraint)
             listed: Iterable[Any] = value if isinstance(value, list) else [value]
@@ -174,6 +204,17 @@ def _mappings(node: Node, key: str, where: str) -> None:
             table[name] = {}
         elif not isinstance(value, dict):
             raise SpecError(f"'{name}' under '{key}' in {where} must be a mapping.")
+
+
+def _pure_alias(node: Node, parts: tuple[str, ...], label: str) -> None:
+    """Refuse the keys ``parts`` beside ``from``, which overrides them."""
+    if node.get("from"):
+        for part in parts:
+            if node.get(part):
+                raise SpecError(
+                    f"{label} has both 'from' and '{part}', of which only the first would count: "
+                    "remove one of them."
+                )
 
 
 def _text(node: Node, key: str, label: str) -> None:

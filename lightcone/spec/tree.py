@@ -9,6 +9,7 @@ from pathlib import Path
 from lightcone.errors import SpecError
 from lightcone.project.context import SPEC_FILE
 from lightcone.spec.document import read_document
+from lightcone.spec.keys import UnknownKeys
 from lightcone.spec.schema import Node, check_analysis
 
 __all__ = ["Scope", "Tree", "load_tree"]
@@ -16,7 +17,7 @@ __all__ = ["Scope", "Tree", "load_tree"]
 Scope = tuple[str, ...]
 """The sub-analyses descended through; empty at the root."""
 
-_CONTENT = frozenset({"inputs", "outputs", "decisions", "analyses"})
+_CONTENT = frozenset({"inputs", "outputs", "decisions", "analyses", "container"})
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Tree:
         nodes: each analysis by its scope, parents before children.
         directories: those analyses that have a directory of their own, the root among them.
         files: the results of :meth:`file`, cached.
+        unknown: the keys of its files that are ignored.
     """
 
     root: Path
@@ -36,6 +38,7 @@ class Tree:
     nodes: dict[Scope, Node] = field(default_factory=dict)
     directories: dict[Scope, Path] = field(default_factory=dict)
     files: dict[Scope, str] = field(default_factory=dict)
+    unknown: UnknownKeys = field(default_factory=UnknownKeys)
 
     def home(self, scope: Scope) -> Scope:
         """Return the nearest scope, at or above ``scope``, with a directory."""
@@ -62,16 +65,17 @@ def load_tree(root: Path) -> Tree:
     Raises:
         SpecError: where a file cannot be used.
     """
-    tree = Tree(root, _read(root, root))
+    unknown = UnknownKeys()
+    tree = Tree(root, _read(root, root, unknown), unknown=unknown)
     tree.directories[()] = root
     _register(tree, (), tree.data, (root,))
     return tree
 
 
-def _read(directory: Path, root: Path) -> Node:
+def _read(directory: Path, root: Path, unknown: UnknownKeys) -> Node:
     path = directory / SPEC_FILE
     name = display_path(path, root)
-    return check_analysis(read_document(path, name), name)
+    return check_analysis(read_document(path, name), name, unknown)
 
 
 def _register(tree: Tree, scope: Scope, node: Node, ancestors: tuple[Path, ...]) -> None:
@@ -87,7 +91,7 @@ def _register(tree: Tree, scope: Scope, node: Node, ancestors: tuple[Path, ...])
             _register(tree, below, sub, ancestors)
             continue
         directory = _directory(tree, scope, name, ancestors)
-        subs[name] = _read(directory, tree.root)
+        subs[name] = _read(directory, tree.root, tree.unknown)
         tree.directories[below] = directory
         _register(tree, below, subs[name], (*ancestors, directory))
 
@@ -96,7 +100,7 @@ def _directory(tree: Tree, scope: Scope, name: str, ancestors: tuple[Path, ...])
     """Return the directory of the sub-analysis ``name`` after checking it."""
     stub = tree.nodes[scope]["analyses"][name]
     label = f"Sub-analysis '{name}' in {tree.file(scope)}"
-    content = sorted(part for part in _CONTENT if stub[part])
+    content = sorted(part for part in _CONTENT if stub.get(part))
     if content:
         raise SpecError(
             f"{label} has both 'path' and '{content[0]}': "

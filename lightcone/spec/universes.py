@@ -12,7 +12,7 @@ from lightcone.spec.layout import RESULTS
 from lightcone.spec.schema import Node, check_universe
 from lightcone.spec.tree import Scope, Tree, display_path
 
-__all__ = ["DEFAULT", "Universe", "list_universes", "load_universes"]
+__all__ = ["DEFAULT", "Universe", "list_universes", "load_universes", "unread_universes"]
 
 DEFAULT = "baseline"
 """The universe of a project that has none of its own: every decision at its default."""
@@ -65,6 +65,18 @@ def list_universes(root: Path) -> list[str]:
     if names:
         return sorted(names)
     return [_OLDER_DEFAULT if (root / RESULTS / _OLDER_DEFAULT).is_dir() else DEFAULT]
+
+
+def unread_universes(tree: Tree) -> list[str]:
+    """Return a sentence for each file that was meant as a universe, but is not read as one."""
+    sentences = []
+    for directory in tree.directories.values():
+        for path in sorted((directory / _DIRECTORY).glob("*.yml")):
+            name = display_path(path, tree.root)
+            sentences.append(
+                f"{name} is ignored: rename it to {path.stem}.yaml to have its universe."
+            )
+    return sentences
 
 
 def load_universes(tree: Tree, only: str | None = None) -> list[Universe]:

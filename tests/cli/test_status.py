@@ -43,7 +43,7 @@ def test_every_state_for_real(analysis: Analysis) -> None:
     run = analysis.begin("going")
     analysis.began("begun")
     told = json.loads(analysis.box.lc("status", "--json").stdout)
-    assert list(told) == ["outputs"]
+    assert list(told) == ["outputs", "warnings"]
     assert [each["state"] for each in told["outputs"]] == [
         "ok", "stale", "failed", "interrupted", "missing", "running",
     ]  # fmt: skip
@@ -93,7 +93,38 @@ def test_one_universe_and_all_of_them(analysis: Analysis) -> None:
 def test_project_without_a_recipe(sandbox: Sandbox) -> None:
     (sandbox.project / "astra.yaml").write_text("version: '0.0.14'\nname: x\noutputs: []\n")
     assert sandbox.lc("status", "--check").stdout == "No output has a recipe.\n"
-    assert json.loads(sandbox.lc("status", "--json").stdout) == {"outputs": []}
+    assert json.loads(sandbox.lc("status", "--json").stdout) == {"outputs": [], "warnings": []}
+
+
+def test_parts_of_the_spec_that_are_ignored_are_warnings(sandbox: Sandbox) -> None:
+    path = sandbox.project / "astra.yaml"
+    recipe = "recipe: {command: 'echo > {output}'}"
+    path.write_text(
+        f"outputs: [{{id: a, format: txt, target: b, {recipe}}}]\nmultiverses: []\nauthors: [me]\n"
+    )
+    expected = [
+        "astra.yaml has an unknown key 'multiverses', which is ignored: remove it, or correct its "
+        "name.",
+        "Output 'a' in astra.yaml has an unknown key 'target', which is ignored: remove it, or "
+        "correct its name.",
+    ]
+    lines = [f"lc: warning: {text}" for text in expected]
+    shown = sandbox.lc("status")
+    assert shown.stderr.splitlines() == lines
+    assert "warning" not in shown.stdout
+    assert json.loads(sandbox.lc("status", "--json").stdout)["warnings"] == expected
+    run = sandbox.lc("run", "-n", "--json")
+    assert run.stderr.splitlines() == lines
+    events = [json.loads(line) for line in run.stdout.splitlines()]
+    assert [each["event"] for each in events] == ["warning", "warning", "would_make", "summary"]
+    assert [each["text"] for each in events[:2]] == expected
+    path.write_text(f"outputs: [{{id: a, format: txt, input: [b], {recipe}}}]\n")
+    for call in (("status", "--check"), ("run", "-n"), ("run", "--json")):
+        refused = sandbox.lc(*call, check=2)
+        assert refused.stdout == ""
+        assert refused.stderr == (
+            "lc: Output 'a' in astra.yaml has an unknown key 'input': did you mean 'inputs'?\n"
+        )
 
 
 def test_it_changes_nothing_and_needs_neither_a_session_nor_its_engine(sandbox: Sandbox) -> None:

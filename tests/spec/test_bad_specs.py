@@ -399,8 +399,9 @@ BAD: dict[str, tuple[str, dict[str, str], str]] = {
         "analyses:\n  part:\n    inputs: [{id: raw, from: ../nothing}]\n"
         "    outputs: [{id: x, inputs: [raw], recipe: {command: 'cat {inputs.raw}'}}]\n",
         {},
-        "Output 'x' in astra.yaml: its input 'raw' has no 'source' (Input.from '../nothing' points "
-        "to non-existent ancestor input 'nothing'): give it one.",
+        "Output 'x' in astra.yaml: its input 'raw' leads nowhere by its 'from' (Input.from "
+        "'../nothing' points to non-existent ancestor input 'nothing'): correct that, or give it a "
+        "'source' instead.",
     ),
     "input from an output that is not there": (
         "analyses:\n  part:\n    inputs: [{id: raw, from: ../other.nothing}]\n"
@@ -411,13 +412,219 @@ BAD: dict[str, tuple[str, dict[str, str], str]] = {
         "declared (Input.from '../other.nothing': output 'nothing' not found in target "
         "sub-analysis): correct the name or declare it.",
     ),
+    "an output's key nearly right": (
+        "outputs: [{id: x, input: [raw], recipe: {command: y}}]",
+        {},
+        "Output 'x' in astra.yaml has an unknown key 'input': did you mean 'inputs'?",
+    ),
+    "an output's key misspelt": (
+        "outputs: [{id: x, imputs: [raw], recipe: {command: y}}]",
+        {},
+        "Output 'x' in astra.yaml has an unknown key 'imputs': did you mean 'inputs'?",
+    ),
+    "an output's key under another name": (
+        "outputs: [{id: x, depends_on: [raw], recipe: {command: y}}]",
+        {},
+        "Output 'x' in astra.yaml has an unknown key 'depends_on': did you mean 'inputs'?",
+    ),
+    "a setting as an output's key": (
+        "outputs: [{id: x, depend_on: [a.cfg], recipe: {command: y}}]",
+        {},
+        "Output 'x' in astra.yaml has an unknown key 'depend_on': it is a setting, under [results] "
+        "in lightcone.toml.",
+    ),
+    "inputs of a recipe": (
+        "outputs: [{id: x, recipe: {command: y, inputs: [raw]}}]",
+        {},
+        "Output 'x' in astra.yaml: the recipe has an unknown key 'inputs': it belongs to an "
+        "output, beside its 'recipe'.",
+    ),
+    "no command": (
+        "outputs: [{id: x, recipe: {comand: y}}]",
+        {},
+        "Output 'x' in astra.yaml: the recipe has an unknown key 'comand': did you mean 'command'?",
+    ),
+    "a recipe without a command": (
+        "outputs: [{id: x, recipe: {container: box}}]",
+        {},
+        "Output 'x' in astra.yaml: the recipe has no 'command': add it, or remove the recipe.",
+    ),
+    "a default that is no option, of a decision that does not apply": (
+        "decisions:\n  cut: {default: a, options: {a: {}, b: {}}}\n"
+        "  how: {when: cut.b, default: fst, options: {fast: {}, slow: {}}}\n"
+        "outputs: [{id: x, decisions: [how], recipe: {command: 'echo {decisions.how}'}}]",
+        {"u": "decisions: {cut: a}"},
+        "Decision 'how' in astra.yaml has the default 'fst': did you mean 'fast'?",
+    ),
+    "a recipe's key that resembles none": (
+        "outputs: [{id: x, recipe: {command: y, workdir: src}}]",
+        {},
+        "Output 'x' in astra.yaml: the recipe has an unknown key 'workdir': it has 'command', "
+        "'resources' and 'container'.",
+    ),
+    "resource": (
+        "outputs: [{id: x, recipe: {command: y, resource: {cpus: 4}}}]",
+        {},
+        "Output 'x' in astra.yaml: the recipe has an unknown key 'resource': did you mean "
+        "'resources'?",
+    ),
+    "cpu": (
+        "outputs: [{id: x, recipe: {command: y, resources: {cpu: 4}}}]",
+        {},
+        "Output 'x' in astra.yaml: 'resources' has an unknown key 'cpu': did you mean 'cpus'?",
+    ),
+    "resources beside the recipe": (
+        "outputs: [{id: x, resources: {cpus: 4}, recipe: {command: y}}]",
+        {},
+        "Output 'x' in astra.yaml has an unknown key 'resources': it belongs under an output's "
+        "'recipe'.",
+    ),
+    "resources of everything": (
+        f"{OUT}\nresources: {{cpus: 4}}",
+        {},
+        "astra.yaml has an unknown key 'resources': it belongs under an output's 'recipe'.",
+    ),
+    "a key of an input": (
+        "inputs: [{id: raw, sorce: a.csv}]",
+        {},
+        "Input 'raw' in astra.yaml has an unknown key 'sorce': did you mean 'source'?",
+    ),
+    "a key of an analysis": (
+        "ouputs: [{id: x, recipe: {command: y}}]",
+        {},
+        "astra.yaml has an unknown key 'ouputs': did you mean 'outputs'?",
+    ),
+    "a key of a sub-analysis": (
+        "analyses: {part: {decision: {}}}",
+        {},
+        "astra.yaml, analyses.part has an unknown key 'decision': did you mean 'decisions'?",
+    ),
+    "a key of a decision": (
+        "decisions: {cut: {defualt: a, options: {a: {}}}}",
+        {},
+        "Decision 'cut' in astra.yaml has an unknown key 'defualt': did you mean 'default'?",
+    ),
+    "a key of an option": (
+        "decisions: {cut: {options: {a: {exclude: true}}}}",
+        {},
+        "Decision 'cut' in astra.yaml: option 'a' has an unknown key 'exclude': did you mean "
+        "'excluded'?",
+    ),
+    "a truth value of an option": (
+        "decisions: {cut: {options: {a: {excluded: too slow}}}}",
+        {},
+        "Decision 'cut' in astra.yaml: 'excluded' of option 'a' must be true or false.",
+    ),
+    "a key of a universe": (
+        f"{CUT}\n{USES_CUT}",
+        {"u": "decision: {cut: a}"},
+        "universes/u.yaml has an unknown key 'decision': did you mean 'decisions'?",
+    ),
+    "a universe without 'decisions'": (
+        f"{CUT}\n{USES_CUT}",
+        {"u": "cut: a"},
+        "universes/u.yaml has an unknown key 'cut': write the options it chooses under "
+        "'decisions'.",
+    ),
+    "a universe that names another": (
+        OUT,
+        {"u": "universe: v"},
+        "universes/u.yaml has an unknown key 'universe': only one of a sub-analysis can be chosen, "
+        "under 'analyses'.",
+    ),
+    "a universe's sub-analysis that is chosen twice": (
+        "analyses: {part: {outputs: []}}",
+        {"u": "analyses: {part: {universe: v, decisions: {cut: a}}}"},
+        "universes/u.yaml, analyses.part has both 'universe' and 'decisions', of which only the "
+        "first would count: remove one of them.",
+    ),
+    "universes in astra.yaml": (
+        f"{OUT}\nuniverses: [{{id: u}}]",
+        {},
+        "astra.yaml has an unknown key 'universes': a universe is a file: move each to "
+        "universes/<name>.yaml.",
+    ),
+    "an input with two origins": (
+        "analyses: {part: {inputs: [{id: raw, from: ../raw, source: raw.csv}]}}",
+        {},
+        "Input 'raw' in astra.yaml, analyses.part has both 'from' and 'source', of which only the "
+        "first would count: remove one of them.",
+    ),
+    "an output with two origins": (
+        "outputs: [{id: x, from: part.x, recipe: {command: y}}]",
+        {},
+        "Output 'x' in astra.yaml has both 'from' and 'recipe', of which only the first would "
+        "count: remove one of them.",
+    ),
+    "a decision with two origins": (
+        "analyses: {part: {decisions: {cut: {from: ../cut, default: a}}}}",
+        {},
+        "Decision 'cut' in astra.yaml, analyses.part has both 'from' and 'default', of which only "
+        "the first would count: remove one of them.",
+    ),
+    "a sub-analysis with path and container": (
+        "analyses: {part: {path: part, container: box}}",
+        {},
+        "Sub-analysis 'part' in astra.yaml has both 'path' and 'container': move its content to "
+        "the file in that path.",
+    ),
+    "excluded": (
+        "decisions: {cut: {options: {a: {excluded: true, excluded_reason: Too slow.}, b: {}}}}\n"
+        + USES_CUT,
+        {"u": "decisions: {cut: a}"},
+        "universes/u.yaml chooses 'a' for decision 'cut', which is excluded (Too slow): choose one "
+        "of b.",
+    ),
+    "excluded by default": (
+        "decisions: {cut: {default: a, options: {a: {excluded: on}, b: {}, c: {}}}}\n" + USES_CUT,
+        {},
+        "The default universe chooses 'a' for decision 'cut', which is excluded: choose one of b, "
+        "c.",
+    ),
+    "incompatible": (
+        "decisions:\n  cut: {options: {a: {incompatible_with: [how.x]}, b: {}}}\n"
+        "  how: {options: {x: {}, y: {}}}\n" + USES_CUT,
+        {"u": "decisions: {cut: a, how: x}"},
+        "universes/u.yaml chooses 'a' for decision 'cut', which is incompatible with 'x' for "
+        "'how': choose another option for one of the two.",
+    ),
+    "required": (
+        "decisions:\n  cut: {options: {a: {requires: how.x}, b: {}}}\n"
+        "  how: {options: {x: {}, y: {}}}\n" + USES_CUT,
+        {"u": "decisions: {cut: a, how: y}"},
+        "universes/u.yaml chooses 'a' for decision 'cut', which requires 'x' for 'how', not 'y': "
+        "choose another option for one of the two.",
+    ),
+    "a constraint on an unknown decision": (
+        "decisions: {cut: {options: {a: {incompatible_with: [ctu.b]}, b: {}}}}\n" + USES_CUT,
+        {"u": "decisions: {cut: a}"},
+        "Option 'a' of decision 'cut' in astra.yaml has under 'incompatible_with' 'ctu.b', but "
+        "there is no decision 'ctu': did you mean 'cut'?",
+    ),
+    "a constraint that is none": (
+        "decisions: {cut: {options: {a: {requires: how}, b: {}}}, how: {options: {x: {}}}}",
+        {},
+        "Option 'a' of decision 'cut' in astra.yaml has under 'requires' 'how': write it as "
+        "'decision.option'.",
+    ),
+    "a condition on itself": (
+        "decisions: {cut: {when: cut.a, options: {a: {}, b: {}}}}",
+        {},
+        "Decision 'cut' in astra.yaml has the condition 'cut.a', which is about itself: remove it.",
+    ),
+    "a choice that another one replaces": (
+        f"{CUT}\nanalyses: {{part: {{decisions: {{cut: {{from: ../cut}}}}, {USES_CUT}}}}}",
+        {"u": "decisions: {cut: a}\nanalyses: {part: {decisions: {cut: b}}}"},
+        "universes/u.yaml chooses 'b' for decision 'cut' of 'part', which is 'a' by its 'from: "
+        "../cut': remove the choice.",
+    ),
     "decision from nowhere": (
         "analyses:\n  part:\n    decisions: {cut: {from: ../ctu}}\n"
         "    outputs: [{id: x, decisions: [cut], recipe: {command: 'x {decisions.cut}'}}]\n",
         {},
-        "Output 'x' in astra.yaml: the command has {decisions.cut}, but universe 'baseline' has "
-        "no option for it (Decision.from '../ctu' points to non-existent ancestor decision "
-        "'ctu'): give the decision a 'default', or the output the same 'when'.",
+        "Decision 'cut' in astra.yaml has no option in universe 'baseline', as its 'from: ../ctu' "
+        "leads to no decision (Decision.from '../ctu' points to non-existent ancestor decision "
+        "'ctu'): correct it.",
     ),
 }
 

@@ -480,18 +480,18 @@ outputs:
   - id: x
     type: nonsense
     decisions: [cut]
-    recipe: {command: "echo {decisions.cut} > {output}/x", resources: {queue: long}}
+    recipe: {command: "echo {decisions.cut} > {output}/x", resources: {disk: 1Gi}}
   - {id: dangling, from: nowhere.x}
   - {id: crooked, from: x}
   - {id: upward, from: ../x}
-  - {id: two, from: sub.y, recipe: {command: "touch {output}"}}
+  - {id: two, from: sub.y, type: data, description: old, inputs: [x], decisions: [cut]}
   - {id: user, inputs: [crooked, upward, two], recipe: {command: "ls {inputs} > {output}/x"}}
 decisions:
   cut:
     default: absent
     options:
-      strict: {insights: [unheard_of], excluded: true}
-      loose: {excluded_reason: none given, incompatible_with: [other.a]}
+      strict: {insights: [unheard_of], excluded_reason: none given}
+      loose: {excluded: true}
       bare:
       text: just a label
   other: {label: never used, options: {a: {}, b: {}}}
