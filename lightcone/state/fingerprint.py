@@ -1,9 +1,11 @@
 """Fingerprints of files and trees: their hashes, and checks for changes.
 
-A file whose size, modification time and inode match is not read again. That is safe only where
-the file could not have been written once more within the tick of the file system's clock in
-which it was hashed, so a stamp taken that soon carries ``UNTRUSTED`` as its time, and a
-comparison with it reads the file.
+A file whose size, times and inode match is not read again. The time of its last status change
+(ctime) counts beside that of its last modification, because ``cp -p``, ``touch -d`` and the like
+set the latter as they please, while only the kernel sets the former. ``chmod``, a rename or a new
+hard link change it too: then the bytes decide. That is safe only where the file could not have
+been written once more within the tick of the file system's clock in which it was hashed, so a
+stamp taken that soon carries ``UNTRUSTED`` as its time, and a comparison with it reads the file.
 """
 
 from __future__ import annotations
@@ -44,17 +46,22 @@ _IGNORED_PREFIXES = (".nfs0", ".lightcone-")
 
 
 class Stamp(NamedTuple):
-    """The size in bytes, time, inode and hash of one hashed file."""
+    """The size in bytes, times, inode and hash of one hashed file.
+
+    A stamp without a ctime, as manifests of version 1 have, matches no file.
+    """
 
     size: int
     mtime_ns: int
     inode: int
     sha256: str
+    ctime_ns: int = UNTRUSTED
 
     def matches(self, status: os.stat_result) -> bool:
         """Return whether a file with ``status`` surely has the hashed bytes."""
         return (
-            status.st_mtime_ns == self.mtime_ns != UNTRUSTED
+            status.st_ctime_ns == self.ctime_ns != UNTRUSTED
+            and status.st_mtime_ns == self.mtime_ns != UNTRUSTED
             and status.st_size == self.size
             and status.st_ino == self.inode
         )
@@ -113,7 +120,7 @@ def fingerprint_foreign(path: Path, known: Callable[[str, os.stat_result], Stamp
     fresh = [status for name, _, status in files if stamps[name] is None]
     settled = time.time_ns() - _COARSEST_TICK_NS
     if fresh and sum(status.st_size for status in fresh) > LARGE:
-        newest = max(status.st_mtime_ns for status in fresh)
+        newest = max(map(_last_change, fresh))
         if settled <= newest < settled + _COARSEST_TICK_NS:
             time.sleep((newest + 1 - settled) / 1e9)
             settled = time.time_ns() - _COARSEST_TICK_NS
@@ -125,7 +132,7 @@ def unchanged(path: Path, data: Data) -> bool:
 
     False where they are missing.
 
-    Reads only files whose size, time or inode differ from what was recorded.
+    Reads only files whose size, times or inode differ from what was recorded.
     """
     return not difference(path, data)
 
@@ -179,7 +186,7 @@ def _wait_for_tick(path: Path, fresh: list[os.stat_result], clock: Path | None) 
 
     In nanoseconds; earlier than that where waiting longer is not worth it.
     """
-    newest = max(status.st_mtime_ns for status in fresh)
+    newest = max(map(_last_change, fresh))
     device = fresh[0].st_dev
     now = _clock(path, device, clock)
     large = sum(status.st_size for status in fresh) > LARGE
@@ -219,15 +226,7 @@ def _hash_files(
     for name, full, status in files:
         stamp = known.get(name)
         if stamp is None or not stamp.matches(status):
-            digest = _hash(full, status)
-            after = os.lstat(full) if name else os.stat(full)
-            trusted = (
-                status.st_mtime_ns == after.st_mtime_ns < settled
-                and status.st_size == after.st_size
-                and status.st_ino == after.st_ino
-            )
-            mtime_ns = status.st_mtime_ns if trusted else UNTRUSTED
-            stamp = Stamp(after.st_size, mtime_ns, after.st_ino, digest)
+            stamp = _take_stamp(full, status, settled, follow=not name)
         stamps[name] = stamp
     if "" in stamps:
         return Data(stamps[""].sha256, stamps)
@@ -236,6 +235,26 @@ def _hash_files(
         entry = os.fsencode(name) + b"\0" + stamps[name].sha256.encode() + b"\n"
         digest_of_all.update(entry)
     return Data(digest_of_all.hexdigest(), stamps)
+
+
+def _take_stamp(path: str, before: os.stat_result, settled: int, *, follow: bool) -> Stamp:
+    """Hash a file; the stamp is trusted if it last changed before ``settled``."""
+    digest = _hash(path, before)
+    after = os.stat(path, follow_symlinks=follow)
+    trusted = (
+        _last_change(after) < settled
+        and before.st_ctime_ns == after.st_ctime_ns
+        and before.st_mtime_ns == after.st_mtime_ns
+        and before.st_size == after.st_size
+        and before.st_ino == after.st_ino
+    )
+    mtime_ns = after.st_mtime_ns if trusted else UNTRUSTED
+    return Stamp(after.st_size, mtime_ns, after.st_ino, digest, after.st_ctime_ns)
+
+
+def _last_change(status: os.stat_result) -> int:
+    """Return the later of a file's times, in nanoseconds."""
+    return max(status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _same(path: str, status: os.stat_result, stamp: Stamp) -> bool:

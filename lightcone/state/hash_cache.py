@@ -20,7 +20,7 @@ from lightcone.system.files import private_directory, read_object, write_atomica
 
 __all__ = ["HASH_VERSION", "HashCache"]
 
-HASH_VERSION = 1
+HASH_VERSION = 2
 
 
 class HashCache:
@@ -43,7 +43,7 @@ class HashCache:
             table = read_object(file)
             if (table["version"], table["path"]) != (HASH_VERSION, path):
                 return None
-            stamp = Stamp(table["size"], table["mtime_ns"], table["inode"], table["sha256"])
+            stamp = Stamp(*(table[name] for name in Stamp._fields))
         except (OSError, ValueError, KeyError):
             return None
         return stamp if isinstance(stamp.sha256, str) and stamp.matches(status) else None

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,7 @@ def identities(project: Project, kept: Path | None = None) -> dict[str, str]:
 
 
 @pytest.fixture
-def project(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+def project(project: Project, monkeypatch: pytest.MonkeyPatch, settled: None) -> Project:
     monkeypatch.setattr(module, "LARGE", 4)
     project.spec(SPEC)
     project.write("tool", "12")
@@ -84,7 +85,7 @@ def test_without_a_directory_nothing_is_kept(project: Project, reads: list[str])
 
 def stamped(path: Path) -> Stamp:
     found = path.stat()
-    return Stamp(found.st_size, found.st_mtime_ns, found.st_ino, "ab" * 32)
+    return Stamp(found.st_size, found.st_mtime_ns, found.st_ino, "ab" * 32, found.st_ctime_ns)
 
 
 def test_what_may_have_changed_in_the_tick_is_not_kept(project: Project, tmp_path: Path) -> None:
@@ -92,22 +93,29 @@ def test_what_may_have_changed_in_the_tick_is_not_kept(project: Project, tmp_pat
     hashes = HashCache(tmp_path / "hashes")
     hashes.keep(str(path), stamped(path)._replace(mtime_ns=UNTRUSTED))
     assert not (tmp_path / "hashes").exists()
-    path.write_text("fresh")
+    ahead = time.time_ns() + 3600 * 10**9
+    os.utime(path, ns=(ahead, ahead))
     plan(project.outputs(), hashes=tmp_path / "hashes")
     assert not (tmp_path / "hashes").exists()
 
 
-@pytest.mark.parametrize("other", [(1, 0, 0), (0, 1, 0), (0, 0, 1)])
+@pytest.mark.parametrize("other", [(1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1)])
 def test_what_looks_different_is_not_believed(
-    project: Project, tmp_path: Path, other: tuple[int, int, int]
+    project: Project, tmp_path: Path, other: tuple[int, int, int, int]
 ) -> None:
     path = project.root / "data/raw.bin"
     hashes = HashCache(tmp_path)
     stamp = stamped(path)
     hashes.keep(str(path), stamp)
     assert hashes.find(str(path), path.stat()) == stamp
-    size, time, inode = other
-    another = Stamp(stamp.size + size, stamp.mtime_ns + time, stamp.inode + inode, stamp.sha256)
+    size, mtime, inode, ctime = other
+    another = Stamp(
+        stamp.size + size,
+        stamp.mtime_ns + mtime,
+        stamp.inode + inode,
+        stamp.sha256,
+        stamp.ctime_ns + ctime,
+    )
     hashes.keep(str(path), another)
     assert hashes.find(str(path), path.stat()) is None
 
