@@ -17,13 +17,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 __all__ = [
     "LARGE",
+    "REFUTED",
     "UNTRUSTED",
     "Data",
     "Stamp",
+    "StampCache",
     "difference",
     "fingerprint",
     "fingerprint_foreign",
@@ -32,6 +34,12 @@ __all__ = [
 
 UNTRUSTED = -1
 """The modification time of a stamp that cannot prove a file unchanged."""
+
+REFUTED = -2
+"""The modification time of a stamp whose file has other bytes although it matched.
+
+``lc verify`` records it. Whatever the file's status, its bytes are read.
+"""
 
 LARGE = 16 << 20
 """Above this many bytes, waiting for a coarse tick costs less than reading at every plan."""
@@ -61,10 +69,20 @@ class Stamp(NamedTuple):
         """Return whether a file with ``status`` surely has the hashed bytes."""
         return (
             status.st_ctime_ns == self.ctime_ns != UNTRUSTED
-            and status.st_mtime_ns == self.mtime_ns != UNTRUSTED
+            and status.st_mtime_ns == self.mtime_ns not in (UNTRUSTED, REFUTED)
             and status.st_size == self.size
             and status.st_ino == self.inode
         )
+
+
+class StampCache(Protocol):
+    """Stamps of files whose bytes were read although there was a record of them."""
+
+    def find(self, path: str, status: os.stat_result) -> Stamp | None:
+        """Return the cached stamp of the file at ``path`` if it matches."""
+
+    def keep(self, path: str, stamp: Stamp) -> None:
+        """Cache the stamp of the file at ``path``, unless it is untrusted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +155,13 @@ def unchanged(path: Path, data: Data) -> bool:
     return not difference(path, data)
 
 
-def difference(path: str | Path, data: Data) -> str:
+def difference(path: str | Path, data: Data, cache: StampCache | None = None) -> str:
     """Describe how ``path`` differs from ``data``; "" if it does not.
 
     The description follows the name of the path.
 
     For instance ``"is missing"``, ``"was changed"``, ``"lacks a/b.csv"``, ``"cannot be read"``.
+    Files that match a stamp in ``cache`` are not read, and those that are read are kept there.
     """
     single = data.files.get("")
     try:
@@ -150,7 +169,7 @@ def difference(path: str | Path, data: Data) -> str:
         if not stat.S_ISDIR(top.st_mode):
             if single is None:
                 return "is no longer a directory"
-            return "" if _same(os.fspath(path), top, single) else "was changed"
+            return "" if _same(os.fspath(path), top, single, cache) else "was changed"
         if single is not None:
             return "is now a directory"
         present = set()
@@ -158,7 +177,7 @@ def difference(path: str | Path, data: Data) -> str:
             stamp = data.files.get(name)
             if stamp is None:
                 return f"has a new file {name}"
-            if not _same(full, status, stamp):
+            if not _same(full, status, stamp, cache, follow=False):
                 return f"has a changed file {name}"
             present.add(name)
     except FileNotFoundError:
@@ -257,10 +276,26 @@ def _last_change(status: os.stat_result) -> int:
     return max(status.st_mtime_ns, status.st_ctime_ns)
 
 
-def _same(path: str, status: os.stat_result, stamp: Stamp) -> bool:
+def _same(
+    path: str,
+    status: os.stat_result,
+    stamp: Stamp,
+    cache: StampCache | None,
+    *,
+    follow: bool = True,
+) -> bool:
     if stamp.matches(status):
         return True
-    return status.st_size == stamp.size and _hash(path, status) == stamp.sha256
+    if status.st_size != stamp.size:
+        return False
+    if cache is None:
+        return _hash(path, status) == stamp.sha256
+    found = None if stamp.mtime_ns == REFUTED else cache.find(path, status)
+    if found is None:
+        settled = time.time_ns() - _COARSEST_TICK_NS
+        found = _take_stamp(path, status, settled, follow=follow)
+        cache.keep(path, found)
+    return found.sha256 == stamp.sha256
 
 
 def _hash(path: str, status: os.stat_result) -> str:

@@ -64,14 +64,19 @@ def plan(
     """Assess every output of ``outputs``, which are in topological order.
 
     Those in ``force`` are not good, whatever there is, nor are any that need them, unless it then
-    turns out that they came out the same. In ``hashes`` the hashes of large files are kept from
-    one plan to the next.
+    turns out that they came out the same. In ``hashes`` the hashes of files that match no manifest
+    are kept from one plan to the next.
 
     Raises:
         SpecError: where a file that an output depends on cannot be read.
     """
+    if not outputs:
+        return {}
     with gc_paused():
-        return _plan(outputs, force, HashCache(hashes))
+        cache = HashCache(hashes, outputs[0].root)
+        assessed = _plan(outputs, force, SourceFiles(outputs[0].root, cache))
+        cache.save()
+        return assessed
 
 
 def assess(
@@ -79,8 +84,8 @@ def assess(
 ) -> Assessment:
     """Assess one output, given the data versions of its inputs.
 
-    ``versions`` has each input that an output makes, with None where that is not good. For
-    ``hashes`` see :func:`plan`.
+    ``versions`` has each input that an output makes, with None where that is not good. In
+    ``hashes`` the hashes of large files are kept.
 
     Raises:
         SpecError: where a file that the output depends on cannot be read.
@@ -115,10 +120,9 @@ def _read_record(output: Output, sources: SourceFiles) -> Manifest | OlderRecord
     return find_older(output) if record is None else record
 
 
-def _plan(outputs: Sequence[Output], force: Set[Key], hashes: HashCache) -> dict[Key, Assessment]:
-    if not outputs:
-        return {}
-    sources = SourceFiles(outputs[0].root, hashes)
+def _plan(
+    outputs: Sequence[Output], force: Set[Key], sources: SourceFiles
+) -> dict[Key, Assessment]:
     records = [_read_record(output, sources) for output in outputs]
     assessed: dict[Key, Assessment] = {}
     good_versions: dict[Key, str] = {}
@@ -224,7 +228,7 @@ def _reasons(
     if (record.universe, record.output) != output.key:
         return [f"its manifest is that of {record.universe}/{record.output}"], False
     reasons = changes(output, record, provenance, produced)
-    differs = difference(output.place, record.data)
+    differs = difference(output.place, record.data, sources.hashes)
     if differs:
         reasons.insert(0, f"{output.display_path} {differs}")
     return reasons, differs == "is missing"
