@@ -208,7 +208,7 @@ def test_manifest_of_tomorrow_is_told(project: Project) -> None:
     states = project.states()
     assert states["baseline/x"] == f"newer ({_REFUSED})"
     assert states["baseline/z"] == "ok"
-    (finding,) = (each for each in verify(project.outputs())[1] if each.output.id == "x")
+    (finding,) = (each for each in verify(project.outputs()).findings if each.output.id == "x")
     assert finding.trouble is Trouble.NEWER
 
 

@@ -228,6 +228,8 @@ def _reasons(
     if (record.universe, record.output) != output.key:
         return [f"its manifest is that of {record.universe}/{record.output}"], False
     reasons = changes(output, record, provenance, produced)
+    if not record.identity:
+        reasons.insert(0, "its manifest was changed by hand, as 'lc verify' found")
     differs = difference(output.place, record.data, sources.hashes)
     if differs:
         reasons.insert(0, f"{output.display_path} {differs}")
