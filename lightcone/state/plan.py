@@ -20,7 +20,15 @@ from lightcone.state.older import OlderRecord, find_older, older_as_manifest, ou
 from lightcone.state.partial import FAILURE, products_of, read_failure
 from lightcone.system.interpreter import gc_paused
 
-__all__ = ["FAILURE", "Assessment", "State", "assess", "plan", "unmakeable"]
+__all__ = [
+    "FAILURE",
+    "Assessment",
+    "State",
+    "assess",
+    "good_dependents",
+    "plan",
+    "unmakeable",
+]
 
 _MAX_SHOWN = 3
 
@@ -94,6 +102,31 @@ def assess(
     return _assess(output, versions, _read_record(output, sources), sources)
 
 
+def good_dependents(
+    outputs: Sequence[Output], keys: Set[Key], hashes: Path | None = None
+) -> set[Key]:
+    """Return the outputs that are good as long as those of ``keys`` stay as they are.
+
+    That is, all that need one of these, directly or not, and are stale for no other reason. For
+    ``outputs`` and ``hashes`` see :func:`plan`.
+
+    Raises:
+        SpecError: where a file that an output depends on cannot be read.
+    """
+    if not outputs:
+        return set()
+    cache = HashCache(hashes, outputs[0].root)
+    with gc_paused():
+        assessed = _plan(outputs, frozenset(), SourceFiles(outputs[0].root, cache), as_good=keys)
+        cache.save()
+    dependents: set[Key] = set()
+    for key, assessment in assessed.items():
+        producers = {(key[0], given.producer) for given in assessment.output.inputs}
+        if assessment.state is State.OK and key not in keys and producers & (keys | dependents):
+            dependents.add(key)
+    return dependents
+
+
 def unmakeable(assessed: Mapping[Key, Assessment]) -> dict[Key, Output]:
     """Return the outputs of a plan that cannot be made, with their causes.
 
@@ -121,7 +154,10 @@ def _read_record(output: Output, sources: SourceFiles) -> Manifest | OlderRecord
 
 
 def _plan(
-    outputs: Sequence[Output], force: Set[Key], sources: SourceFiles
+    outputs: Sequence[Output],
+    force: Set[Key],
+    sources: SourceFiles,
+    as_good: Set[Key] = frozenset(),
 ) -> dict[Key, Assessment]:
     records = [_read_record(output, sources) for output in outputs]
     assessed: dict[Key, Assessment] = {}
@@ -143,7 +179,7 @@ def _plan(
                     assessment.provenance,
                     assessment.manifest,
                 )
-        elif assessment.state is State.OK and assessment.manifest is not None:
+        elif (assessment.state is State.OK or key in as_good) and assessment.manifest is not None:
             good_versions[key] = assessment.manifest.data.version
         assessed[key] = assessment
     return assessed
