@@ -119,18 +119,20 @@ def verify(
         else:
             findings, corrected = _check(output, record, cache)
             differing, corrected = _check_sources(output, corrected, sources)
-            if inspect_manifest(output.state_dir) != record:
-                continue  # another run has made it meanwhile
             findings += differing
             findings += _check_chain(output, record, records, in_progress)
+            if not findings and corrected is record:
+                continue
+            if inspect_manifest(output.state_dir) != record:
+                continue  # another run has made it meanwhile
             verification.findings += findings
-            if corrected != record:
+            if corrected is not record:
                 verification.corrected.append((output, record, corrected))
     for output in others:
         manifest = read_manifest(output.state_dir)
         if manifest is not None:
             corrected = _check_sources(output, manifest, sources)[1]
-            if corrected != manifest:
+            if corrected is not manifest:
                 verification.corrected.append((output, manifest, corrected))
     if verification.findings:
         cache.save()
