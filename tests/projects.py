@@ -26,7 +26,7 @@ _MINUTES = itertools.count()
 class Project:
     """A project directory that a test writes to.
 
-    Files get times long past, each another one, so that no test depends on the clock's tick.
+    Files get times long past, each another one, so that an edit shows in them.
     """
 
     def __init__(self, root: Path) -> None:

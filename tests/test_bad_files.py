@@ -172,13 +172,13 @@ def _journal(place: Place) -> bytes:
 
 def _entry(place: Place) -> tuple[Path, bytes]:
     hashes = HashCache(place.context.hashes)
-    hashes.keep(str(place.root / "large"), Stamp(1 << 30, 5, 6, "ab" * 32))
+    hashes.keep(str(place.root / "large"), Stamp(1 << 30, 5, 6, "ab" * 32, 7))
     (entry,) = place.context.hashes.iterdir()
     return entry, entry.read_bytes()
 
 
 def _find_hash(place: Place) -> None:
-    look: Any = SimpleNamespace(st_size=1 << 30, st_mtime_ns=5, st_ino=6)
+    look: Any = SimpleNamespace(st_size=1 << 30, st_mtime_ns=5, st_ctime_ns=7, st_ino=6)
     found = HashCache(place.context.hashes).find(str(place.root / "large"), look)
     assert found is None or isinstance(found, Stamp)
 

@@ -8,6 +8,7 @@ today's. A format that changes gets another version and another fixture; this on
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -130,7 +131,7 @@ def test_manifest_is_as_it_was(sandbox: Sandbox) -> None:
     written = json.loads(
         (sandbox.project / f"results/baseline/.lightcone/x/{MANIFEST}").read_bytes()
     )
-    assert shape(written) == shape(fixture("manifest-v1"))
+    assert shape(written) == shape(fixture("manifest-v2"))
     # The session's own files, while one is there.
     for name in ("session", "spawn", "engine"):
         kept = json.loads((sandbox.state() / f"{name}.json").read_bytes())
@@ -142,15 +143,43 @@ def test_manifest_is_as_it_was(sandbox: Sandbox) -> None:
     assert shape(ended) == shape(fixture(f"session-ended-v{PROTOCOL}")["ended"])
 
 
-def test_manifest_is_read(output: Output) -> None:
-    (output.state_dir / MANIFEST).write_bytes((FORMATS / "manifest-v1.json").read_bytes())
+@pytest.mark.parametrize("version", [1, 2])
+def test_manifest_is_read(output: Output, version: int) -> None:
+    name = f"manifest-v{version}"
+    (output.state_dir / MANIFEST).write_bytes((FORMATS / f"{name}.json").read_bytes())
     found = read_manifest(output.state_dir)
     assert isinstance(found, Manifest)
-    assert (found.output, found.universe, found.version) == ("x", "baseline", 1)
+    assert (found.output, found.universe) == ("x", "baseline")
     assert found.provenance.identity == found.identity
     assert found.data.files[""].size == 2
     write_manifest(output.state_dir, found)
-    assert json.loads((output.state_dir / MANIFEST).read_bytes()) == fixture("manifest-v1")
+    written = json.loads((output.state_dir / MANIFEST).read_bytes())
+    assert written["version"] == MANIFEST_VERSION
+    if version == MANIFEST_VERSION:
+        assert written == fixture(name)
+
+
+def test_manifest_without_ctime_is_compared_by_bytes(project: Project) -> None:
+    """Version 1 has no ctime, so nothing but the bytes shows that a file is the recorded one."""
+    project.make()
+    for output in project.outputs():
+        file = output.state_dir / MANIFEST
+        file.write_bytes(_without_ctime(file.read_bytes()))
+    assert set(project.states().values()) == {"ok"}
+    raw = project.root / "raw.csv"
+    times = raw.stat()
+    raw.write_text("2\n")
+    os.utime(raw, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert project.states()["baseline/x"] == "stale (input raw changed (raw.csv))"
+
+
+def _without_ctime(content: bytes) -> bytes:
+    def drop(table: dict[str, Any]) -> dict[str, Any]:
+        table.pop("ctime_ns", None)
+        return table
+
+    table = json.loads(content, object_hook=drop)
+    return json.dumps(table | {"version": 1}).encode()
 
 
 def _of_tomorrow(project: Project) -> dict[Path, bytes]:
@@ -159,7 +188,9 @@ def _of_tomorrow(project: Project) -> dict[Path, bytes]:
     x = project.output("x")
     record = x.state_dir / MANIFEST
     table = json.loads(record.read_bytes())
-    record.write_text(json.dumps(table | {"version": 2, "parts": "another form"}))
+    record.write_text(
+        json.dumps(table | {"version": MANIFEST_VERSION + 1, "parts": "another form"})
+    )
     return _content(project)
 
 
@@ -177,7 +208,7 @@ def test_manifest_of_tomorrow_is_told(project: Project) -> None:
     states = project.states()
     assert states["baseline/x"] == f"newer ({_REFUSED})"
     assert states["baseline/z"] == "ok"
-    (finding,) = (each for each in verify(project.outputs())[1] if each.output.id == "x")
+    (finding,) = (each for each in verify(project.outputs()).findings if each.output.id == "x")
     assert finding.trouble is Trouble.NEWER
 
 
@@ -328,17 +359,21 @@ def test_partial_work_is_as_it_was(output: Output) -> None:
 
 def test_hash_is_as_it_was(tmp_path: Path) -> None:
     kept = HashCache(tmp_path / "hashes")
-    stamp = Stamp(1 << 30, 1_700_000_000_000_000_000, 7, "ab" * 32)
-    looks: Any = SimpleNamespace(st_size=stamp.size, st_mtime_ns=stamp.mtime_ns, st_ino=stamp.inode)
+    when = 1_700_000_000_000_000_000
+    stamp = Stamp(1 << 30, when, 7, "ab" * 32, when)
+    looks: Any = SimpleNamespace(
+        st_size=stamp.size, st_mtime_ns=when, st_ctime_ns=when, st_ino=stamp.inode
+    )
     kept.keep("/data/raw.bin", stamp)
     (entry,) = (tmp_path / "hashes").iterdir()
-    assert json.loads(entry.read_bytes()) == fixture("hash-v1")
+    assert json.loads(entry.read_bytes()) == fixture("hash-v2")
     assert kept.find("/data/raw.bin", looks) == stamp
-    for version in (2, 0, "1", None):
-        entry.write_text(json.dumps(fixture("hash-v1") | {"version": version}))
+    for version in (3, 1, 0, "2", None):
+        entry.write_text(json.dumps(fixture("hash-v2") | {"version": version}))
         assert kept.find("/data/raw.bin", looks) is None
-    entry.write_bytes((FORMATS / "hash-future.json").read_bytes())
-    assert kept.find("/data/raw.bin", looks) is None
+    for name in ("hash-v1", "hash-future"):
+        entry.write_bytes((FORMATS / f"{name}.json").read_bytes())
+        assert kept.find("/data/raw.bin", looks) is None
 
 
 def test_allocation_is_as_it_was(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:

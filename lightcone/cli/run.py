@@ -18,10 +18,10 @@ from lightcone.project.variables import ADDRESS_VARIABLE, RECIPE_VARIABLE
 from lightcone.run.report import JsonReporter, PlainReporter, Reporter, Verbosity
 from lightcone.spec.output import Key, Output
 from lightcone.spec.outputs import load_outputs
-from lightcone.spec.selection import named, select
+from lightcone.spec.selection import named, needed, select
 from lightcone.state.adopt import adopt_all
 from lightcone.state.claims import recover_output
-from lightcone.state.plan import State, plan, unmakeable
+from lightcone.state.plan import State, good_dependents, plan, unmakeable
 
 __all__ = ["command"]
 
@@ -32,7 +32,12 @@ __all__ = ["command"]
 @click.option(
     "-n", "--dry-run", is_flag=True, help="Say what would be made, and why; make nothing."
 )
-@click.option("-f", "--force", is_flag=True, help="Make the named outputs again (or all).")
+@click.option(
+    "-f",
+    "--force",
+    is_flag=True,
+    help="Make the named outputs again (or all); then what needs them, if they differ.",
+)
 @click.option("-j", "--jobs", type=click.IntRange(min=1), help="At most this many recipes at once.")
 @click.option("--fail-fast", is_flag=True, help="Begin nothing more once a recipe has failed.")
 @click.option("--resume", is_flag=True, help="Give recipes what they had written when interrupted.")
@@ -97,6 +102,8 @@ def command(
     wanted = select(declared, outputs) if outputs else declared
     named_keys = named(declared, outputs) if outputs else {output.key for output in wanted}
     forced = frozenset(named_keys) if force else frozenset[Key]()
+    if forced and outputs:
+        wanted = needed(declared, forced | good_dependents(declared, forced, context.hashes))
     if not dry_run:
         claims = context.claims
         for output in wanted:

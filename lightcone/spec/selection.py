@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from lightcone.errors import UsageError
 from lightcone.spec.output import Key, Output
 
-__all__ = ["named", "select"]
+__all__ = ["named", "needed", "select"]
 
 
 def named(outputs: Sequence[Output], names: Sequence[str]) -> set[Key]:
@@ -46,9 +46,14 @@ def select(outputs: Sequence[Output], names: Sequence[str]) -> list[Output]:
     Raises:
         UsageError: where a name means nothing.
     """
+    return needed(outputs, named(outputs, names))
+
+
+def needed(outputs: Sequence[Output], keys: Iterable[Key]) -> list[Output]:
+    """Select the outputs of ``keys`` and everything they need, in the order of ``outputs``."""
     by_key = {output.key: output for output in outputs}
     wanted: set[Key] = set()
-    waiting = list(named(outputs, names))
+    waiting = list(keys)
     while waiting:
         key = waiting.pop()
         if key in wanted or key not in by_key:

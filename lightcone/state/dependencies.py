@@ -13,7 +13,7 @@ from pathlib import Path
 from lightcone.errors import SpecError
 from lightcone.project.context import SPEC_FILE
 from lightcone.spec.output import Input, Output
-from lightcone.state.fingerprint import Data, Stamp, fingerprint_foreign
+from lightcone.state.fingerprint import REFUTED, Data, Stamp, fingerprint_foreign
 from lightcone.state.hash_cache import HashCache
 from lightcone.state.imports import Scripts, SearchPaths
 from lightcone.state.manifest import Provenance
@@ -159,14 +159,14 @@ class SourceFiles:
 
     Args:
         root: the project's directory.
-        hashes: where the stamps of large files are kept from one plan to the next.
+        hashes: where the stamps of files are kept from one plan to the next.
     """
 
     def __init__(self, root: Path, hashes: HashCache | None = None) -> None:
         self.root = root
         self.scanner = CommandScanner(root)
         self.tree_versions: dict[str, str] = {}
-        self._hashes = hashes or HashCache(None)
+        self.hashes = hashes or HashCache(None)
         self._root_prefix = f"{root}/"
         self._recorded: dict[str, Stamp] = {}
         self._known: dict[str, Stamp] = {}
@@ -276,10 +276,13 @@ class SourceFiles:
 
         def known(name: str, status: os.stat_result) -> Stamp | None:
             full = _join(path, name)
+            times = []
             for stamp in (self._known.get(full), self._recorded.get(self._relative(full))):
-                if stamp is not None and stamp.matches(status):
-                    return stamp
-            cached = self._hashes.find(full, status)
+                if stamp is not None:
+                    if stamp.matches(status):
+                        return stamp
+                    times.append(stamp.mtime_ns)
+            cached = None if REFUTED in times else self.hashes.find(full, status)
             if cached is None:
                 fresh.append(name)
             return cached
@@ -288,7 +291,7 @@ class SourceFiles:
         for name in fresh:
             full = _join(path, name)
             self._known[full] = data.files[name]
-            self._hashes.keep(full, data.files[name])
+            self.hashes.keep(full, data.files[name])
         return data
 
     def _relative(self, path: str) -> str:

@@ -1,9 +1,11 @@
 """Fingerprints of files and trees: their hashes, and checks for changes.
 
-A file whose size, modification time and inode match is not read again. That is safe only where
-the file could not have been written once more within the tick of the file system's clock in
-which it was hashed, so a stamp taken that soon carries ``UNTRUSTED`` as its time, and a
-comparison with it reads the file.
+A file whose size, times and inode match is not read again. The time of its last status change
+(ctime) counts beside that of its last modification, because ``cp -p``, ``touch -d`` and the like
+set the latter as they please, while only the kernel sets the former. ``chmod``, a rename or a new
+hard link change it too: then the bytes decide. That is safe only where the file could not have
+been written once more within the tick of the file system's clock in which it was hashed, so a
+stamp taken that soon carries ``UNTRUSTED`` as its time, and a comparison with it reads the file.
 """
 
 from __future__ import annotations
@@ -15,13 +17,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 __all__ = [
     "LARGE",
+    "REFUTED",
     "UNTRUSTED",
     "Data",
     "Stamp",
+    "StampCache",
     "difference",
     "fingerprint",
     "fingerprint_foreign",
@@ -30,6 +34,12 @@ __all__ = [
 
 UNTRUSTED = -1
 """The modification time of a stamp that cannot prove a file unchanged."""
+
+REFUTED = -2
+"""The modification time of a stamp whose file has other bytes although it matched.
+
+``lc verify`` records it. Whatever the file's status, its bytes are read.
+"""
 
 LARGE = 16 << 20
 """Above this many bytes, waiting for a coarse tick costs less than reading at every plan."""
@@ -44,20 +54,35 @@ _IGNORED_PREFIXES = (".nfs0", ".lightcone-")
 
 
 class Stamp(NamedTuple):
-    """The size in bytes, time, inode and hash of one hashed file."""
+    """The size in bytes, times, inode and hash of one hashed file.
+
+    A stamp without a ctime, as manifests of version 1 have, matches no file.
+    """
 
     size: int
     mtime_ns: int
     inode: int
     sha256: str
+    ctime_ns: int = UNTRUSTED
 
     def matches(self, status: os.stat_result) -> bool:
         """Return whether a file with ``status`` surely has the hashed bytes."""
         return (
-            status.st_mtime_ns == self.mtime_ns != UNTRUSTED
+            status.st_ctime_ns == self.ctime_ns != UNTRUSTED
+            and status.st_mtime_ns == self.mtime_ns not in (UNTRUSTED, REFUTED)
             and status.st_size == self.size
             and status.st_ino == self.inode
         )
+
+
+class StampCache(Protocol):
+    """Stamps of files whose bytes were read although there was a record of them."""
+
+    def find(self, path: str, status: os.stat_result) -> Stamp | None:
+        """Return the cached stamp of the file at ``path`` if it matches."""
+
+    def keep(self, path: str, stamp: Stamp) -> None:
+        """Cache the stamp of the file at ``path``, unless it is untrusted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +138,7 @@ def fingerprint_foreign(path: Path, known: Callable[[str, os.stat_result], Stamp
     fresh = [status for name, _, status in files if stamps[name] is None]
     settled = time.time_ns() - _COARSEST_TICK_NS
     if fresh and sum(status.st_size for status in fresh) > LARGE:
-        newest = max(status.st_mtime_ns for status in fresh)
+        newest = max(map(_last_change, fresh))
         if settled <= newest < settled + _COARSEST_TICK_NS:
             time.sleep((newest + 1 - settled) / 1e9)
             settled = time.time_ns() - _COARSEST_TICK_NS
@@ -125,17 +150,18 @@ def unchanged(path: Path, data: Data) -> bool:
 
     False where they are missing.
 
-    Reads only files whose size, time or inode differ from what was recorded.
+    Reads only files whose size, times or inode differ from what was recorded.
     """
     return not difference(path, data)
 
 
-def difference(path: str | Path, data: Data) -> str:
+def difference(path: str | Path, data: Data, cache: StampCache | None = None) -> str:
     """Describe how ``path`` differs from ``data``; "" if it does not.
 
     The description follows the name of the path.
 
     For instance ``"is missing"``, ``"was changed"``, ``"lacks a/b.csv"``, ``"cannot be read"``.
+    Files that match a stamp in ``cache`` are not read, and those that are read are kept there.
     """
     single = data.files.get("")
     try:
@@ -143,7 +169,7 @@ def difference(path: str | Path, data: Data) -> str:
         if not stat.S_ISDIR(top.st_mode):
             if single is None:
                 return "is no longer a directory"
-            return "" if _same(os.fspath(path), top, single) else "was changed"
+            return "" if _same(os.fspath(path), top, single, cache) else "was changed"
         if single is not None:
             return "is now a directory"
         present = set()
@@ -151,7 +177,7 @@ def difference(path: str | Path, data: Data) -> str:
             stamp = data.files.get(name)
             if stamp is None:
                 return f"has a new file {name}"
-            if not _same(full, status, stamp):
+            if not _same(full, status, stamp, cache, follow=False):
                 return f"has a changed file {name}"
             present.add(name)
     except FileNotFoundError:
@@ -179,7 +205,7 @@ def _wait_for_tick(path: Path, fresh: list[os.stat_result], clock: Path | None) 
 
     In nanoseconds; earlier than that where waiting longer is not worth it.
     """
-    newest = max(status.st_mtime_ns for status in fresh)
+    newest = max(map(_last_change, fresh))
     device = fresh[0].st_dev
     now = _clock(path, device, clock)
     large = sum(status.st_size for status in fresh) > LARGE
@@ -219,15 +245,7 @@ def _hash_files(
     for name, full, status in files:
         stamp = known.get(name)
         if stamp is None or not stamp.matches(status):
-            digest = _hash(full, status)
-            after = os.lstat(full) if name else os.stat(full)
-            trusted = (
-                status.st_mtime_ns == after.st_mtime_ns < settled
-                and status.st_size == after.st_size
-                and status.st_ino == after.st_ino
-            )
-            mtime_ns = status.st_mtime_ns if trusted else UNTRUSTED
-            stamp = Stamp(after.st_size, mtime_ns, after.st_ino, digest)
+            stamp = _take_stamp(full, status, settled, follow=not name)
         stamps[name] = stamp
     if "" in stamps:
         return Data(stamps[""].sha256, stamps)
@@ -238,10 +256,46 @@ def _hash_files(
     return Data(digest_of_all.hexdigest(), stamps)
 
 
-def _same(path: str, status: os.stat_result, stamp: Stamp) -> bool:
+def _take_stamp(path: str, before: os.stat_result, settled: int, *, follow: bool) -> Stamp:
+    """Hash a file; the stamp is trusted if it last changed before ``settled``."""
+    digest = _hash(path, before)
+    after = os.stat(path, follow_symlinks=follow)
+    trusted = (
+        _last_change(after) < settled
+        and before.st_ctime_ns == after.st_ctime_ns
+        and before.st_mtime_ns == after.st_mtime_ns
+        and before.st_size == after.st_size
+        and before.st_ino == after.st_ino
+    )
+    mtime_ns = after.st_mtime_ns if trusted else UNTRUSTED
+    return Stamp(after.st_size, mtime_ns, after.st_ino, digest, after.st_ctime_ns)
+
+
+def _last_change(status: os.stat_result) -> int:
+    """Return the later of a file's times, in nanoseconds."""
+    return max(status.st_mtime_ns, status.st_ctime_ns)
+
+
+def _same(
+    path: str,
+    status: os.stat_result,
+    stamp: Stamp,
+    cache: StampCache | None,
+    *,
+    follow: bool = True,
+) -> bool:
     if stamp.matches(status):
         return True
-    return status.st_size == stamp.size and _hash(path, status) == stamp.sha256
+    if status.st_size != stamp.size:
+        return False
+    if cache is None:
+        return _hash(path, status) == stamp.sha256
+    found = None if stamp.mtime_ns == REFUTED else cache.find(path, status)
+    if found is None:
+        settled = time.time_ns() - _COARSEST_TICK_NS
+        found = _take_stamp(path, status, settled, follow=follow)
+        cache.keep(path, found)
+    return found.sha256 == stamp.sha256
 
 
 def _hash(path: str, status: os.stat_result) -> str:

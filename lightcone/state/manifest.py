@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from operator import itemgetter
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lightcone.spec.output import MANIFEST
-from lightcone.state.fingerprint import Data, Stamp, difference, fingerprint, unchanged
+from lightcone.state.fingerprint import UNTRUSTED, Data, Stamp, difference, fingerprint, unchanged
 from lightcone.system.files import flush_to_disk, make_directory, read_file, write_atomically
 
 __all__ = [
@@ -85,7 +85,8 @@ class Provenance:
         return hashlib.sha256(json.dumps(determines).encode()).hexdigest()
 
 
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2
+"""Version 2 has the ctime of each file; version 1 is read, and its files are compared by bytes."""
 
 OLDER_VERSION = 0
 
@@ -219,8 +220,9 @@ def _stamps_table(stamps: Mapping[str, Stamp]) -> dict[str, dict[str, Any]]:
 
 
 def _parse(table: dict[str, Any]) -> Manifest:
-    if table["version"] != MANIFEST_VERSION:
+    if table["version"] not in _STAMP_FIELDS:
         raise ValueError("an unknown version")
+    fields = _STAMP_FIELDS[table["version"]]
     provenance, data, made = table["parts"], table["data"], table["made"]
     if not isinstance(made, dict):
         raise ValueError("'made' is no mapping")
@@ -239,8 +241,8 @@ def _parse(table: dict[str, Any]) -> Manifest:
     for name, source in provenance["inputs"].items():
         text, version = source["text"], source["version"]
         _check_texts(text, version)
-        inputs[name] = Source(text, version, _shared_stamps(source["files"]))
-    files = _shared_stamps(provenance["files"])
+        inputs[name] = Source(text, version, _shared_stamps(source["files"], fields))
+    files = _shared_stamps(provenance["files"], fields)
     return Manifest(
         output,
         universe,
@@ -248,7 +250,7 @@ def _parse(table: dict[str, Any]) -> Manifest:
         Provenance(command, template, container, files, inputs, decisions),
         Data(
             data["version"],
-            {name: _stamp(*_stamp_fields(stamp)) for name, stamp in data["files"].items()},
+            {name: _stamp(*fields(stamp)) for name, stamp in data["files"].items()},
         ),
         made,
         _name_list(table, "products"),
@@ -272,22 +274,29 @@ def _name_list(table: dict[str, Any], key: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _shared_stamps(table: dict[str, Any]) -> dict[str, Stamp]:
+def _shared_stamps(
+    table: dict[str, Any], fields: Callable[[Any], tuple[Any, ...]]
+) -> dict[str, Stamp]:
     """Parse the stamps of files, sharing equal ones between outputs.
 
     A plan holds tens of thousands.
     """
-    return {name: _shared_stamp(*_stamp_fields(stamp)) for name, stamp in table.items()}
+    return {name: _shared_stamp(*fields(stamp)) for name, stamp in table.items()}
 
 
-def _stamp(size: object, mtime_ns: object, inode: object, sha256: object) -> Stamp:
-    if type(size) is type(mtime_ns) is type(inode) is int and type(sha256) is str:
-        return Stamp(size, mtime_ns, inode, sha256)
+def _stamp(
+    size: object, mtime_ns: object, inode: object, sha256: object, ctime_ns: object = UNTRUSTED
+) -> Stamp:
+    if type(size) is type(mtime_ns) is type(inode) is type(ctime_ns) is int and type(sha256) is str:
+        return Stamp(size, mtime_ns, inode, sha256, ctime_ns)
     raise ValueError("a stamp has no numbers")
 
 
 _decode = json.JSONDecoder().decode
 
-_stamp_fields = itemgetter("size", "mtime_ns", "inode", "sha256")
+_STAMP_FIELDS = {
+    1: itemgetter("size", "mtime_ns", "inode", "sha256"),
+    MANIFEST_VERSION: itemgetter("size", "mtime_ns", "inode", "sha256", "ctime_ns"),
+}
 
 _shared_stamp = lru_cache(maxsize=1 << 12, typed=True)(_stamp)

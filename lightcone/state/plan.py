@@ -20,7 +20,15 @@ from lightcone.state.older import OlderRecord, find_older, older_as_manifest, ou
 from lightcone.state.partial import FAILURE, products_of, read_failure
 from lightcone.system.interpreter import gc_paused
 
-__all__ = ["FAILURE", "Assessment", "State", "assess", "plan", "unmakeable"]
+__all__ = [
+    "FAILURE",
+    "Assessment",
+    "State",
+    "assess",
+    "good_dependents",
+    "plan",
+    "unmakeable",
+]
 
 _MAX_SHOWN = 3
 
@@ -64,14 +72,19 @@ def plan(
     """Assess every output of ``outputs``, which are in topological order.
 
     Those in ``force`` are not good, whatever there is, nor are any that need them, unless it then
-    turns out that they came out the same. In ``hashes`` the hashes of large files are kept from
-    one plan to the next.
+    turns out that they came out the same. In ``hashes`` the hashes of files that match no manifest
+    are kept from one plan to the next.
 
     Raises:
         SpecError: where a file that an output depends on cannot be read.
     """
+    if not outputs:
+        return {}
     with gc_paused():
-        return _plan(outputs, force, HashCache(hashes))
+        cache = HashCache(hashes, outputs[0].root)
+        assessed = _plan(outputs, force, SourceFiles(outputs[0].root, cache))
+        cache.save()
+        return assessed
 
 
 def assess(
@@ -79,14 +92,39 @@ def assess(
 ) -> Assessment:
     """Assess one output, given the data versions of its inputs.
 
-    ``versions`` has each input that an output makes, with None where that is not good. For
-    ``hashes`` see :func:`plan`.
+    ``versions`` has each input that an output makes, with None where that is not good. In
+    ``hashes`` the hashes of large files are kept.
 
     Raises:
         SpecError: where a file that the output depends on cannot be read.
     """
     sources = SourceFiles(output.root, HashCache(hashes))
     return _assess(output, versions, _read_record(output, sources), sources)
+
+
+def good_dependents(
+    outputs: Sequence[Output], keys: Set[Key], hashes: Path | None = None
+) -> set[Key]:
+    """Return the outputs that are good as long as those of ``keys`` stay as they are.
+
+    That is, all that need one of these, directly or not, and are stale for no other reason. For
+    ``outputs`` and ``hashes`` see :func:`plan`.
+
+    Raises:
+        SpecError: where a file that an output depends on cannot be read.
+    """
+    if not outputs:
+        return set()
+    cache = HashCache(hashes, outputs[0].root)
+    with gc_paused():
+        assessed = _plan(outputs, frozenset(), SourceFiles(outputs[0].root, cache), as_good=keys)
+        cache.save()
+    dependents: set[Key] = set()
+    for key, assessment in assessed.items():
+        producers = {(key[0], given.producer) for given in assessment.output.inputs}
+        if assessment.state is State.OK and key not in keys and producers & (keys | dependents):
+            dependents.add(key)
+    return dependents
 
 
 def unmakeable(assessed: Mapping[Key, Assessment]) -> dict[Key, Output]:
@@ -115,10 +153,12 @@ def _read_record(output: Output, sources: SourceFiles) -> Manifest | OlderRecord
     return find_older(output) if record is None else record
 
 
-def _plan(outputs: Sequence[Output], force: Set[Key], hashes: HashCache) -> dict[Key, Assessment]:
-    if not outputs:
-        return {}
-    sources = SourceFiles(outputs[0].root, hashes)
+def _plan(
+    outputs: Sequence[Output],
+    force: Set[Key],
+    sources: SourceFiles,
+    as_good: Set[Key] = frozenset(),
+) -> dict[Key, Assessment]:
     records = [_read_record(output, sources) for output in outputs]
     assessed: dict[Key, Assessment] = {}
     good_versions: dict[Key, str] = {}
@@ -139,7 +179,7 @@ def _plan(outputs: Sequence[Output], force: Set[Key], hashes: HashCache) -> dict
                     assessment.provenance,
                     assessment.manifest,
                 )
-        elif assessment.state is State.OK and assessment.manifest is not None:
+        elif (assessment.state is State.OK or key in as_good) and assessment.manifest is not None:
             good_versions[key] = assessment.manifest.data.version
         assessed[key] = assessment
     return assessed
@@ -224,7 +264,9 @@ def _reasons(
     if (record.universe, record.output) != output.key:
         return [f"its manifest is that of {record.universe}/{record.output}"], False
     reasons = changes(output, record, provenance, produced)
-    differs = difference(output.place, record.data)
+    if not record.identity:
+        reasons.insert(0, "its manifest was changed by hand, as 'lc verify' found")
+    differs = difference(output.place, record.data, sources.hashes)
     if differs:
         reasons.insert(0, f"{output.display_path} {differs}")
     return reasons, differs == "is missing"

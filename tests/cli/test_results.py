@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,7 @@ def test_a_log_of_what_is_not_there_is_refused(shared: Sandbox, made: Path) -> N
 
 def test_verify_finds_nothing_wrong_with_what_was_made(shared: Sandbox, made: Path) -> None:
     told = json.loads(shared.lc("verify", "--json").stdout)
-    assert told == {"verified": 2, "findings": []}
+    assert told == {"verified": 2, "kinds": {}, "findings": []}
 
 
 @pytest.mark.parametrize(
@@ -60,7 +61,7 @@ def test_verify_finds_nothing_wrong_with_what_was_made(shared: Sandbox, made: Pa
         (lambda made: (made / "fit.txt").unlink(), {"fit": "missing"}),
         (
             lambda made: (made / ".lightcone/raw/manifest.json").unlink(),
-            {"fit": "broken chain"},
+            {"raw": "no record", "fit": "broken chain"},
         ),
         (
             lambda made: (made / ".lightcone/fit/manifest.json").write_text("{"),
@@ -76,6 +77,7 @@ def test_verify_names_the_trouble(
     change(made)
     told = json.loads(shared.lc("verify", "--json", check=1).stdout)
     assert {row["id"]: row["trouble"] for row in told["findings"]} == troubles
+    assert told["kinds"] == dict(Counter(troubles.values()))
     shared.lc("run")
     assert json.loads(shared.lc("verify", "--json").stdout)["findings"] == []
 

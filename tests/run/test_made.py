@@ -49,13 +49,57 @@ def test_forced_output_is_made_again_and_equal_bytes_stop_the_cascade(diamond: A
     diamond.run()
     diamond.made()
     told = diamond.summary("-f", "a")
-    assert (told["made"], told["up_to_date"]) == (1, 0)
+    assert (told["made"], told["up_to_date"]) == (1, 3)
     assert diamond.made() == ["a"]
     told = diamond.summary("-f", "a", "d")
     assert (told["made"], told["up_to_date"]) == (2, 2)
     assert sorted(diamond.made()) == ["a", "d"]
     diamond.run("-f")
     assert sorted(diamond.made()) == ["a", "b", "c", "d"]
+
+
+def test_forced_output_that_differs_has_its_dependents_made_too(analysis: Analysis) -> None:
+    """Those that were good before; what was stale, or never made, stays with its owner."""
+    analysis.spec(
+        output("a", 'cat "$PLACE/value" > {output}'),
+        output("b", "cat {inputs.a} > {output}", ("a",)),
+        output("c", "cat {inputs.b} {inputs.other} > {output}", ("b", "other")),
+        output("other", "echo other > {output}"),
+        output("edited", "cat {inputs.a} code.txt > {output}", ("a",)),
+        output("new", "cat {inputs.a} {inputs.never} > {output}", ("a", "never")),
+        output("never", "echo never > {output}"),
+    )
+    analysis.write("code.txt", "code\n")
+    (analysis.place / "value").write_text("1\n")
+    analysis.run("c", "edited")
+    analysis.write("code.txt", "other code\n")
+    analysis.made()
+    (analysis.place / "value").write_text("2\n")
+    told = analysis.run("-n", "-f", "a").stdout
+    assert "baseline/b: would be made: input a is to be remade" in told
+    told_of = analysis.summary("-f", "a")
+    assert (told_of["made"], told_of["up_to_date"]) == (3, 1)
+    assert analysis.made() == ["a", "b", "c"]
+    assert analysis.text("c") == "2\nother\n"
+    assert analysis.states() == {
+        "a": "ok", "b": "ok", "c": "ok", "other": "ok",
+        "edited": "stale", "new": "missing", "never": "missing",
+    }  # fmt: skip
+
+
+def test_forced_output_that_was_stale_already_has_its_dependents_made_too(
+    analysis: Analysis,
+) -> None:
+    analysis.spec(
+        output("a", "cat code.txt > {output}"),
+        output("b", "cat {inputs.a} > {output}", ("a",)),
+    )
+    analysis.write("code.txt", "1\n")
+    analysis.run()
+    analysis.write("code.txt", "2\n")
+    analysis.made()
+    analysis.run("-f", "a")
+    assert analysis.made() == ["a", "b"]
 
 
 def test_changed_input_remakes_what_comes_out_otherwise(diamond: Analysis) -> None:

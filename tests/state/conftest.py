@@ -1,8 +1,10 @@
-"""A fixture that notes which files are hashed."""
+"""Fixtures that note which files are hashed, and let the time of their last change pass."""
 
 from __future__ import annotations
 
 import os
+import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,3 +23,15 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(fingerprint, "_hash", count)
     return names
+
+
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every plan take place ten seconds after the files were written.
+
+    A test can set a file's mtime, but only the kernel its ctime.
+    """
+    later = SimpleNamespace(
+        time_ns=lambda: time.time_ns() + 10 * 10**9, monotonic=time.monotonic, sleep=time.sleep
+    )
+    monkeypatch.setattr(fingerprint, "time", later)

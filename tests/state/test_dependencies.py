@@ -201,6 +201,7 @@ def test_a_plan_reads_each_file_once(project: Project, reads: list[str]) -> None
     assert first.inputs == second.inputs
 
 
+@pytest.mark.usefixtures("settled")
 @pytest.mark.parametrize("source", ["data", "data/raw.csv", "data/*.csv", "$DATA/*.csv"])
 def test_what_was_recorded_is_not_read_again(
     project: Project, reads: list[str], source: str, monkeypatch: pytest.MonkeyPatch
@@ -218,6 +219,7 @@ def test_what_was_recorded_is_not_read_again(
     assert sorted(reads) == ["fit.py", "raw.csv"]
 
 
+@pytest.mark.usefixtures("settled")
 def test_what_another_output_recorded_is_not_read_again(project: Project, reads: list[str]) -> None:
     text = spec("cat src/fit.py {inputs.raw}/* > {output}/x", "data")
     project.spec(text)
@@ -230,15 +232,16 @@ def test_what_another_output_recorded_is_not_read_again(project: Project, reads:
 
 
 def test_a_fresh_file_is_read_again(project: Project, reads: list[str]) -> None:
-    # Its time lies within the tick of its hashing, so it could have changed since.
+    # It last changed within the tick of its hashing, so it could have changed since.
     project.spec(spec("cat src/fit.py > {output}/x"))
     (project.root / "src/fit.py").write_text("fresh")
     project.make()
     reads.clear()
     assert project.states() == {"baseline/x": "ok"}
-    assert reads == ["fit.py"]
+    assert "fit.py" in reads
 
 
+@pytest.mark.usefixtures("settled")
 def test_imports_count_and_are_not_hashed_again(project: Project, reads: list[str]) -> None:
     project.write("src/fit.py", "import lib\n")
     project.spec(spec("cat src/fit.py > {output}/x"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from lightcone.state.fingerprint import (
     unchanged,
 )
 from lightcone.system.files import flush_tree
+from tests.helpers import wait_until
 
 
 @pytest.fixture
@@ -54,13 +56,46 @@ def edit(path: Path, text: str) -> None:
     os.utime(path, ns=(before, before + 1_000_000_000))
 
 
+def copy_with_times(path: Path, text: str) -> None:
+    other = path.with_name("other")
+    other.write_text(text)
+    shutil.copystat(path, other)
+    shutil.copy2(other, path)
+
+
+def touch_back(path: Path, text: str) -> None:
+    when = path.stat().st_mtime_ns
+    path.write_text(text)
+    os.utime(path, ns=(when, when))
+
+
+def chmod(path: Path) -> None:
+    path.chmod(0o600 if path.stat().st_mode & 0o044 else 0o644)
+
+
+def link(path: Path) -> None:
+    os.link(path, path.with_name("link"))
+    path.with_name("link").unlink()
+
+
+def move_and_return(path: Path) -> None:
+    os.rename(path, path.with_name("moved"))
+    os.rename(path.with_name("moved"), path)
+
+
+Copy = Callable[[Path, str], None]
+Touch = Callable[[Path], None]
+
+
 def test_the_version_of_a_file_is_its_hash(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(b"content")
     data = fingerprint(path)
     assert data.version == hashlib.sha256(b"content").hexdigest()
     found = path.stat()
-    assert data.files == {"": Stamp(7, found.st_mtime_ns, found.st_ino, data.version)}
+    assert data.files == {
+        "": Stamp(7, found.st_mtime_ns, found.st_ino, data.version, found.st_ctime_ns)
+    }
     assert unchanged(path, data)
 
 
@@ -216,12 +251,50 @@ def test_a_file_changed_while_it_is_hashed_is_not_trusted(
     assert not unchanged(path, data)
 
 
-def test_foreign_files_are_trusted_once_they_have_aged(tmp_path: Path) -> None:
+@pytest.mark.parametrize("copy", [copy_with_times, touch_back])
+def test_equal_size_and_mtime_and_other_bytes(tmp_path: Path, copy: Copy) -> None:
+    """As after ``cp -p``: size, mtime and inode are the recorded ones, and the ctime is not."""
+    path = tmp_path / "x"
+    path.write_text("old")
+    os.utime(path, ns=(1, 1))
+    data = fingerprint(path)
+    before = path.stat()
+    copy(path, "new")
+    after = path.stat()
+    assert (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
+    assert difference(path, data) == "was changed"
+    assert fingerprint(path, data).version != data.version
+    assert not data.files[""].matches(after)
+
+
+@pytest.mark.parametrize("touch", [chmod, link, move_and_return])
+def test_a_changed_ctime_alone_is_no_change(tmp_path: Path, touch: Touch, reads: list[str]) -> None:
+    path = tmp_path / "x"
+    path.write_text("x")
+    data = fingerprint(path)
+    before = path.stat().st_ctime_ns
+
+    def has_changed() -> bool:
+        touch(path)
+        return path.stat().st_ctime_ns != before
+
+    wait_until(has_changed, "another ctime")
+    reads.clear()
+    assert unchanged(path, data)
+    assert reads == [str(path)]
+
+
+def test_foreign_files_are_trusted_once_they_have_aged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "x"
     path.write_text("x")
     data = fingerprint_foreign(path, lambda name, found: None)
     assert data.files[""].mtime_ns == UNTRUSTED
     os.utime(path, ns=(10**18, 10**18))
+    # The mtime is long past, and the bytes can have changed as late as the ctime.
+    assert fingerprint_foreign(path, lambda name, found: None).files[""].mtime_ns == UNTRUSTED
+    monkeypatch.setattr(module, "_COARSEST_TICK_NS", -(10**10))
     data = fingerprint_foreign(path, lambda name, found: None)
     assert data.files[""].mtime_ns == 10**18
     assert os.listdir(tmp_path) == ["x"]

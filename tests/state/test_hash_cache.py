@@ -1,4 +1,4 @@
-"""The stamps of large files outlive a plan, and never speak for other bytes."""
+"""The stamps of files outlive a plan, and never speak for other bytes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -37,7 +39,7 @@ def identities(project: Project, kept: Path | None = None) -> dict[str, str]:
 
 
 @pytest.fixture
-def project(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+def project(project: Project, monkeypatch: pytest.MonkeyPatch, settled: None) -> Project:
     monkeypatch.setattr(module, "LARGE", 4)
     project.spec(SPEC)
     project.write("tool", "12")
@@ -46,22 +48,81 @@ def project(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
     return project
 
 
-def test_large_files_are_read_once(project: Project, reads: list[str], tmp_path: Path) -> None:
+def test_files_are_read_once(project: Project, reads: list[str], tmp_path: Path) -> None:
     kept = tmp_path / "scratch/hashes"
     plan(project.outputs(), hashes=kept)
     assert sorted(reads) == ["raw.bin", "small", "tool"]  # once, though two inputs have it
     reads.clear()
     plan(project.outputs(), hashes=kept)
     assert assess(project.output("baseline/x"), {}, kept).why == "never made"
-    assert sorted(reads) == ["small", "tool", "tool"]
-    assert len(list(kept.iterdir())) == 1
+    # One output alone is assessed without the table of the small files.
+    assert reads == ["tool"]
+    assert len(list(kept.iterdir())) == 2  # the large file's, and the table
     project.write("data/raw.bin", "5678")
     project.age(project.root / "tool")
     reads.clear()
     plan(project.outputs(), hashes=kept)
     plan(project.outputs(), hashes=kept)
-    assert reads.count("raw.bin") == 1
-    assert len(list(kept.iterdir())) == 1
+    assert sorted(reads) == ["raw.bin", "tool"]
+    assert len(list(kept.iterdir())) == 2
+
+
+def change_status(path: Path) -> None:
+    path.chmod(0o640)
+
+
+def copy_over(path: Path) -> None:
+    """As in a clone: another inode, and other times."""
+    other = path.with_name("other")
+    other.write_bytes(path.read_bytes())
+    os.rename(other, path)
+
+
+@pytest.mark.parametrize("touch", [change_status, copy_over])
+def test_bytes_decide_once(
+    project: Project, reads: list[str], tmp_path: Path, touch: Callable[[Path], None]
+) -> None:
+    kept = tmp_path / "hashes"
+    project.make()
+    results = [each.path / "x" for each in project.outputs()]
+    for path in [*results, project.root / "tool", project.root / "data/raw.bin"]:
+        touch(path)
+    reads.clear()
+    first = plan(project.outputs(), hashes=kept)
+    assert {each.state.value for each in first.values()} == {"ok"}
+    assert sorted(reads) == ["raw.bin", "tool", "x", "x"]
+    reads.clear()
+    assert plan(project.outputs(), hashes=kept) == first
+    assert reads == []
+    times = results[0].stat()
+    results[0].write_text("13" + results[0].read_text()[2:])
+    os.utime(results[0], ns=(times.st_atime_ns, times.st_mtime_ns))
+    states = [each.state.value for each in plan(project.outputs(), hashes=kept).values()]
+    assert states == ["stale", "ok"]
+
+
+def test_files_that_are_gone_leave_the_table(project: Project, tmp_path: Path) -> None:
+    kept = tmp_path / "hashes"
+    plan(project.outputs(), hashes=kept)
+    (project.root / "data/small").unlink()
+    project.write("tool", "34")
+    plan(project.outputs(), hashes=kept)
+    tables = [json.loads(path.read_bytes()) for path in kept.iterdir()]
+    (files,) = [table["files"] for table in tables if "files" in table]
+    assert list(files) == [str(project.root / "tool")]
+
+
+@pytest.mark.parametrize("files", [None, [], 5, {"a": 5}, {"a": []}, {"a": [1, 2, 3, 4, 5]}])
+def test_damage_of_the_table_is_read_as_nothing(
+    project: Project, tmp_path: Path, files: object
+) -> None:
+    kept = tmp_path / "hashes"
+    expected = plan(project.outputs(), hashes=kept)
+    for path in kept.iterdir():
+        table = json.loads(path.read_bytes())
+        if "files" in table:
+            path.write_text(json.dumps(table | {"files": files}))
+    assert plan(project.outputs(), hashes=kept) == expected
 
 
 def test_what_changed_since_a_result_was_made_is_read_once(
@@ -84,7 +145,7 @@ def test_without_a_directory_nothing_is_kept(project: Project, reads: list[str])
 
 def stamped(path: Path) -> Stamp:
     found = path.stat()
-    return Stamp(found.st_size, found.st_mtime_ns, found.st_ino, "ab" * 32)
+    return Stamp(found.st_size, found.st_mtime_ns, found.st_ino, "ab" * 32, found.st_ctime_ns)
 
 
 def test_what_may_have_changed_in_the_tick_is_not_kept(project: Project, tmp_path: Path) -> None:
@@ -92,22 +153,30 @@ def test_what_may_have_changed_in_the_tick_is_not_kept(project: Project, tmp_pat
     hashes = HashCache(tmp_path / "hashes")
     hashes.keep(str(path), stamped(path)._replace(mtime_ns=UNTRUSTED))
     assert not (tmp_path / "hashes").exists()
-    path.write_text("fresh")
+    ahead = time.time_ns() + 3600 * 10**9
+    for name in ("data/raw.bin", "data/small", "tool"):
+        os.utime(project.root / name, ns=(ahead, ahead))
     plan(project.outputs(), hashes=tmp_path / "hashes")
     assert not (tmp_path / "hashes").exists()
 
 
-@pytest.mark.parametrize("other", [(1, 0, 0), (0, 1, 0), (0, 0, 1)])
+@pytest.mark.parametrize("other", [(1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1)])
 def test_what_looks_different_is_not_believed(
-    project: Project, tmp_path: Path, other: tuple[int, int, int]
+    project: Project, tmp_path: Path, other: tuple[int, int, int, int]
 ) -> None:
     path = project.root / "data/raw.bin"
     hashes = HashCache(tmp_path)
     stamp = stamped(path)
     hashes.keep(str(path), stamp)
     assert hashes.find(str(path), path.stat()) == stamp
-    size, time, inode = other
-    another = Stamp(stamp.size + size, stamp.mtime_ns + time, stamp.inode + inode, stamp.sha256)
+    size, mtime, inode, ctime = other
+    another = Stamp(
+        stamp.size + size,
+        stamp.mtime_ns + mtime,
+        stamp.inode + inode,
+        stamp.sha256,
+        stamp.ctime_ns + ctime,
+    )
     hashes.keep(str(path), another)
     assert hashes.find(str(path), path.stat()) is None
 
@@ -152,7 +221,7 @@ def test_it_may_be_removed_at_any_time(project: Project, tmp_path: Path) -> None
     expected = plan(project.outputs(), hashes=kept)
     shutil.rmtree(kept)
     assert plan(project.outputs(), hashes=kept) == expected
-    assert len(list(kept.iterdir())) == 1
+    assert len(list(kept.iterdir())) == 2
 
 
 def test_plans_of_several_processes(project: Project, tmp_path: Path) -> None:

@@ -8,13 +8,14 @@ import os
 import stat
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightcone.state.fingerprint import Data, Stamp
+from lightcone.state.fingerprint import UNTRUSTED, Data, Stamp
 from lightcone.state.manifest import (
     Manifest,
     Provenance,
@@ -25,15 +26,16 @@ from lightcone.state.manifest import (
     write_manifest,
 )
 
-FIXTURE = Path(__file__).parent / "fixtures/manifest-1.json"
+FIXTURE = Path(__file__).parent / "fixtures/manifest-2.json"
 SHA = "ab" * 32
+CTIME = 1_700_000_000_000_000_000
 PARTS = Provenance(
     command="python src/fit.py data/raw.csv results/u/clean -o results/u/fit",
     template="python src/fit.py {inputs} -o {output}",
     container="python:3.12",
-    files={"src/fit.py": Stamp(10, 1_700_000_000_000_000_000, 7, SHA)},
+    files={"src/fit.py": Stamp(10, 1_700_000_000_000_000_000, 7, SHA, CTIME + 1)},
     inputs={
-        "raw": Source("data/raw.csv", SHA, {"": Stamp(5, -1, 8, SHA)}),
+        "raw": Source("data/raw.csv", SHA, {"": Stamp(5, -1, 8, SHA, CTIME + 2)}),
         "clean": Source("results/u/clean", "cd" * 32),
         "archive": Source("https://example.org", "text:https://example.org"),
     },
@@ -44,7 +46,10 @@ MANIFEST = Manifest(
     universe="u",
     identity=PARTS.identity,
     provenance=PARTS,
-    data=Data("ef" * 32, {"a/b.csv": Stamp(3, 4, 5, SHA), "\udcff": Stamp(0, 0, 0, SHA)}),
+    data=Data(
+        "ef" * 32,
+        {"a/b.csv": Stamp(3, 4, 5, SHA, CTIME + 3), "\udcff": Stamp(0, 0, 0, SHA, CTIME + 4)},
+    ),
     made={"started": "2026-11-22T10:00:00+00:00", "seconds": 1.5, "host": "h", "exit_code": 0},
 )
 
@@ -62,12 +67,23 @@ def test_round_trip(tmp_path: Path) -> None:
 
 
 def test_the_format_stays(tmp_path: Path) -> None:
-    """What version 1 looks like on disk; a change needs another version and reads this one."""
+    """What version 2 looks like on disk; a change needs another version and reads this one."""
     (tmp_path / "manifest.json").write_bytes(FIXTURE.read_bytes())
     assert read_manifest(tmp_path) == MANIFEST
     write_manifest(tmp_path, MANIFEST)
     assert (tmp_path / "manifest.json").read_bytes() == FIXTURE.read_bytes()
-    assert MANIFEST.version == 1
+    assert MANIFEST.version == 2
+
+
+def test_version_1_is_read_and_its_files_match_none(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_bytes((FIXTURE.parent / "manifest-1.json").read_bytes())
+    found = read_manifest(tmp_path)
+    assert found is not None
+    assert found.provenance.identity == found.identity == MANIFEST.identity
+    stamps = [*found.data.files.values(), *found.provenance.files.values()]
+    assert {stamp.ctime_ns for stamp in stamps} == {UNTRUSTED}
+    same: Any = SimpleNamespace(st_size=3, st_mtime_ns=4, st_ino=5, st_ctime_ns=UNTRUSTED)
+    assert not found.data.files["a/b.csv"].matches(same)
 
 
 def test_what_is_seldom_there(tmp_path: Path) -> None:
@@ -158,7 +174,8 @@ def without(*path: str) -> Any:
         (b"[" * 100_000, "is damaged"),
         (FIXTURE.read_bytes()[:-200], "is damaged"),
         (table() | {"version": 0}, "is damaged"),
-        (table() | {"version": "1"}, "is damaged"),
+        (table() | {"version": [1]}, "is damaged"),
+        (table() | {"version": "2"}, "is damaged"),
         (table() | {"identity": 5}, "is damaged"),
         (table() | {"output": None}, "is damaged"),
         (table() | {"parts": []}, "is damaged"),

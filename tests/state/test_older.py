@@ -20,7 +20,7 @@ from lightcone.state.claims import Claim
 from lightcone.state.fingerprint import fingerprint
 from lightcone.state.manifest import read_manifest
 from lightcone.state.plan import plan
-from lightcone.state.verify import Trouble, verify
+from lightcone.state.verify import Trouble, Verification, verify
 from tests.projects import Project
 
 FIXTURES = Path(__file__).parent / "fixtures/older-0.4"
@@ -329,13 +329,18 @@ def test_where_nothing_can_be_written(
 
 
 def test_verify_before_a_run(project: Project) -> None:
-    assert verify(project.outputs()) == (2, [])
+    assert verify(project.outputs()) == Verification(2)
     project.write("results/u/clean/table.csv", "forged\n")
     (project.root / "results/u/clean" / RECORD).unlink()
     edit(project, "fit", data_version="sha256:other")
-    looked_at, findings = verify(project.outputs())
-    assert looked_at == 1
-    assert [(each.output.id, each.trouble, each.description) for each in findings] == [
+    found = verify(project.outputs())
+    assert found.verified == 1
+    assert [(each.output.id, each.trouble, each.description) for each in found.findings] == [
+        (
+            "clean",
+            Trouble.UNRECORDED,
+            "results/u/clean is there, and no manifest says what made it",
+        ),
         ("fit", Trouble.TAMPERED, "its bytes are not those that were made"),
         ("fit", Trouble.BROKEN, "it was made from another clean than is there now"),
     ]

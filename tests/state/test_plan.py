@@ -14,7 +14,7 @@ from lightcone.project.settings import Settings
 from lightcone.spec.output import Key
 from lightcone.spec.outputs import load_outputs
 from lightcone.spec.selection import select
-from lightcone.state.plan import Assessment, State, assess, plan
+from lightcone.state.plan import Assessment, State, assess, good_dependents, plan
 from tests.projects import Project
 
 UNIVERSES = ("u", "v")
@@ -258,6 +258,7 @@ def test_forced_and_selected(oracle: Oracle, data: st.DataObject) -> None:
         found = both.plan(forced)
         remade = {key for key, assessment in found.items() if assessment.state is not State.OK}
         assert remade == set(filter(depends, oracle.keys()))
+        assert good_dependents(outputs, forced) == remade - forced
         names = ["/".join(key) for key in sorted(forced)]
         selected = [each.key for each in select(outputs, names)]
 
@@ -278,3 +279,4 @@ def test_forced_and_selected(oracle: Oracle, data: st.DataObject) -> None:
 
 def test_nothing_to_plan() -> None:
     assert plan([]) == {}
+    assert good_dependents([], {("u", "a")}) == set()
