@@ -17,7 +17,7 @@ from lightcone.state.directories import Directories
 from lightcone.state.fingerprint import Data, Stamp, fingerprint_foreign
 from lightcone.state.hash_cache import HashCache
 from lightcone.state.imports import Scripts, SearchPaths
-from lightcone.state.manifest import Provenance
+from lightcone.state.manifest import Observed, Provenance
 
 __all__ = ["CommandScanner", "SourceFiles"]
 
@@ -167,6 +167,8 @@ class SourceFiles:
         self.root = root
         self.scanner = CommandScanner(root)
         self.directories = Directories(os.fspath(root))
+        # What outputs of one recipe were observed to use is mostly the same.
+        self.observed: dict[object, Observed] = {}
         self.tree_versions: dict[str, str] = {}
         self._hashes = hashes or HashCache(None)
         self._root_prefix = f"{root}/"

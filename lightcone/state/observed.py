@@ -148,6 +148,14 @@ def select(
 
 def observed_now(before: Observed, sources: SourceFiles, output: Output) -> Observed:
     """Return what ``before`` describes, as it is now; the same object where nothing changed."""
+    key = (*before.files.items(), *before.listings.items(), before.missing, before.written)
+    now = sources.observed.get(key)
+    if now is None:
+        now = sources.observed[key] = _look_again(before, sources, output)
+    return before if now == before else now
+
+
+def _look_again(before: Observed, sources: SourceFiles, output: Output) -> Observed:
     files, listings, missing = {}, {}, []
     for name in (*before.files, *before.missing):
         if sources.directories.is_directory(name):
@@ -163,8 +171,7 @@ def observed_now(before: Observed, sources: SourceFiles, output: Output) -> Obse
             listings[name] = _names(name, before, sources)
         else:
             missing.append(name)
-    now = Observed(files, listings, tuple(missing), before.written)
-    return before if now == before else now
+    return Observed(files, listings, tuple(missing), before.written)
 
 
 def _names(directory: str, before: Observed, sources: SourceFiles) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ import os
 import re
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -121,6 +122,14 @@ class Observation:
     def is_complete(self) -> bool:
         """Whether the command was watched from its start to its end."""
         return self._reader.has_ended
+
+    def was_late(self, code: int) -> bool:
+        """Return whether the command ended with ``code`` before it was its turn to begin.
+
+        On an overloaded machine: SIGALRM ends a command that ``strace`` has not begun to watch
+        after 3 s.
+        """
+        return code == -signal.SIGALRM and not self._reader.has_begun
 
     def arguments(self, argv: Sequence[str]) -> list[str]:
         """Return the arguments that run ``argv`` and watch it."""

@@ -29,6 +29,11 @@ from lightcone.worker.verdict import describe_error, find_fault
 
 __all__ = ["OutputMaker"]
 
+_BROKEN_OFF = (
+    "strace, which watched the recipe, was ended before it: run again, or set 'observe = false' "
+    "under [outputs.NAME] of lightcone.toml"
+)
+
 _logger = logging.getLogger("lightcone")
 
 
@@ -156,8 +161,13 @@ class OutputMaker:
                 completed, tail = execution.execute(umask, gpus, hold, self.while_running)
             observation = execution.observation
             fault = find_fault(self.output, completed)
-            if fault is None and observation is not None and not observation.is_complete:
-                fault = "strace, which observed the recipe, was ended before it: run again"
+            if observation is not None and completed.cause is Cause.ITSELF:
+                if observation.was_late(completed.code):
+                    claim.restore()
+                    reason = "strace did not begin to watch in time"
+                    return {"result": Result.CHANGED, "reason": reason, "during_recipe": False}
+                if not observation.is_complete:
+                    fault = _BROKEN_OFF
             # Another context has no lock of ours to see that the inputs are being read.
             for name, _, state, _ in self.request.producers:
                 if stat_token(state) != self.stat_tokens[name] and not self.task.cancelled:

@@ -96,6 +96,11 @@ class TraceReader:
         self._real: dict[str, str] = {}
         self._named: dict[str, str] = {}
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether any process was seen."""
+        return self._first is not None
+
     def feed(self, line: bytes) -> None:
         """Take the next line, without its end."""
         match = _LINE.fullmatch(line)

@@ -254,7 +254,9 @@ def test_recipe_whose_strace_is_killed_is_not_good(observed: Analysis) -> None:
     observed.open("go")
     program.communicate(timeout=60)
     assert program.returncode == 1
-    assert observed.states() == {"x": "failed"}
+    assert observed.why("x").startswith("recipe failed")
+    log = (observed.state("x") / "log.txt").read_text()
+    assert "# failed: strace, which watched the recipe, was ended before it: run again" in log
 
 
 def _tracer(pid: int) -> int:

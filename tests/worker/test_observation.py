@@ -229,3 +229,14 @@ def test_threads_share_a_working_directory() -> None:
 def test_line_that_says_nothing(line: str) -> None:
     begin, end = '10 execve("/bin/x", 0x1, 0x2) = 0', "10 +++ exited with 0 +++"
     assert _read(begin, line, end) == Trace()
+
+
+def test_command_that_strace_did_not_begin_to_watch(root: Path, tmp_path: Path) -> None:
+    tracer = tmp_path / "strace"
+    tracer.write_text("#!/bin/sh\nkill -ALRM $$\n")
+    tracer.chmod(0o755)
+    observation = Observation(str(tracer), root)
+    result = subprocess.run(observation.arguments(["true"]), timeout=60, check=False)
+    observation.finish()
+    assert observation.was_late(result.returncode)
+    assert not observation.is_complete
