@@ -32,7 +32,7 @@ demo:
 	@examples/hubble/demo.sh
 
 test:
-	@scripts/setup.sh tmux podman slurm locales tox
+	@scripts/setup.sh tmux podman strace slurm locales tox
 	@own=$$(.venv/bin/python -c 'import sys; print("py%d%d" % sys.version_info[:2])'); \
 	case ",$(ENVS)," in *",$$own,"*) envs=$(ENVS);; *) envs=$(ENVS),$$own;; esac; \
 	$(tox) -e "lint,type,$$envs"

@@ -4,6 +4,7 @@
 #   scripts/setup.sh PART...      PART is one of
 #     tmux      a tmux that is new enough
 #     podman    podman, for the tests of containers, where it is had for the asking
+#     strace    strace, for the tests of observed recipes, likewise
 #     slurm     SLURM, for the tests of allocations, likewise
 #     locales   the sources of locales, for the tests of one that is not UTF-8, likewise
 #     package   lightcone, editable, in .venv
@@ -173,6 +174,15 @@ setup_locales() {
     say "the sources of locales are not installed: the tests of other locales are skipped"
 }
 
+# The same for strace.
+setup_strace() {
+    has strace && return
+    if [ "$(id -u)" -eq 0 ] && has apt-get; then
+        system_install strace && return
+    fi
+    say "strace is not installed: the tests of observed recipes are skipped"
+}
+
 # The same for SLURM. The tests start its daemons themselves, each time anew and in a place of their
 # own: what the packages would have this machine run from now on is turned off again.
 setup_slurm() {
@@ -272,11 +282,11 @@ setup_example() {
     printf '%s' "$stamp" >"$own/.venv/.example"
 }
 
-[ $# -gt 0 ] || fail "say what to set up: tmux, podman, slurm, locales, package, tox or example."
+[ $# -gt 0 ] || fail "say what to set up: tmux, podman, strace, slurm, locales, package, tox or example."
 for part in "$@"; do
     case $part in
-        tmux | podman | slurm | locales | package | tox | example) ;;
-        *) fail "there is no part called '$part'; there are tmux, podman, slurm, locales, package, tox and example." ;;
+        tmux | podman | strace | slurm | locales | package | tox | example) ;;
+        *) fail "there is no part called '$part'; there are tmux, podman, strace, slurm, locales, package, tox and example." ;;
     esac
 done
 # One at a time: two makes started together would build the same environment. Held until this script

@@ -182,6 +182,17 @@ def _without_ctime(content: bytes) -> bytes:
     return json.dumps(table | {"version": 1}).encode()
 
 
+def test_manifest_of_an_observed_recipe_is_read(output: Output) -> None:
+    """The identity of one that was not observed is what it was before there was ``observed``."""
+    (output.state_dir / MANIFEST).write_bytes((FORMATS / "manifest-v1-observed.json").read_bytes())
+    found = read_manifest(output.state_dir)
+    assert found is not None and found.provenance.identity == found.identity
+    assert found.provenance.observed.missing == ("conf/q.json",)
+    assert found.provenance.observed.listings == {"conf": ("p.json",)}
+    write_manifest(output.state_dir, found)
+    assert json.loads((output.state_dir / MANIFEST).read_bytes()) == fixture("manifest-v1-observed")
+
+
 def _of_tomorrow(project: Project) -> dict[Path, bytes]:
     """A project with good results, of which one has a manifest of a newer version."""
     project.make()

@@ -12,7 +12,7 @@ from lightcone.errors import SpecError
 from lightcone.project.context import SPEC_FILE, find_root
 from lightcone.scaffold.changes import Change, Kind, apply_changes
 from lightcone.scaffold.hooks import with_hooks, without_hooks
-from lightcone.scaffold.project import agents_changes, gitignore_change, scaffold
+from lightcone.scaffold.project import agents_changes, gitignore_change, observe_change, scaffold
 
 __all__ = ["command"]
 
@@ -40,6 +40,9 @@ def command(directory: str | None, hooks: bool, for_agents: bool, as_json: bool)
     if for_agents:
         changes += agents_changes(root)
     if new:
+        from lightcone.worker.observation import why_not_observed
+
+        changes += [] if why_not_observed(None) else [observe_change(root)]
         changes += scaffold(root)
     changes = [change for change in changes if (change.before, change.after) != (None, None)]
     apply_changes(root, changes)

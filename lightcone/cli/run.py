@@ -41,6 +41,7 @@ __all__ = ["command"]
 @click.option("-j", "--jobs", type=click.IntRange(min=1), help="At most this many recipes at once.")
 @click.option("--fail-fast", is_flag=True, help="Begin nothing more once a recipe has failed.")
 @click.option("--resume", is_flag=True, help="Give recipes what they had written when interrupted.")
+@click.option("--observe", is_flag=True, help="Watch which files the recipes use; see the docs.")
 @click.option("--detach", is_flag=True, help="Go on without this terminal; see --attach.")
 @click.option("--name", help="What to call a detached run; by default a number.")
 @click.option(
@@ -68,6 +69,7 @@ def command(
     jobs: int | None,
     fail_fast: bool,
     resume: bool,
+    observe: bool,
     detach: bool,
     name: str | None,
     attach: str | None,
@@ -139,6 +141,7 @@ def command(
         arguments += [f"-j{jobs}"] if jobs else []
         arguments += ["--fail-fast"] if fail_fast else []
         arguments += ["--resume"] if resume else []
+        arguments += ["--observe"] if observe else []
         arguments += ["-v"] * verbose + ["-q"] * quiet + ["--json"] * as_json
         return _detach(context, name, arguments, reporter)
     from lightcone.session.connect import join_cluster
@@ -153,7 +156,7 @@ def command(
             return INTERRUPTED
     elif external_address() is None:
         _check_login_node(context, unmade)
-    options = RunOptions(jobs or math.inf, fail_fast, resume)
+    options = RunOptions(jobs or math.inf, fail_fast, resume, observe)
     outcome = Outcome.INTERRUPTED
     with join_cluster(context, reporter.note, _import_driver) as connection:
         from lightcone.run.driver import Driver

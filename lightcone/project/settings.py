@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,32 @@ from lightcone.errors import SettingsError
 from lightcone.system.files import read_file
 from lightcone.system.units import parse_seconds
 
-__all__ = ["SETTINGS_FILE", "Settings", "load_settings"]
+__all__ = ["SETTINGS_FILE", "OutputSettings", "Settings", "load_settings"]
 
 SETTINGS_FILE = "lightcone.toml"
 _LONGEST = 10 * 366 * 86400.0
 _KNOWN = {
     "session": {"forgotten_timeout", "idle_timeout", "scratch"},
-    "run": {"grace", "oversized"},
+    "run": {"grace", "observe", "oversized"},
     "results": {"depend_on", "layout"},
 }
+_OUTPUTS = "outputs"
+
+
+@dataclass(frozen=True)
+class OutputSettings:
+    """The settings of one output, under ``[outputs.NAME]``.
+
+    Each field is a setting of that name, and its default is in force where nothing is set.
+
+    Attributes:
+        observe: False for a recipe that is never observed, whatever the run's settings.
+    """
+
+    observe: bool = True
+
+
+_OUTPUT_DEFAULTS = OutputSettings()
 
 
 @dataclass(frozen=True)
@@ -40,6 +57,8 @@ class Settings:
             that its command names; ``**`` stands for any directories.
         forgotten_timeout: seconds after which a session ends in which a program holds results,
             but nothing is computed and nothing asked.
+        observe: whether recipes are observed, which finds the project's files that they use.
+        outputs: the settings of single outputs, by ``id``, ``sub.id`` or ``universe/id``.
     """
 
     idle_timeout: float = 1800.0
@@ -50,6 +69,12 @@ class Settings:
     layout: str = "auto"
     depend_on: tuple[str, ...] = ()
     forgotten_timeout: float = 86400.0
+    observe: bool = False
+    outputs: Mapping[str, OutputSettings] = field(default_factory=dict)
+
+    def for_output(self, universe: str, id: str) -> OutputSettings:
+        """Return the settings of one output; those of a single universe win."""
+        return self.outputs.get(f"{universe}/{id}") or self.outputs.get(id, _OUTPUT_DEFAULTS)
 
 
 def load_settings(root: Path, environ: Mapping[str, str] | None = None) -> Settings:
@@ -79,6 +104,8 @@ def load_settings(root: Path, environ: Mapping[str, str] | None = None) -> Setti
         oversized=_choice(run, "oversized", ("refuse", "clamp"), where),
         layout=_choice(results, "layout", ("auto", "file", "directory"), where),
         depend_on=_patterns(results.get("depend_on", []), where),
+        observe=_switch("observe", run.get("observe", default.observe), where),
+        outputs=dict(_outputs(table.get(_OUTPUTS, {}), "", where)),
     )
 
 
@@ -93,18 +120,66 @@ def _read(path: Path) -> dict[str, Any]:
     except RecursionError as error:
         raise SettingsError(f"{path} is nested too deeply: check its brackets.") from error
     for section, values in table.items():
-        if section not in _KNOWN:
-            known = ", ".join(f"[{name}]" for name in _KNOWN)
-            raise SettingsError(f"{path} has an unknown section [{section}]: known are {known}.")
+        if section not in _KNOWN and section != _OUTPUTS:
+            known = ", ".join(f"[{name}]" for name in (*_KNOWN, f"{_OUTPUTS}.NAME"))
+            closest = _closest(section, [*_KNOWN, _OUTPUTS])
+            raise SettingsError(
+                f"{path} has an unknown section [{section}]: {closest}known are {known}."
+            )
         if not isinstance(values, dict):
             raise SettingsError(f"'{section}' in {path} must be a section: write [{section}].")
+        if section == _OUTPUTS:
+            continue
         for key in values:
             if key not in _KNOWN[section]:
                 known = ", ".join(sorted(_KNOWN[section]))
                 raise SettingsError(
-                    f"{path} has an unknown setting '{key}' in [{section}]: known are {known}."
+                    f"{path} has an unknown setting '{key}' in [{section}]: "
+                    f"{_closest(key, sorted(_KNOWN[section]))}known are {known}."
                 )
     return table
+
+
+def _outputs(table: Any, above: str, where: str) -> Iterator[tuple[str, OutputSettings]]:
+    """Yield the settings of each output of ``[outputs]``, by name.
+
+    ``[outputs.sub.id]`` and ``[outputs."sub.id"]`` are the same.
+    """
+    known = {each.name for each in fields(OutputSettings)}
+    for name, values in table.items():
+        qualified = f"{above}{name}"
+        if not isinstance(values, dict):
+            example = f"{above.removesuffix('.') or 'NAME'}"
+            raise SettingsError(
+                f"'{name}' under [{_OUTPUTS}] {where} belongs to no output: write it under "
+                f"[{_OUTPUTS}.{example}]."
+            )
+        own = {key: value for key, value in values.items() if not isinstance(value, dict)}
+        for key in own:
+            if key not in known:
+                raise SettingsError(
+                    f"[{_OUTPUTS}.{qualified}] {where} has an unknown setting '{key}': "
+                    f"{_closest(key, sorted(known))}known are {', '.join(sorted(known))}."
+                )
+        if own or not values:
+            switches = {key: _switch(key, value, where) for key, value in own.items()}
+            yield qualified, OutputSettings(**switches)
+        below = {key: value for key, value in values.items() if isinstance(value, dict)}
+        yield from _outputs(below, f"{qualified}.", where)
+
+
+def _closest(name: str, known: list[str]) -> str:
+    """Return a question that names the closest known name, if any is close."""
+    from difflib import get_close_matches
+
+    matches = get_close_matches(name, known, 1)
+    return f"did you mean '{matches[0]}'? " if matches else ""
+
+
+def _switch(name: str, value: Any, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise SettingsError(f"'{name}' {where} is {value!r}: write true or false.")
+    return value
 
 
 def _duration(name: str, value: Any, where: str) -> float:

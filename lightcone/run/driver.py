@@ -209,8 +209,14 @@ class Driver:
             force=key in self.results.force,
             resume=self.options.resume,
             ends_at=self.walltime.ends_at,
+            observe=self._observes(output),
         )
         self.dispatch.add(request, share.resources, 1 if key in self.results.unbatched else size)
+
+    def _observes(self, output: Output) -> bool:
+        settings = self.context.settings
+        is_wanted = self.options.observe or settings.observe
+        return is_wanted and settings.for_output(output.universe, output.id).observe
 
     def _report_progress(self) -> None:
         """Report the run's progress to the viewers of the session."""

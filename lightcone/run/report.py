@@ -17,6 +17,7 @@ from lightcone.system.units import format_seconds
 __all__ = ["JsonReporter", "PlainReporter", "Reporter", "Verbosity"]
 
 
+_MAX_NAMED = 3
 _COUNTED = ("made", "up_to_date", "failed", "blocked", "interrupted", "left")
 
 
@@ -65,6 +66,12 @@ class Reporter:
     def made(self, output: Output, seconds: float) -> None:
         """Report that the output was made."""
         self.counts["made"] += 1
+
+    def undeclared(self, output: Output, results: Sequence[str], data: Sequence[str]) -> None:
+        """Report what the recipe was seen to read though the output does not declare it.
+
+        ``results`` are other outputs, or their files; ``data`` are files of the project.
+        """
 
     def failed(self, output: Output, failure: Mapping[str, Any]) -> None:
         """Report that the output failed; ``failure["reason"]`` is the reason."""
@@ -149,6 +156,17 @@ class PlainReporter(Reporter):
     def made(self, output: Output, seconds: float) -> None:
         super().made(output, seconds)
         self.print_unless_quiet(f"{output.name}: made in {format_seconds(seconds)}")
+
+    def undeclared(self, output: Output, results: Sequence[str], data: Sequence[str]) -> None:
+        for names, what in (
+            (results, "which it does not declare"),
+            (data, "which is no declared input"),
+        ):
+            for name in names[:_MAX_NAMED]:
+                self.print_unless_quiet(f"{output.name}: reads {name}, {what}")
+            if len(names) > _MAX_NAMED:
+                rest = f"{len(names) - _MAX_NAMED} more such files, which its log lists"
+                self.print_unless_quiet(f"{output.name}: reads {rest}")
 
     def failed(self, output: Output, failure: Mapping[str, Any]) -> None:
         super().failed(output, failure)
@@ -236,6 +254,9 @@ class JsonReporter(Reporter):
     def made(self, output: Output, seconds: float) -> None:
         super().made(output, seconds)
         self._print_event("made", output, seconds=round(seconds, 3))
+
+    def undeclared(self, output: Output, results: Sequence[str], data: Sequence[str]) -> None:
+        self._print_event("undeclared", output, results=list(results), data=list(data))
 
     def failed(self, output: Output, failure: Mapping[str, Any]) -> None:
         super().failed(output, failure)

@@ -95,6 +95,8 @@ class Results:
         self.attempts: dict[Key, int] = {}
         self.unbatched: set[Key] = set()
         self.claimants: dict[Key, str] = {}
+        self._noted: set[str] = set()
+        self._names_by_place: dict[str, str] = {}
 
     def mark_good(self, output: Output, version: str, seconds: float | None = None) -> None:
         """Mark the output good: made within ``seconds``, or up to date."""
@@ -133,6 +135,12 @@ class Results:
         if key is not None:
             self.reporter.lines(self.graph.outputs[key], message["lines"])
 
+    def on_unobserved(self, message: dict[str, Any]) -> None:
+        """Handle the reason why a recipe is not observed, which is reported once."""
+        if message["text"] not in self._noted:
+            self._noted.add(message["text"])
+            self.reporter.note(message["text"])
+
     def on_returned(self, message: dict[str, Any]) -> None:
         """Handle the requests of a batch that were returned, not started."""
         for request in message["keys"]:
@@ -150,6 +158,8 @@ class Results:
             self.force.discard(key)
             # The version is not read here: another run may be remaking the output by now.
             self.mark_good(output, message["version"], message.get("seconds"))
+            if "results_read" in message:
+                self._report_undeclared(output, message)
         elif result is Result.BUSY:
             self.attempts[key] -= 1
             if self.claimants.get(key) != message["by"]:
@@ -193,6 +203,23 @@ class Results:
         """Retry an output whose claim may be free by now."""
         self.attempts.setdefault(key, 0)
         self.graph.retry(self.graph.outputs[key])
+
+    def _report_undeclared(self, output: Output, message: Mapping[str, Any]) -> None:
+        """Report the results and data that the recipe was seen to read without declaring them."""
+        results = dict.fromkeys(self._name_result(output, file) for file in message["results_read"])
+        data = list(message["data_read"])
+        if results or data:
+            self.reporter.undeclared(output, list(results), data)
+
+    def _name_result(self, output: Output, file: str) -> str:
+        """Return the name of the output of the run that ``file`` belongs to, or else the file."""
+        if not self._names_by_place:
+            self._names_by_place = {each.place: each.name for each in self.graph.outputs.values()}
+        path = os.path.join(output.root, file)
+        for place in (path, *map(str, Path(path).parents)):
+            if place in self._names_by_place:
+                return self._names_by_place[place]
+        return file
 
     def _retry_alone(self, key: Key) -> None:
         """Retry the output outside a batch, without counting an attempt."""

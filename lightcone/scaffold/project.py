@@ -6,12 +6,14 @@ from pathlib import Path
 
 from lightcone.errors import UsageError
 from lightcone.project.context import SPEC_FILE
+from lightcone.project.settings import SETTINGS_FILE
 from lightcone.scaffold.changes import Change, read
 
-__all__ = ["agents_changes", "gitignore_change", "scaffold"]
+__all__ = ["agents_changes", "gitignore_change", "observe_change", "scaffold"]
 
 _HERE = Path(__file__).parent
 _RESULTS = "results/"
+_OBSERVE = b"[run]\nobserve = true\n"
 _MARK = b"<!-- lc init: agents -->"
 
 
@@ -50,6 +52,12 @@ def gitignore_change(root: Path) -> Change:
     )
     added = f"# Made by lc\n{_RESULTS}\n".encode()
     return Change(name, before, before if is_listed else _append(before, added))
+
+
+def observe_change(root: Path) -> Change:
+    """Return the change that has recipes observed, in a project without settings."""
+    before = read(root / SETTINGS_FILE)
+    return Change(SETTINGS_FILE, before, _OBSERVE if before is None else before)
 
 
 def agents_changes(root: Path) -> list[Change]:

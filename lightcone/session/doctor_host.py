@@ -19,6 +19,7 @@ from lightcone.project.context import Context
 from lightcone.system.files import read_object
 from lightcone.system.processes import run_quiet
 from lightcone.system.units import format_bytes, format_seconds
+from lightcone.worker.observation import why_not_observed
 
 __all__ = ["ROOT", "Check", "Verdict", "check_host", "find_cleaners", "read_text"]
 
@@ -147,6 +148,7 @@ def check_host(context: Context) -> list[Check]:
         _memory,
         _open_files,
         _processes,
+        _observation,
         _slurm,
         _hooks,
     ]
@@ -229,6 +231,20 @@ def _processes(context: Context) -> Check:
 
 def _format_limit(value: int) -> str:
     return "any number" if value == resource.RLIM_INFINITY else str(value)
+
+
+def _observation(context: Context) -> Check:
+    """Check whether recipes can be observed here."""
+    name, is_wanted = "observation", context.settings.observe
+    reason = why_not_observed(None)
+    if not reason:
+        more = "" if is_wanted else "; 'observe = true' in lightcone.toml has them observed"
+        return Check(name, Verdict.OK, f"strace can watch which files recipes use{more}")
+    found = f"no recipe can be observed: {reason}"
+    if not is_wanted:
+        return Check(name, Verdict.OK, found)
+    remedy = "install strace 5.3 or newer, or set 'observe = false' in lightcone.toml"
+    return Check(name, Verdict.WARNING, found, remedy)
 
 
 def _slurm(context: Context) -> Check:

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lightcone.errors import SpecError
+from lightcone.errors import SettingsError, SpecError
 from lightcone.project.context import find_root
-from lightcone.project.settings import Settings
+from lightcone.project.settings import SETTINGS_FILE, Settings
 from lightcone.spec.check import (
     broken_reexports,
     check_choices,
@@ -293,10 +293,13 @@ def load_outputs(
     Raises:
         SpecError: where the spec or a universe cannot be used.
         UsageError: where there is no such universe.
+        SettingsError: where the settings name an output that is not declared.
     """
     with gc_paused(), _silence_astra():
         tree = load_tree(root)
         check_conditions(tree)
+        if settings.outputs:
+            _check_named(tree, settings)
         universes = load_universes(tree, universe)
         layout = find_layout(tree, settings.layout, list_universes(root))
         builder = Builder(tree, Locations.of(tree, layout), settings.depend_on)
@@ -305,6 +308,27 @@ def load_outputs(
             warnings += broken_reexports(tree)
             warnings += unread_universes(tree)
         return [output for each in universes for output in builder.outputs(each)]
+
+
+def _check_named(tree: Tree, settings: Settings) -> None:
+    """Refuse settings of an output that the project does not declare."""
+    declared = [
+        ".".join((*scope, output["id"]))
+        for scope, node in tree.nodes.items()
+        for output in node["outputs"]
+    ]
+    universes = list_universes(tree.root)
+    for name in settings.outputs:
+        universe, _, id = name.rpartition("/")
+        kind, known, wrong = ("output", declared, id)
+        if id in declared:
+            kind, known, wrong = ("universe", universes, universe)
+        if wrong and wrong not in known:
+            remedy = suggest(wrong, known, "correct the name, or remove the section.")
+            raise SettingsError(
+                f"[outputs.{name}] in {tree.root / SETTINGS_FILE}: there is no {kind} "
+                f"'{wrong}': {remedy}"
+            )
 
 
 @contextlib.contextmanager

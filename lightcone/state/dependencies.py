@@ -13,10 +13,11 @@ from pathlib import Path
 from lightcone.errors import SpecError
 from lightcone.project.context import SPEC_FILE
 from lightcone.spec.output import Input, Output
+from lightcone.state.directories import Directories
 from lightcone.state.fingerprint import REFUTED, Data, Stamp, fingerprint_foreign
 from lightcone.state.hash_cache import HashCache
 from lightcone.state.imports import Scripts, SearchPaths
-from lightcone.state.manifest import Provenance
+from lightcone.state.manifest import Observed, Provenance
 
 __all__ = ["CommandScanner", "SourceFiles"]
 
@@ -165,6 +166,9 @@ class SourceFiles:
     def __init__(self, root: Path, hashes: HashCache | None = None) -> None:
         self.root = root
         self.scanner = CommandScanner(root)
+        self.directories = Directories(os.fspath(root))
+        # What outputs of one recipe were observed to use is mostly the same.
+        self.observed: dict[object, Observed] = {}
         self.tree_versions: dict[str, str] = {}
         self.hashes = hashes or HashCache(None)
         self._root_prefix = f"{root}/"
@@ -178,6 +182,7 @@ class SourceFiles:
     def learn(self, provenance: Provenance) -> None:
         """Take the stamps recorded for an output as known."""
         self._recorded.update(provenance.files)
+        self._recorded.update(provenance.observed.files)
         for source in provenance.inputs.values():
             if source.files and self._learned.get(source.text) != source.version:
                 self._learned[source.text] = source.version

@@ -8,7 +8,8 @@ from collections.abc import Collection, Mapping
 from lightcone.spec.output import Output
 from lightcone.state.dependencies import SourceFiles
 from lightcone.state.imports import is_script
-from lightcone.state.manifest import Manifest, Provenance, Source
+from lightcone.state.manifest import UNOBSERVED, Manifest, Provenance, Source
+from lightcone.state.observed import changes_of, observed_now
 
 __all__ = ["changes", "identify"]
 
@@ -61,6 +62,9 @@ def identify(
         if stamp is not None:
             files = files | {output.container: stamp}
     decisions = dict(output.decisions)
+    observed = UNOBSERVED
+    if before.observed and output.command == before.command:
+        observed = observed_now(before.observed, sources, output)
     # Of tens of thousands most are as they were: then one record of it is enough.
     if (
         before.command == output.command
@@ -69,9 +73,12 @@ def identify(
         and before.files == files
         and before.inputs == inputs
         and before.decisions == decisions
+        and before.observed is observed
     ):
         return before
-    return Provenance(output.command, output.template, output.container, files, inputs, decisions)
+    return Provenance(
+        output.command, output.template, output.container, files, inputs, decisions, observed
+    )
 
 
 def changes(
@@ -104,6 +111,9 @@ def changes(
             reasons.append(f"{name} is new")
         elif then.sha256 != stamp.sha256:
             reasons.append(_changed(name, recorded))
+    if before.command == now.command:
+        described = before.files.keys() | now.files.keys()
+        reasons += changes_of(before.observed, now.observed, described)
     for name in dict.fromkeys([*before.inputs, *now.inputs]):
         source, current = before.inputs.get(name), now.inputs.get(name)
         if current is None:

@@ -23,8 +23,10 @@ from lightcone.system.files import flush_to_disk, make_directory, read_file, wri
 __all__ = [
     "MANIFEST_VERSION",
     "OLDER_VERSION",
+    "UNOBSERVED",
     "Data",
     "Manifest",
+    "Observed",
     "Provenance",
     "Source",
     "Stamp",
@@ -53,6 +55,29 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Observed:
+    """What a recipe was observed to use of the project, by paths from its root; "." is the root.
+
+    Attributes:
+        files: the files that it read; one without a hash changed meanwhile.
+        listings: the directories that it listed, with the names in them that count.
+        missing: the paths that it looked for and did not find.
+        written: the paths in ``listings`` that it wrote itself, which do not count.
+    """
+
+    files: dict[str, Stamp] = field(default_factory=dict)
+    listings: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+    written: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.files or self.listings or self.missing)
+
+
+UNOBSERVED = Observed()
+
+
+@dataclass(frozen=True, slots=True)
 class Provenance:
     """Everything that determines an output, and nothing else.
 
@@ -63,6 +88,7 @@ class Provenance:
         files: the project's files that it depends on, by their path from the root.
         inputs: the declared inputs, by id.
         decisions: the declared decisions and their options.
+        observed: what the recipe was observed to use besides.
     """
 
     command: str
@@ -71,17 +97,25 @@ class Provenance:
     files: dict[str, Stamp] = field(default_factory=dict)
     inputs: dict[str, Source] = field(default_factory=dict)
     decisions: dict[str, str] = field(default_factory=dict)
+    observed: Observed = UNOBSERVED
 
     @property
     def identity(self) -> str:
         """The SHA-256, in hexadecimal, of everything that determines the output."""
-        determines = [
+        determines: list[Any] = [
             self.command,
             self.container,
             sorted((name, stamp.sha256) for name, stamp in self.files.items()),
             sorted((name, source.version) for name, source in self.inputs.items()),
             sorted(self.decisions.items()),
         ]
+        if self.observed:
+            stamps, listings = self.observed.files, self.observed.listings
+            determines += [
+                sorted((name, stamp.sha256) for name, stamp in stamps.items()),
+                sorted(listings.items()),
+                sorted(self.observed.missing),
+            ]
         return hashlib.sha256(json.dumps(determines).encode()).hexdigest()
 
 
@@ -209,10 +243,20 @@ def _table(manifest: Manifest) -> dict[str, Any]:
                 for name, source in provenance.inputs.items()
             },
             "decisions": provenance.decisions,
+            **({"observed": _observed_table(provenance.observed)} if provenance.observed else {}),
         },
         "data": {"version": manifest.data.version, "files": _stamps_table(manifest.data.files)},
         "made": dict(manifest.made),
     } | {name: list(files) for name, files in optional.items() if files}
+
+
+def _observed_table(observed: Observed) -> dict[str, Any]:
+    return {
+        "files": _stamps_table(observed.files),
+        "listings": observed.listings,
+        "missing": observed.missing,
+        "written": observed.written,
+    }
 
 
 def _stamps_table(stamps: Mapping[str, Stamp]) -> dict[str, dict[str, Any]]:
@@ -243,11 +287,14 @@ def _parse(table: dict[str, Any]) -> Manifest:
         _check_texts(text, version)
         inputs[name] = Source(text, version, _shared_stamps(source["files"], fields))
     files = _shared_stamps(provenance["files"], fields)
+    observed = UNOBSERVED
+    if "observed" in provenance:
+        observed = _observed(provenance["observed"], fields)
     return Manifest(
         output,
         universe,
         identity,
-        Provenance(command, template, container, files, inputs, decisions),
+        Provenance(command, template, container, files, inputs, decisions, observed),
         Data(
             data["version"],
             {name: _stamp(*fields(stamp)) for name, stamp in data["files"].items()},
@@ -272,6 +319,15 @@ def _name_list(table: dict[str, Any], key: str) -> tuple[str, ...]:
         raise ValueError(f"'{key}' is no list")
     _check_texts(*names)
     return tuple(names)
+
+
+def _observed(table: dict[str, Any], fields: Callable[[Any], tuple[Any, ...]]) -> Observed:
+    return Observed(
+        _shared_stamps(table["files"], fields),
+        {name: _name_list(table["listings"], name) for name in table["listings"]},
+        _name_list(table, "missing"),
+        _name_list(table, "written"),
+    )
 
 
 def _shared_stamps(

@@ -49,11 +49,13 @@ class RunOptions:
         jobs: how many recipes may be with the cluster at once.
         fail_fast: whether no further recipe is started once a recipe has failed.
         resume: whether a recipe finds what it had written when it was last interrupted or failed.
+        observe: whether recipes are observed even if the settings do not say so.
     """
 
     jobs: float = math.inf
     fail_fast: bool = False
     resume: bool = False
+    observe: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ class MakeRequest:
         force: whether a good result is made again.
         resume: whether the recipe finds what it had written before.
         ends_at: when the allocation ends, in seconds since the epoch; None without an end.
+        observe: whether the recipe is observed, where that is possible.
     """
 
     key: str
@@ -85,6 +88,7 @@ class MakeRequest:
     force: bool
     resume: bool
     ends_at: float | None
+    observe: bool = False
 
 
 @dataclass(frozen=True, slots=True)

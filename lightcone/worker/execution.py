@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ from lightcone.worker.environment import (
     shell_arguments,
 )
 from lightcone.worker.log import Log, environment_lines, heading
+from lightcone.worker.observation import Observation, find_tracer, why_not_observed
 from lightcone.worker.tasks import CompletedCommand, Task
 
 __all__ = ["Execution", "LineStream"]
@@ -106,6 +108,7 @@ class Execution:
         self.run = run
         self.log: Log | None = None
         self.container: Container | None = None
+        self.observation: Observation | None = None
         if self.output.container is not None:
             self.container = Container.choose(self.output, self._environment(()))
 
@@ -139,7 +142,7 @@ class Execution:
 
         with self._launched(variables, umask, hold) as (argv, held):
             completed = self.task.execute(
-                argv,
+                self._observed(argv, variables),
                 environment=variables,
                 directory=self.output.root,
                 umask=umask,
@@ -149,6 +152,8 @@ class Execution:
                 hold=held,
                 while_running=while_running,
             )
+        if self.observation is not None:
+            self.observation.finish()
         stream.finish()
         log.end(completed, self.usage(completed))
         return completed, list(tail)
@@ -168,13 +173,31 @@ class Execution:
             self.log.add(line)
 
     def close(self) -> None:
-        """Close the log."""
+        """Close the log, and end the observation."""
+        if self.observation is not None:
+            self.observation.finish()
         if self.log is not None:
             self.log.close()
 
     def _environment(self, gpus: Sequence[str]) -> dict[str, str]:
         session = self.task.commands.variables
         return build_environment(self.run, self.request.cpus, gpus, self.output.name, session)
+
+    def _observed(self, argv: list[str], variables: dict[str, str]) -> list[str]:
+        """Return ``argv`` so that it is observed, if that is requested and possible."""
+        # The program in a container is no descendant of the command, or runs as another user.
+        if not self.request.observe or self.container is not None:
+            return argv
+        path = variables.get("PATH")
+        reason = why_not_observed(path)
+        tracer = find_tracer(path)
+        if reason or tracer is None:
+            text = f"recipes are not observed on {socket.gethostname()}, because {reason}"
+            self.task.emit({"event": "unobserved", "key": self.request.key, "text": text})
+            self.add(text)
+            return argv
+        self.observation = Observation(tracer, self.output.root)
+        return self.observation.arguments(argv)
 
     @contextlib.contextmanager
     def _launched(

@@ -6,24 +6,33 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from lightcone.errors import LightconeError
 from lightcone.state.claims import Busy, Claim, lock_inputs
+from lightcone.state.dependencies import SourceFiles
 from lightcone.state.fingerprint import fingerprint, unchanged
 from lightcone.state.journal import JOURNAL
 from lightcone.state.manifest import Manifest, read_manifest, stat_token
+from lightcone.state.observed import Selection, changes_of, observed_now, select
 from lightcone.state.partial import FAILURE, write_failure
 from lightcone.state.products import Products
 from lightcone.state.walltime import Walltime
 from lightcone.system.files import flush_tree, remove
 from lightcone.wire.requests import MakeRequest, Result
 from lightcone.worker.execution import Execution
+from lightcone.worker.observation import Observation
 from lightcone.worker.tasks import Cause, CompletedCommand, Task
 from lightcone.worker.verdict import describe_error, find_fault
 
 __all__ = ["OutputMaker"]
+
+_BROKEN_OFF = (
+    "strace, which watched the recipe, was ended before it: run again, or set 'observe = false' "
+    "under [outputs.NAME] of lightcone.toml"
+)
 
 _logger = logging.getLogger("lightcone")
 
@@ -111,9 +120,20 @@ class OutputMaker:
     def _find_existing(self) -> Manifest | None:
         """Return the existing output's manifest, if it is up to date and intact."""
         manifest = read_manifest(self.state)
-        if manifest is None or manifest.identity != self.identity:
+        if manifest is None or not self._is_of_request(manifest):
             return None
         return manifest if unchanged(self.output.path, manifest.data) else None
+
+    def _is_of_request(self, manifest: Manifest) -> bool:
+        """Return whether ``manifest`` is of the requested identity, observed meanwhile or not."""
+        made, planned = manifest.provenance, self.request.provenance.observed
+        if manifest.identity == self.identity or not made.observed:
+            return manifest.identity == self.identity
+        sources = SourceFiles(self.output.root)
+        sources.learn(made)
+        return replace(made, observed=planned).identity == self.identity and not any(
+            changes_of(made.observed, observed_now(made.observed, sources, self.output))
+        )
 
     def _make(
         self, claim: Claim, run: Any, hold: list[int]
@@ -136,9 +156,18 @@ class OutputMaker:
             start = {"event": "start", "key": self.request.key, "task": self.task.engine_key}
             # As bytes: a path need not be text, and of texts only those can be sent that are.
             self.task.emit({**start, "log": os.fsencode(self.output.log)})
+            since = self._file_system_time() if self.request.observe else 0
             with self.task.commands.devices(self.output.resources.gpus) as gpus:
                 completed, tail = execution.execute(umask, gpus, hold, self.while_running)
+            observation = execution.observation
             fault = find_fault(self.output, completed)
+            if observation is not None and completed.cause is Cause.ITSELF:
+                if observation.was_late(completed.code):
+                    claim.restore()
+                    reason = "strace did not begin to watch in time"
+                    return {"result": Result.CHANGED, "reason": reason, "during_recipe": False}
+                if not observation.is_complete:
+                    fault = _BROKEN_OFF
             # Another context has no lock of ours to see that the inputs are being read.
             for name, _, state, _ in self.request.producers:
                 if stat_token(state) != self.stat_tokens[name] and not self.task.cancelled:
@@ -150,11 +179,24 @@ class OutputMaker:
                 manifest = self.products.add_to(
                     self._manifest(claim, started, completed, execution.usage(completed))
                 )
+                selection = Selection(manifest.provenance.observed)
+                if observation is not None:
+                    selection = self._select(observation, manifest, since)
+                    provenance = replace(manifest.provenance, observed=selection.observed)
+                    manifest = replace(
+                        manifest, provenance=provenance, identity=provenance.identity
+                    )
                 claim.commit(manifest, umask)
                 if not claim.is_first:
                     remove(self.state / FAILURE)
                 version = manifest.data.version
-                return {"result": Result.MADE, "seconds": completed.seconds, "version": version}
+                return {
+                    "result": Result.MADE,
+                    "seconds": completed.seconds,
+                    "version": version,
+                    "results_read": selection.results,
+                    "data_read": selection.data,
+                }
         except BaseException:
             claim.restore()
             raise
@@ -168,6 +210,20 @@ class OutputMaker:
         }
         self._record_failure(report)
         return report
+
+    def _file_system_time(self) -> int:
+        """Return the time, in nanoseconds, of the file system that the results are on."""
+        os.utime(self.state / JOURNAL)
+        return os.stat(self.state / JOURNAL).st_mtime_ns
+
+    def _select(self, observation: Observation, manifest: Manifest, since: int) -> Selection:
+        sources = SourceFiles(self.output.root)
+        sources.learn(self.request.provenance)
+        selection = select(observation.trace, self.output, manifest.provenance, since, sources)
+        for name in selection.results + selection.data:
+            if self.execution is not None:
+                self.execution.add(f"read without being declared: {name}")
+        return selection
 
     def _manifest(
         self, claim: Claim, started: datetime, completed: CompletedCommand, usage: dict[str, Any]

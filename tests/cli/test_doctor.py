@@ -13,7 +13,8 @@ from tests.helpers import Sandbox
 _CANARY = "canary-of-the-caller-03be"
 _NAMES = [
     *("python", "engine", "tmux", "directories", "socket path", "locks", "disk", "clock"),
-    *("cleaners", "logout", "memory", "open files", "processes", "slurm", "hooks", "containers"),
+    *("cleaners", "logout", "memory", "open files", "processes", "observation", "slurm", "hooks"),
+    "containers",
 ]
 
 

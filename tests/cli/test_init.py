@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightcone.scaffold.hooks import with_hooks, without_hooks
+from lightcone.worker.observation import why_not_observed
 from tests.helpers import Sandbox
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "hubble"
@@ -60,6 +61,8 @@ def test_new_project_runs_as_it_is(sandbox: Sandbox) -> None:
     assert "created  astra.yaml\n" in shown
     assert "\n  cd 'new/my analysis'\n  lc run " in shown
     made = _tree(root)
+    if not why_not_observed(None):
+        assert made["lightcone.toml"] == b"[run]\nobserve = true\n"
     assert sandbox.lc("run", cwd=root).stdout.splitlines()[-1].startswith("lc: 4 made in ")
     sandbox.lc("status", "--check", cwd=root)
     assert (root / "results/mean/centre.txt").read_text() == "74.400\n"

@@ -78,7 +78,10 @@ def test_directories_may_name_variables(tmp_path: Path, monkeypatch: pytest.Monk
     ("text", "sentence"),
     [
         ("[", "The settings file {file} cannot be read: "),
-        ("[sesion]", "{file} has an unknown section [sesion]: known are [session], [run], "),
+        (
+            "[sesion]",
+            "{file} has an unknown section [sesion]: did you mean 'session'? known are ",
+        ),
         ("run = 3", "'run' in {file} must be a section: write [run]."),
         ("[run]\nspeed = 9", "{file} has an unknown setting 'speed' in [run]: known are grace, "),
         (
@@ -118,6 +121,22 @@ def test_directories_may_name_variables(tmp_path: Path, monkeypatch: pytest.Monk
             "'depend_on' in {file} has 'b/../../c', which is outside the project: declare such ",
         ),
         ('[run]\ngrace = "x"', "'grace' in {file}: 'x' is not a duration"),
+        ('[run]\nobserve = "on"', "'observe' in {file} is 'on': write true or false."),
+        (
+            "[run]\nobserv = true",
+            "{file} has an unknown setting 'observ' in [run]: did you mean 'observe'? known are ",
+        ),
+        (
+            "[output.x]\nobserve = false",
+            "{file} has an unknown section [output]: did you mean 'outputs'? known are [session], ",
+        ),
+        (
+            "[outputs.x]\nobserved = false",
+            "[outputs.x] in {file} has an unknown setting 'observed': did you mean 'observe'? ",
+        ),
+        ("[outputs.x]\nobserve = 1", "'observe' in {file} is 1: write true or false."),
+        ("[outputs]\nobserve = true", "'observe' under [outputs] in {file} belongs to no output: "),
+        ("outputs = 3", "'outputs' in {file} must be a section: write [outputs]."),
     ],
 )
 def test_a_bad_value_is_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:
@@ -153,3 +172,20 @@ def test_any_file_is_read_or_refused(tmp_path: Path, text: str) -> None:
         load(tmp_path, text)
     except SettingsError as error:
         assert SETTINGS_FILE in str(error)
+
+
+def test_settings_of_single_outputs(tmp_path: Path) -> None:
+    found = load(
+        tmp_path,
+        "[run]\nobserve = true\n"
+        "[outputs.x]\nobserve = false\n"
+        '[outputs."u/x"]\nobserve = true\n'
+        "[outputs.sub.y]\nobserve = false\n"
+        '[outputs."other.y"]\nobserve = false\n',
+    )
+    assert found.observe
+    assert set(found.outputs) == {"x", "u/x", "sub.y", "other.y"}
+    assert not found.for_output("v", "x").observe
+    assert found.for_output("u", "x").observe
+    assert not found.for_output("u", "sub.y").observe
+    assert found.for_output("u", "z").observe

@@ -1,0 +1,265 @@
+"""What a recipe was observed to use: which of it counts, and whether that has changed.
+
+Of the paths in the project that a recipe used, these count from then on: files that it read,
+directories that it listed, and paths that it looked for and did not find. Its inputs and its
+output are compared anyway, and what it wrote itself is its product.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from lightcone.spec.layout import STATE
+from lightcone.spec.output import Output
+from lightcone.state.dependencies import SourceFiles
+from lightcone.state.fingerprint import UNTRUSTED, Stamp
+from lightcone.state.imports import is_script
+from lightcone.state.manifest import Observed, Provenance
+
+__all__ = ["Selection", "Trace", "changes_of", "observed_now", "select"]
+
+_CODE = re.compile(
+    r".*\.(?:r|jl|m|pl|pm|lua|rb|js|stan|c|cc|cpp|h|hpp|f|f90|so(?:\.[\d.]+)?|dylib|pyd|pyi|pyx"
+    r"|ipynb|mk|toml|cfg|ini|ya?ml)",
+    re.IGNORECASE,
+)
+
+
+@dataclass
+class Trace:
+    """The paths in the project that a recipe's processes used, by their names from its root.
+
+    Attributes:
+        read: what they opened for reading, or executed.
+        programs: what they executed.
+        listed: the directories that they listed.
+        missing: what they looked for and did not find.
+        written: what they opened for writing, made, moved or removed.
+    """
+
+    read: set[str] = field(default_factory=set)
+    programs: set[str] = field(default_factory=set)
+    listed: set[str] = field(default_factory=set)
+    missing: set[str] = field(default_factory=set)
+    written: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What counts of a trace.
+
+    Attributes:
+        observed: what joins the provenance.
+        results: the files of other outputs that it read without declaring them.
+        data: the other files that it read and that are no code, no declared input and not named.
+    """
+
+    observed: Observed
+    results: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
+
+
+def select(
+    trace: Trace, output: Output, provenance: Provenance, since: int, sources: SourceFiles
+) -> Selection:
+    """Select what counts of ``trace``, with its stamps.
+
+    Args:
+        trace: what was seen.
+        output: the output that the recipe has made.
+        provenance: what was known to determine it when it was planned.
+        since: the time of the file system, in nanoseconds, when the recipe began.
+        sources: the project's files as they are now.
+
+    Raises:
+        SpecError: where a file that the recipe read cannot be read.
+    """
+    root = f"{output.root}/"
+    is_input = _inputs(output, provenance)
+
+    def time_of(name: str) -> int | None:
+        try:
+            return os.lstat(root + name).st_ctime_ns
+        except OSError:
+            return None
+
+    def is_own(name: str) -> bool:
+        if not any(each in trace.written for each in _with_parents(name)):
+            return False
+        changed = time_of(name)
+        return changed is None or changed >= since
+
+    def counts(name: str) -> bool:
+        return (
+            sources.directories.counts(name)
+            and not _is_at(name, output.display_path)
+            and not is_input(name, False)
+        )
+
+    files: dict[str, Stamp] = {}
+    for name in sorted(trace.read):
+        if name in provenance.files or not counts(name) or is_own(name):
+            continue
+        if not os.path.isfile(root + name):
+            continue
+        stamp = sources.file(name, output)
+        if stamp is None:
+            continue
+        planned = provenance.observed.files.get(name)
+        changed = os.stat(root + name).st_ctime_ns
+        if changed >= since and (planned is None or planned.sha256 != stamp.sha256):
+            # Nobody knows which bytes the recipe read.
+            stamp = Stamp(stamp.size, UNTRUSTED, stamp.inode, "")
+        files[name] = stamp
+    missing = [
+        name
+        for name in sorted(trace.missing)
+        if sources.scanner.is_source(name) and counts(name) and not is_own(name)
+    ]
+    listed = [
+        name
+        for name in sorted(trace.listed)
+        if counts(name) and not is_input(name, True) and not is_own(name)
+    ]
+    listings, written = {}, []
+    for directory in listed:
+        names = []
+        for name in sources.directories.names_in(directory):
+            path = name if directory == "." else f"{directory}/{name}"
+            if path == output.display_path or is_own(path):
+                written.append(path)
+            elif os.path.isdir(root + path) or (time_of(path) or 0) < since:
+                # One that appeared meanwhile may not have been listed: left out, it is new.
+                names.append(name)
+        listings[directory] = tuple(names)
+    others = tuple(name for name in files if not sources.scanner.is_source(name))
+    data = tuple(
+        name
+        for name in files
+        if name not in others and name not in trace.programs and not _is_code(name)
+    )
+    observed = Observed(files, listings, tuple(missing), tuple(written))
+    return Selection(observed, others, data)
+
+
+def observed_now(before: Observed, sources: SourceFiles, output: Output) -> Observed:
+    """Return what ``before`` describes, as it is now; the same object where nothing changed."""
+    key = (*before.files.items(), *before.listings.items(), before.missing, before.written)
+    now = sources.observed.get(key)
+    if now is None:
+        now = sources.observed[key] = _look_again(before, sources, output)
+    return before if now == before else now
+
+
+def _look_again(before: Observed, sources: SourceFiles, output: Output) -> Observed:
+    files, listings, missing = {}, {}, []
+    for name in (*before.files, *before.missing):
+        if sources.directories.is_directory(name):
+            listings[name] = _names(name, before, sources)
+            continue
+        stamp = sources.file(name, output)
+        if stamp is not None:
+            files[name] = stamp
+        else:
+            missing.append(name)
+    for name in before.listings:
+        if sources.directories.is_directory(name):
+            listings[name] = _names(name, before, sources)
+        else:
+            missing.append(name)
+    return Observed(files, listings, tuple(missing), before.written)
+
+
+def _names(directory: str, before: Observed, sources: SourceFiles) -> tuple[str, ...]:
+    names = sources.directories.names_in(directory)
+    if not before.written:
+        return names
+    prefix = "" if directory == "." else f"{directory}/"
+    return tuple(name for name in names if prefix + name not in before.written)
+
+
+def changes_of(before: Observed, now: Observed, described: Collection[str] = ()) -> Iterator[str]:
+    """Describe each difference between what was observed and what is there now.
+
+    Files in ``described`` are left out, because they count whether or not they were observed.
+    """
+    if before is now:
+        return
+    named = set(described)
+    is_there = now.files.keys() | now.listings.keys()
+    for name, stamp in before.files.items():
+        if name in described:
+            continue
+        current = now.files.get(name)
+        if current is None:
+            named.add(name)
+            yield f"{name} is now a directory" if name in now.listings else f"{name} is gone"
+        elif current.sha256 != stamp.sha256:
+            yield f"{name} changed{'' if stamp.sha256 else ' while it was made'}"
+    for name in before.missing:
+        if name in is_there and name not in described:
+            named.add(name)
+            yield f"{name} is there now, which the recipe looked for"
+    for name, names in before.listings.items():
+        current_names = now.listings.get(name)
+        if current_names is None:
+            yield f"{name} is gone"
+            continue
+        above = "" if name == "." else f"{name}/"
+        for each in sorted(set(current_names) ^ set(names)):
+            if above + each not in named:
+                change = "new in" if each in current_names else "gone from"
+                yield f"{above}{each} is {change} a directory that the recipe lists"
+
+
+def _inputs(output: Output, provenance: Provenance) -> Callable[[str, bool], bool]:
+    """Return whether a path, or the listing of a directory, is part of a declared input."""
+    root = f"{output.root}/"
+    places: set[str] = set()
+    matched: set[str] = set()
+    patterns = []
+    for given in output.inputs:
+        for place in (given.place, given.text):
+            if place:
+                path = os.path.normpath(os.path.join(output.root, place))
+                places |= {each.removeprefix(root) for each in (path, os.path.realpath(path))}
+        if given.producer is None and ("*" in given.text or "?" in given.text):
+            text = os.path.expandvars(os.path.expanduser(given.text))
+            pattern = os.path.normpath(os.path.join(output.root, text)).removeprefix(root)
+            patterns.append(pattern.split("/"))
+            source = provenance.inputs.get(given.id)
+            matched |= source.files.keys() if source is not None else set()
+
+    def is_input(name: str, is_listing: bool) -> bool:
+        if name in matched or any(each in places for each in _with_parents(name)):
+            return True
+        words = [] if name == "." else name.split("/")
+        return is_listing and any(_is_expanded(words, pattern) for pattern in patterns)
+
+    return is_input
+
+
+def _is_expanded(words: list[str], pattern: list[str]) -> bool:
+    """Return whether a shell lists the directory ``words`` to expand ``pattern``."""
+    if len(words) >= len(pattern) or not any(each in pattern[len(words)] for each in "*?["):
+        return False
+    return all(fnmatchcase(word, each) for word, each in zip(words, pattern, strict=False))
+
+
+def _with_parents(name: str) -> Iterable[str]:
+    """Yield a path and every directory above it, but the root."""
+    while name and name != ".":
+        yield name
+        name = name.rpartition("/")[0]
+
+
+def _is_at(name: str, place: str) -> bool:
+    return name == place or name.startswith(f"{place}/")
+
+
+def _is_code(name: str) -> bool:
+    return is_script(name) or _CODE.fullmatch(name) is not None or STATE in name.split("/")
