@@ -32,6 +32,11 @@ class HashCache:
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
 
+    @property
+    def directory(self) -> Path | None:
+        """The directory of the cache, where other caches may have files, too."""
+        return self._directory
+
     def find(self, path: str, status: os.stat_result) -> Stamp | None:
         """Return the cached stamp of the file at ``path`` if it matches."""
         if self._directory is None or status.st_size < LARGE:

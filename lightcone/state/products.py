@@ -33,7 +33,7 @@ class Products:
     def __init__(self, output: Output, provenance: Provenance, *, is_first: bool = False) -> None:
         self._output = output
         self._provenance = provenance
-        self._present_before = set(self._named_files())
+        self._present_before = set(self._files())
         self._recorded: set[str] = set()
         if is_first:
             return
@@ -49,7 +49,7 @@ class Products:
 
         ``changed`` are sources that changed.
         """
-        present = set(self._named_files())
+        present = set(self._files())
         sources = self._provenance.files.keys() - set(changed)
         made = (present - self._present_before) | (self._recorded & present)
         return sorted(name for name in made - sources if not is_script(name))
@@ -76,8 +76,8 @@ class Products:
             disturbed=tuple(name for name in changed if name not in products),
         )
 
-    def _named_files(self) -> tuple[str, ...]:
-        return CommandScanner(self._output.root).named_files(self._output.command)
+    def _files(self) -> tuple[str, ...]:
+        return CommandScanner(self._output.root).all_files(self._output.command)
 
     def _changed_sources(self) -> list[str]:
         """Return the sources that changed after the recipe began."""
