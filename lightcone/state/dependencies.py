@@ -6,7 +6,7 @@ import glob
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -225,12 +225,37 @@ class SourceFiles:
         result, so callers do not change it.
         """
         stamps = self._stamps(self.scanner.all_files(output.command), output)
-        if any(given.text in stamps for given in output.inputs):
-            texts = {given.text for given in output.inputs}
-            stamps = {name: stamp for name, stamp in stamps.items() if name not in texts}
+        declared = self._declared(output, stamps)
+        if declared:
+            stamps = {name: stamp for name, stamp in stamps.items() if name not in declared}
         if output.depend_on:
             stamps = stamps | self._stamps(self._files_matching(output.depend_on), output)
         return stamps
+
+    def found(self, output: Output) -> Found:
+        """Return the same files with the way in which each is found, and what is not followed."""
+        by_command = self.scanner.found(output.command)
+        declared = self._declared(output, by_command.files)
+        files = {name: way for name, way in by_command.files.items() if name not in declared}
+        for name in self._files_matching(output.depend_on) if output.depend_on else ():
+            files.setdefault(name, Way("depend_on"))
+        if output.container is not None and self.file(output.container, output) is not None:
+            files.setdefault(output.container, Way("container"))
+        texts = {given.text for given in output.inputs}
+        directories = [
+            f"{name} in the command: of a directory that is no input, no file counts"
+            for name in self.scanner.directories(output.command)
+            if name not in texts
+        ]
+        return Found(files, (*directories, *by_command.not_followed))
+
+    def _declared(self, output: Output, files: Container[str]) -> set[str]:
+        """Return the files that a command names, as they are its inputs."""
+        declared = {given.text for given in output.inputs if given.text in files}
+        for given in output.inputs:
+            if given.producer is None and _is_pattern(given.text):
+                declared.update(self.input_data(given, output).files)
+        return declared
 
     def file(self, name: str, output: Output) -> Stamp | None:
         """Return the stamp of a project's file, or None if missing."""

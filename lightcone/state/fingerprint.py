@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +24,7 @@ __all__ = [
     "Data",
     "Stamp",
     "difference",
+    "does_count",
     "fingerprint",
     "fingerprint_foreign",
     "unchanged",
@@ -41,6 +43,12 @@ _USUAL_TICK = 0.03
 # What desktops and network file systems leave in any directory, and what lc itself did.
 _IGNORED = frozenset({".DS_Store", ".snakemake_timestamp"})
 _IGNORED_PREFIXES = (".nfs0", ".lightcone-")
+# What interpreters and editors leave besides in a directory that they work in.
+_LEFT_BEHIND = frozenset(
+    {"__pycache__", ".ipynb_checkpoints", ".pytest_cache", ".mypy_cache", ".ruff_cache"}
+    | {"Thumbs.db", "desktop.ini", ".directory", ".Rhistory", "4913"}
+)
+_LEFT_BEHIND_NAMES = re.compile(r".*~|\.#.*|#.*#|\..*\.sw[a-p]|.*\.py[co]|\._.*|\.~lock\..*#")
 
 
 class Stamp(NamedTuple):
@@ -98,17 +106,33 @@ def fingerprint(
     return _hash_files(files, stamps, settled)
 
 
-def fingerprint_foreign(path: Path, known: Callable[[str, os.stat_result], Stamp | None]) -> Data:
+def does_count(name: str, ignore: Callable[[str], object] | None = None) -> bool:
+    """Return whether a file within a tree counts, by its path within it.
+
+    Not that of an interpreter's cache, of an editor that has a file open, or one that ``ignore``
+    accepts.
+    """
+    if ignore is not None and ignore(name):
+        return False
+    return not any(_is_left_behind(part) for part in name.split("/"))
+
+
+def fingerprint_foreign(
+    path: Path,
+    known: Callable[[str, os.stat_result], Stamp | None],
+    ignore: Callable[[str], object] | None = None,
+) -> Data:
     """Hash foreign files, writing nothing beside them.
 
     Otherwise as :func:`fingerprint`. ``known`` returns a stamp that matches a file, by its path
-    within the tree and its status, or None.
+    within the tree and its status, or None. Files within a tree that do not count are left out
+    (:func:`does_count`).
 
     Raises:
         FileNotFoundError: where there is nothing.
         OSError: where a file cannot be read.
     """
-    files = _files(path)
+    files = [each for each in _files(path) if not each[0] or does_count(each[0], ignore)]
     stamps = {name: known(name, status) for name, _, status in files}
     fresh = [status for name, _, status in files if stamps[name] is None]
     settled = time.time_ns() - _COARSEST_TICK_NS
@@ -150,6 +174,9 @@ def difference(path: str | Path, data: Data) -> str:
         for name, full, status in _walk(os.fspath(path)):
             stamp = data.files.get(name)
             if stamp is None:
+                if not does_count(name):
+                    # Left there by another program that used the result.
+                    continue
                 return f"has a new file {name}"
             if not _same(full, status, stamp):
                 return f"has a changed file {name}"
@@ -161,6 +188,10 @@ def difference(path: str | Path, data: Data) -> str:
     if len(present) == len(data.files):
         return ""
     return f"lacks {min(set(data.files) - present)}"
+
+
+def _is_left_behind(name: str) -> bool:
+    return name in _LEFT_BEHIND or _LEFT_BEHIND_NAMES.fullmatch(name) is not None
 
 
 def _files(path: Path) -> list[tuple[str, str, os.stat_result]]:

@@ -142,6 +142,7 @@ def _plan(outputs: Sequence[Output], force: Set[Key], hashes: HashCache) -> dict
         elif assessment.state is State.OK and assessment.manifest is not None:
             good_versions[key] = assessment.manifest.data.version
         assessed[key] = assessment
+    sources.scanner.save()
     return assessed
 
 

@@ -221,10 +221,19 @@ class _Reader:
                 elif isinstance(value, ast.AST):
                     waiting.append(value)
 
-    def _note(self, node: ast.AST, values: tuple[object, ...], kind: Kind = Kind.PATH) -> None:
+    def _note(
+        self,
+        node: ast.AST,
+        values: tuple[object, ...],
+        kind: Kind = Kind.PATH,
+        *,
+        is_path: bool = False,
+    ) -> None:
+        """Note the texts that are paths, by their looks unless they are so beyond doubt."""
         line = node.lineno  # type: ignore[attr-defined]
         for text in values:
-            if isinstance(text, str) and (kind is Kind.PATTERN or is_like_a_path(text)):
+            is_sure = is_path or kind is Kind.PATTERN
+            if isinstance(text, str) and text and (is_sure or is_like_a_path(text)):
                 self._found.append(Reference(kind, text, line))
 
     def _call(self, node: ast.Call) -> bool:
@@ -252,7 +261,8 @@ class _Reader:
                     self._found.append(Reference(kind, f"{module}.__main__", node.lineno))
             return True
         if name in _PATH_RUNNERS and node.args:
-            self._note(node, tuple(self._followed(node, node.args[-1], "the path")))
+            values = self._followed(node, node.args[-1], "the path")
+            self._note(node, tuple(values), is_path=True)
             return True
         if name in ("exec", "eval") and isinstance(node.func, ast.Name) and first is not None:
             if not any(_called(each)[0] for each in ast.walk(first) if isinstance(each, ast.Call)):
@@ -284,7 +294,7 @@ class _Reader:
                 self._write(each)
             return False
         if _READERS.fullmatch(name) and path is not None:
-            self._note(node, tuple(self._followed(node, path, "the path")))
+            self._note(node, tuple(self._followed(node, path, "the path")), is_path=True)
         return False
 
     def _write(self, path: ast.expr | None) -> bool:
