@@ -83,13 +83,21 @@ class _Recipe:
 class Builder:
     """Builder of outputs from the analysis that ``astra`` resolves.
 
-    All outputs depend on the files that match ``depend_on``.
+    All outputs depend on the files that match ``depend_on``. In inputs that are directories those
+    that match ``ignore`` do not count.
     """
 
-    def __init__(self, tree: Tree, locations: Locations, depend_on: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        tree: Tree,
+        locations: Locations,
+        depend_on: tuple[str, ...] = (),
+        ignore: tuple[str, ...] = (),
+    ) -> None:
         self.tree = tree
         self.locations = locations
         self.depend_on = depend_on
+        self.ignore = ignore
         self.root_prefix = f"{tree.root}/"
         self.recipes: dict[str, _Recipe] = {}
         self.sources = InputSources(tree)
@@ -159,6 +167,7 @@ class Builder:
             resources=recipe.resources,
             aliases=aliases,
             depend_on=self.depend_on,
+            ignore=self.ignore,
         )
 
     def _input(self, scope: Scope, given: ResolvedInput, recipe: _Recipe) -> Input | None:
@@ -245,7 +254,8 @@ def load_outputs(root: Path, settings: Settings, universe: str | None = None) ->
         check_conditions(tree)
         universes = load_universes(tree, universe)
         layout = find_layout(tree, settings.layout, list_universes(root))
-        builder = Builder(tree, Locations.of(tree, layout), settings.depend_on)
+        locations = Locations.of(tree, layout)
+        builder = Builder(tree, locations, settings.depend_on, settings.ignore)
         return [output for each in universes for output in builder.outputs(each)]
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import hashlib
 import os
 import re
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
+from functools import cache
 from itertools import chain
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from lightcone.state.reference_cache import ReferenceCache
 from lightcone.state.references import References
 from lightcone.state.shell_references import split_words, written_words
 
-__all__ = ["CommandScanner", "SourceFiles"]
+__all__ = ["CommandScanner", "SourceFiles", "ignored"]
 
 _PIECES = re.compile(r"[=,:@]")
 
@@ -316,7 +318,7 @@ class SourceFiles:
     def _data_at(self, path: str, output: Output) -> Data | None:
         if path not in self._data:
             try:
-                self._data[path] = self._fingerprint(path)
+                self._data[path] = self._fingerprint(path, output.ignore)
             except (FileNotFoundError, NotADirectoryError):
                 self._data[path] = None
             except OSError as error:
@@ -326,7 +328,7 @@ class SourceFiles:
                 ) from error
         return self._data[path]
 
-    def _fingerprint(self, path: str) -> Data:
+    def _fingerprint(self, path: str, ignore: tuple[str, ...]) -> Data:
         fresh = []
 
         def known(name: str, status: os.stat_result) -> Stamp | None:
@@ -339,7 +341,7 @@ class SourceFiles:
                 fresh.append(name)
             return cached
 
-        data = fingerprint_foreign(Path(path), known)
+        data = fingerprint_foreign(Path(path), known, ignored(ignore))
         for name in fresh:
             full = _join(path, name)
             self._known[full] = data.files[name]
@@ -352,6 +354,23 @@ class SourceFiles:
     def _absolute(self, text: str) -> str:
         expanded = os.path.expandvars(os.path.expanduser(text))
         return os.path.normpath(os.path.join(self.root, expanded))
+
+
+@cache
+def ignored(patterns: tuple[str, ...]) -> Callable[[str], object] | None:
+    """Return what accepts a path that a pattern matches, or that is below such a directory.
+
+    None where there are no patterns.
+    """
+    if not patterns:
+        return None
+    choices = []
+    for pattern in patterns:
+        path = pattern.removeprefix("./").rstrip("/")
+        # In fnmatch's translation only the end of the whole text would end a match.
+        matched = fnmatch.translate(path).removesuffix(r"\Z").removesuffix(r"\z")
+        choices.append(f"{'' if '/' in path else '(?:.*/)?'}{matched}(?:/.*)?")
+    return re.compile("|".join(choices), re.DOTALL).fullmatch
 
 
 def _references_file(hashes: HashCache, root: Path) -> Path | None:

@@ -44,11 +44,11 @@ _USUAL_TICK = 0.03
 _IGNORED = frozenset({".DS_Store", ".snakemake_timestamp"})
 _IGNORED_PREFIXES = (".nfs0", ".lightcone-")
 # What interpreters and editors leave besides in a directory that they work in.
-_LEFT_BEHIND = frozenset(
-    {"__pycache__", ".ipynb_checkpoints", ".pytest_cache", ".mypy_cache", ".ruff_cache"}
-    | {"Thumbs.db", "desktop.ini", ".directory", ".Rhistory", "4913"}
-)
-_LEFT_BEHIND_NAMES = re.compile(r".*~|\.#.*|#.*#|\..*\.sw[a-p]|.*\.py[co]|\._.*|\.~lock\..*#")
+_LEFT_BEHIND = re.compile(
+    r"(?:^|/)(?:__pycache__|\.ipynb_checkpoints|\.(?:pytest|mypy|ruff)_cache|\.Rhistory"
+    r"|\.directory|Thumbs\.db|desktop\.ini|\._[^/]*|\.#[^/]*|#[^/]*#|\.[^/]*\.sw[a-p]|\.~lock\.[^/]*#"
+    r"|[^/]*(?:~|\.py[co]))(?:/|$)"
+).search
 
 
 class Stamp(NamedTuple):
@@ -83,7 +83,10 @@ class Data:
 
 
 def fingerprint(
-    path: Path, known: Data | Mapping[str, Stamp] | None = None, clock: Path | None = None
+    path: Path,
+    known: Data | Mapping[str, Stamp] | None = None,
+    clock: Path | None = None,
+    recorded: Data | None = None,
 ) -> Data:
     """Hash a file or a tree, except files that match ``known`` stamps.
 
@@ -91,6 +94,9 @@ def fingerprint(
     followed. Modes, times, owners and empty directories do not count. Waits until the clock of
     the file system has passed the last write (a few milliseconds; up to 2 s for large outputs on
     file systems with coarse clocks), so that the stamps can be trusted. Flush them first.
+
+    Of files that do not count (:func:`does_count`), those are left out that ``recorded`` lacks:
+    they came after it. Without it all are hashed.
 
     That clock is read by setting the times of ``clock``, a file of the caller's on the same file
     system whose times mean nothing, or else by making a file for a moment.
@@ -101,6 +107,8 @@ def fingerprint(
     """
     stamps = known.files if isinstance(known, Data) else known or {}
     files = _files(path)
+    if recorded is not None:
+        files = [each for each in files if each[0] in recorded.files or does_count(each[0])]
     fresh = [status for name, _, status in files if not _matches(stamps.get(name), status)]
     settled = _wait_for_tick(path, fresh, clock) if fresh else 0
     return _hash_files(files, stamps, settled)
@@ -112,9 +120,7 @@ def does_count(name: str, ignore: Callable[[str], object] | None = None) -> bool
     Not that of an interpreter's cache, of an editor that has a file open, or one that ``ignore``
     accepts.
     """
-    if ignore is not None and ignore(name):
-        return False
-    return not any(_is_left_behind(part) for part in name.split("/"))
+    return _LEFT_BEHIND(name) is None and not (ignore is not None and ignore(name))
 
 
 def fingerprint_foreign(
@@ -188,10 +194,6 @@ def difference(path: str | Path, data: Data) -> str:
     if len(present) == len(data.files):
         return ""
     return f"lacks {min(set(data.files) - present)}"
-
-
-def _is_left_behind(name: str) -> bool:
-    return name in _LEFT_BEHIND or _LEFT_BEHIND_NAMES.fullmatch(name) is not None
 
 
 def _files(path: Path) -> list[tuple[str, str, os.stat_result]]:

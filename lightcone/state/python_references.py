@@ -1,11 +1,9 @@
 """References of a Python text, read from its syntax tree.
 
 Found are imports wherever they stand, modules that are imported or run by a literal name, literal
-paths, and directories added to ``sys.path``. A path is literal if it is a string, or made of
-strings, ``__file__`` and names that hold such paths by the functions of ``os.path`` and
-``pathlib``. The first argument of a function that writes (``to_csv``, ``open(…, "w")``) is not
-read and does not count. A text that is not Python of this version is searched for lines that look
-like imports.
+paths (``python_values.py``), and directories added to ``sys.path``. What a function writes to
+(``to_csv``, ``open(…, "w")``) does not count. A text that is not Python of this version is searched
+for lines that look like imports.
 """
 
 from __future__ import annotations
@@ -14,10 +12,9 @@ import ast
 import re
 import warnings
 from collections.abc import Iterator
-from itertools import product
 
+from lightcone.state.python_values import UNKNOWN, LiteralValues, called, combined
 from lightcone.state.references import (
-    HERE,
     WHOLE_SCRIPT,
     Kind,
     NotFollowed,
@@ -26,7 +23,6 @@ from lightcone.state.references import (
     is_like_a_path,
     join,
     merged,
-    parent,
 )
 from lightcone.state.shell_references import read_shell
 
@@ -34,8 +30,6 @@ __all__ = ["imported_modules", "read_python"]
 
 # Parsing takes 20 ms for a thousand lines, and tables written as code have a hundred thousand.
 _MAX_PARSED = 1 << 20
-_MAX_VALUES = 64
-_MAX_DEPTH = 40
 
 _IMPORT = re.compile(r"import\b[ \t]*(\([^)]*\)|[^\n#;'\"]*)")
 _BEFORE = re.compile(r"(?:^|[;:'\"])[ \t]*(?:from[ \t]+(\.*)[ \t]*([\w.]*)[ \t]*)?$")
@@ -54,18 +48,6 @@ _IMPORTERS = frozenset({"import_module", "__import__", "run_module"})
 _PATH_RUNNERS = frozenset({"run_path", "spec_from_file_location"})
 _COMMANDS = frozenset(
     {"system", "popen", "getoutput", "run", "Popen", "call", "check_call", "check_output"}
-)
-_SAME_PATH = frozenset(
-    {"abspath", "realpath", "normpath", "expanduser", "fspath", "str", "resolve", "absolute"}
-    | {"as_posix"}
-)
-_PATHS = frozenset({"Path", "PurePath", "PosixPath", "PurePosixPath"})
-
-_Values = tuple[str | None, ...]
-_UNKNOWN: _Values = (None,)
-_EVALUATED = frozenset(
-    {ast.Constant, ast.Name, ast.JoinedStr, ast.BinOp, ast.Attribute, ast.Subscript, ast.IfExp}
-    | {ast.Call}
 )
 
 
@@ -117,9 +99,7 @@ class _Reader:
         self._not_followed: list[NotFollowed] = []
         self._commands: list[References] = []
         self._assignments: list[tuple[ast.expr, ast.expr]] = []
-        self._names: dict[str, list[ast.expr | None]] = {}
-        self._known: dict[str, _Values] = {}
-        self._evaluated: dict[int, _Values] = {}
+        self._values = LiteralValues()
         self._skipped: set[int] = set()
         self._tree = tree
 
@@ -172,21 +152,22 @@ class _Reader:
                 self._assignments.append((node.target, node.value))
             case ast.For() if isinstance(node.target, ast.Name):
                 elements = getattr(node.iter, "elts", [None])
-                self._names.setdefault(node.target.id, []).extend(elements[:_MAX_VALUES])
+                for element in elements:
+                    self._values.name(node.target.id, element)
             case ast.FunctionDef() | ast.AsyncFunctionDef():
                 given = node.args
                 for taken in (*given.posonlyargs, *given.args, *given.kwonlyargs):
-                    self._names.setdefault(taken.arg, []).append(None)
+                    self._values.name(taken.arg, None)
             case ast.Expr(value=ast.Constant()):
                 self._skipped.add(id(node))
         for target, value in self._assignments[known:]:
             if isinstance(target, ast.Name):
-                self._names.setdefault(target.id, []).append(value)
+                self._values.name(target.id, value)
 
     def _assign(self, target: ast.expr, value: ast.expr) -> None:
         """Note the literal path that a name is given, which may be one to write to."""
         if isinstance(target, ast.Name):
-            values = self._values(value)
+            values = self._values.of(value)
             if None not in values:
                 self._skipped.add(id(value))
             for text in values:
@@ -209,7 +190,7 @@ class _Reader:
             if kind is ast.Call and self._call(node):  # type: ignore[arg-type]
                 continue
             if kind in (ast.Call, ast.BinOp, ast.JoinedStr, ast.Attribute):
-                values = self._values(node)  # type: ignore[arg-type]
+                values = self._values.of(node)  # type: ignore[arg-type]
                 if None not in values:
                     self._note(node, values)
                     continue
@@ -238,7 +219,7 @@ class _Reader:
 
     def _call(self, node: ast.Call) -> bool:
         """Note what a call brings in; return whether there is nothing more to see in it."""
-        name, owner = _called(node)
+        name, owner = called(node)
         first = node.args[0] if node.args else None
         if name in _LISTERS:
             return self._list(node, name, owner, first)
@@ -265,7 +246,7 @@ class _Reader:
             self._note(node, tuple(values), is_path=True)
             return True
         if name in ("exec", "eval") and isinstance(node.func, ast.Name) and first is not None:
-            if not any(_called(each)[0] for each in ast.walk(first) if isinstance(each, ast.Call)):
+            if not any(called(each)[0] for each in ast.walk(first) if isinstance(each, ast.Call)):
                 self._followed(node, None, "the code")
             return False
         if name in _COMMANDS and first is not None:
@@ -275,7 +256,7 @@ class _Reader:
     def _read_or_write(
         self, node: ast.Call, name: str, owner: ast.expr | None, first: ast.expr | None
     ) -> bool:
-        opens_owner = name == "open" and owner is not None and None not in self._values(owner)
+        opens_owner = name == "open" and owner is not None and None not in self._values.of(owner)
         path = owner if opens_owner else first
         if name in _OPENERS or name.endswith("open"):
             second = node.args[1] if len(node.args) > 1 else None
@@ -288,7 +269,7 @@ class _Reader:
             self._write(node.args[1])
             return False
         elif _WRITERS.fullmatch(name):
-            if owner is not None and None not in self._values(owner):
+            if owner is not None and None not in self._values.of(owner):
                 return self._write(owner)
             for each in node.args:
                 self._write(each)
@@ -298,7 +279,7 @@ class _Reader:
         return False
 
     def _write(self, path: ast.expr | None) -> bool:
-        values = _UNKNOWN if path is None else self._values(path)
+        values = UNKNOWN if path is None else self._values.of(path)
         self._written.update(each for each in values if each is not None)
         if path is not None and None not in values:
             self._skipped.add(id(path))
@@ -308,19 +289,19 @@ class _Reader:
         self, node: ast.Call, name: str, owner: ast.expr | None, first: ast.expr | None
     ) -> bool:
         """Note the pattern of a call that lists files."""
-        directories = _UNKNOWN if owner is None else self._values(owner)
+        directories = UNKNOWN if owner is None else self._values.of(owner)
         is_path = None not in directories
         if not is_path and _text(owner) not in ("", "glob", "os"):
             return False
         if _LISTERS[name] == "*":
-            base = directories if is_path else (".",) if first is None else self._values(first)
-            values = _products(join, base, ("*",))
+            base = directories if is_path else (".",) if first is None else self._values.of(first)
+            values = combined(join, base, ("*",))
         elif first is None:
             return False
         else:
-            values = self._values(first)
+            values = self._values.of(first)
             if is_path:
-                values = _products(join, directories, _products(join, (_LISTERS[name],), values))
+                values = combined(join, directories, combined(join, (_LISTERS[name],), values))
         if None in values:
             self._followed(node, None, "the directory")
         self._note(node, values, Kind.PATTERN)
@@ -330,10 +311,10 @@ class _Reader:
         """Note what a command refers to that is run from Python."""
         words = first.elts if isinstance(first, ast.List | ast.Tuple) else [first]
         if isinstance(first, ast.List | ast.Tuple):
-            texts = [next(iter(self._values(each))) or "?" for each in words]
+            texts = [next(iter(self._values.of(each))) or "?" for each in words]
             self._add_command(" ".join(texts), node.lineno)
             return False
-        for text in self._values(first):
+        for text in self._values.of(first):
             if text is not None and " " in text:
                 self._add_command(text, node.lineno)
         return False
@@ -353,102 +334,12 @@ class _Reader:
 
     def _followed(self, node: ast.expr, value: ast.expr | None, what: str) -> list[str]:
         """Return the values of an expression, and note it where it has others."""
-        values = _UNKNOWN if value is None else self._values(value)
+        values = UNKNOWN if value is None else self._values.of(value)
         if None in values:
             text = _text(node)
             text = text if len(text) <= 60 else f"{text[:57]}..."
             self._not_followed.append(NotFollowed(text, f"{what} is computed", node.lineno))
         return [each for each in values if each is not None]
-
-    def _values(self, node: ast.expr, depth: int = 0) -> _Values:
-        """Return the possible texts of an expression; None stands for those not known."""
-        if node.__class__ not in _EVALUATED or depth > _MAX_DEPTH:
-            return _UNKNOWN
-        values = self._evaluated.get(id(node))
-        if values is None:
-            # For as long as they are looked for, the values of "a = a + b" are not known.
-            self._evaluated[id(node)] = _UNKNOWN
-            values = self._evaluated[id(node)] = self._evaluate(node, depth + 1)
-        return values
-
-    def _named(self, name: str, depth: int) -> _Values:
-        """Return the values that a name is given anywhere in the script."""
-        if name not in self._known:
-            self._known[name] = _UNKNOWN
-            values: list[str | None] = []
-            given = self._names.get(name, [None])
-            for each in given if len(given) <= _MAX_VALUES else [None]:
-                values += _UNKNOWN if each is None else self._values(each, depth)
-            self._known[name] = tuple(dict.fromkeys(values))[:_MAX_VALUES]
-        return self._known[name]
-
-    def _evaluate(self, node: ast.expr, depth: int) -> _Values:
-        match node:
-            case ast.Constant(value=str(text)):
-                return (text,)
-            case ast.Name(id="__file__"):
-                return (f"{HERE}/__file__",)
-            case ast.Name():
-                return self._named(node.id, depth)
-            case ast.JoinedStr():
-                joined: _Values = ("",)
-                for piece in node.values:
-                    value = piece.value if isinstance(piece, ast.FormattedValue) else piece
-                    joined = _products(str.__add__, joined, self._values(value, depth))
-                return joined
-            case ast.BinOp(op=ast.Div()) | ast.BinOp(op=ast.Add()):
-                left = self._values(node.left, depth)
-                if left == _UNKNOWN:
-                    return left
-                combine = join if isinstance(node.op, ast.Div) else str.__add__
-                return _products(combine, left, self._values(node.right, depth))
-            case ast.Attribute(attr="parent"):
-                return _each(parent, self._values(node.value, depth))
-            case ast.Subscript(
-                value=ast.Attribute(attr="parents", value=path), slice=ast.Constant(value=int(up))
-            ):
-                found = self._values(path, depth)
-                for _ in range(min(up + 1, _MAX_DEPTH)):
-                    found = _each(parent, found)
-                return found
-            case ast.IfExp():
-                return self._values(node.body, depth) + self._values(node.orelse, depth)
-            case ast.Call():
-                return self._returned(node, depth)
-        return _UNKNOWN
-
-    def _returned(self, node: ast.Call, depth: int) -> _Values:
-        """Return the possible results of a call that makes a path."""
-        name, owner = _called(node)
-        values = [self._values(each, depth) for each in node.args[:8]]
-        if name in _PATHS or (name == "join" and (owner is None or _text(owner).endswith("path"))):
-            result: _Values = (".",) if not values else values[0]
-            for each in values[1:]:
-                result = _products(join, result, each)
-            return result
-        if name == "joinpath" and owner is not None:
-            result = self._values(owner, depth)
-            for each in values:
-                result = _products(join, result, each)
-            return result
-        if name == "with_name" and owner is not None and values:
-            return _products(join, _each(parent, self._values(owner, depth)), values[0])
-        if name == "dirname" and values:
-            return _each(parent, values[0])
-        if name in ("getcwd", "cwd"):
-            return (".",)
-        if name in _SAME_PATH:
-            if values:
-                return values[0]
-            return self._values(owner, depth) if owner is not None else _UNKNOWN
-        return _UNKNOWN
-
-
-def _called(node: ast.Call) -> tuple[str, ast.expr | None]:
-    """Return the last name of what is called, and what has it as an attribute."""
-    if isinstance(node.func, ast.Attribute):
-        return node.func.attr, node.func.value
-    return (node.func.id, None) if isinstance(node.func, ast.Name) else ("", None)
 
 
 def _is_writing(mode: object) -> bool:
@@ -472,18 +363,3 @@ def _text(node: ast.AST | None) -> str:
         return ast.unparse(node)
     except RecursionError:
         return "..."
-
-
-def _each(function: object, values: _Values) -> _Values:
-    return tuple(None if each is None else function(each) for each in values)  # type: ignore[operator]
-
-
-def _products(combine: object, left: _Values, right: _Values) -> _Values:
-    if len(left) * len(right) > _MAX_VALUES:
-        return _UNKNOWN
-    return tuple(
-        dict.fromkeys(
-            None if one is None or other is None else combine(one, other)  # type: ignore[operator]
-            for one, other in product(left, right)
-        )
-    )

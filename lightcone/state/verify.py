@@ -66,7 +66,7 @@ def _check(output: Output, manifest: Manifest, others: Mapping[Key, object]) -> 
         description = "its manifest was changed by hand"
         findings.append(Finding(output, Trouble.DAMAGED, description))
     try:
-        data = fingerprint(output.path)
+        data = fingerprint(output.path, recorded=manifest.data)
     except FileNotFoundError:
         findings.append(Finding(output, Trouble.MISSING, "what it describes is gone"))
     except OSError as error:
