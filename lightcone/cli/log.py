@@ -20,7 +20,7 @@ from lightcone.spec.selection import named
 from lightcone.state.claims import holder
 from lightcone.state.journal import good_log
 
-__all__ = ["command"]
+__all__ = ["command", "find_output"]
 
 _TICK = 0.2
 
@@ -44,7 +44,7 @@ def command(output: str, universe: str | None, follow: bool, good: bool) -> None
     if good and follow:
         raise UsageError("'--good' shows what has ended: leave out '--follow'.")
     context = current_context()
-    chosen = _find_output(load_outputs(context.root, context.settings, universe), output)
+    chosen = find_output(load_outputs(context.root, context.settings, universe), output)
     log = good_log(chosen) if good or not chosen.log.exists() else chosen.log
     if log is None:
         missing = "no log of a good result" if good else "no log"
@@ -87,7 +87,12 @@ def _is_replaced(log: Path, file: IO[bytes]) -> bool:
         return False
 
 
-def _find_output(outputs: list[Output], name: str) -> Output:
+def find_output(outputs: list[Output], name: str) -> Output:
+    """Return the one output of a name.
+
+    Raises:
+        UsageError: where there is none, or one in each of several universes.
+    """
     keys = named(outputs, [name])
     matches = [output for output in outputs if output.key in keys]
     if len(matches) > 1:

@@ -28,6 +28,7 @@ _GROUPS = {
     },
     "Look at results": {
         "status": "Show the state of every output, and why.",
+        "why": "Show what determines an output, and how it was found.",
         "log": "Show what a recipe printed.",
         "verify": "Recompute the recorded hashes of every result.",
     },

@@ -15,7 +15,7 @@ from lightcone.spec.outputs import load_outputs
 from lightcone.state.claims import holder, is_interrupted
 from lightcone.state.plan import Assessment, State, plan
 
-__all__ = ["command"]
+__all__ = ["command", "current_state"]
 
 _COLOURS = {
     State.OK: "green",
@@ -47,7 +47,7 @@ def command(universe: str | None, as_json: bool, check: bool) -> int:
     rows = []
     for assessment in assessed.values():
         output = assessment.output
-        state, why = _current_state(assessment)
+        state, why = current_state(assessment)
         # Of tens of thousands, relative paths are made only where somebody reads them.
         path = os.path.relpath(output.place, context.root) if as_json else ""
         rows.append((output.id, output.universe, state, why, path))
@@ -60,7 +60,7 @@ def command(universe: str | None, as_json: bool, check: bool) -> int:
     return int(check and any(row[2] is not State.OK for row in rows))
 
 
-def _current_state(assessment: Assessment) -> tuple[State, str]:
+def current_state(assessment: Assessment) -> tuple[State, str]:
     """The state, with a recipe that is running or was interrupted."""
     claimant = holder(assessment.output)
     if claimant is not None:

@@ -20,7 +20,20 @@ _LONGEST = 10 * 366 * 86400.0
 _KNOWN = {
     "session": {"forgotten_timeout", "idle_timeout", "scratch"},
     "run": {"grace", "observe", "oversized"},
-    "results": {"depend_on", "layout"},
+    "results": {"depend_on", "ignore", "layout"},
+}
+# An example, and what is wrong with a pattern that leads elsewhere.
+_PATTERNS = {
+    "depend_on": (
+        '["config/*.yaml", "src/**/*.R"]',
+        "outside the project",
+        "declare such files as inputs in astra.yaml",
+    ),
+    "ignore": (
+        '["*.tmp", "scratch/*"]',
+        "no path within an input",
+        "give a name or a path from the input's directory",
+    ),
 }
 _OUTPUTS = "outputs"
 
@@ -55,6 +68,9 @@ class Settings:
         layout: how outputs are laid out, ``"file"``, ``"directory"`` or ``"auto"``.
         depend_on: patterns of the project's files that every output depends on besides those
             that its command names; ``**`` stands for any directories.
+        ignore: patterns of files that do not count in inputs that are directories, besides those
+            that never do; one without ``/`` matches a name at any depth, any other a path within
+            the directory.
         forgotten_timeout: seconds after which a session ends in which a program holds results,
             but nothing is computed and nothing asked.
         observe: whether recipes are observed, which finds the project's files that they use.
@@ -68,6 +84,7 @@ class Settings:
     oversized: str = "refuse"
     layout: str = "auto"
     depend_on: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
     forgotten_timeout: float = 86400.0
     observe: bool = False
     outputs: Mapping[str, OutputSettings] = field(default_factory=dict)
@@ -103,7 +120,8 @@ def load_settings(root: Path, environ: Mapping[str, str] | None = None) -> Setti
         grace=_duration("grace", run.get("grace", default.grace), where),
         oversized=_choice(run, "oversized", ("refuse", "clamp"), where),
         layout=_choice(results, "layout", ("auto", "file", "directory"), where),
-        depend_on=_patterns(results.get("depend_on", []), where),
+        depend_on=_patterns("depend_on", results.get("depend_on", []), where),
+        ignore=_patterns("ignore", results.get("ignore", []), where),
         observe=_switch("observe", run.get("observe", default.observe), where),
         outputs=dict(_outputs(table.get(_OUTPUTS, {}), "", where)),
     )
@@ -201,18 +219,15 @@ def _choice(table: Mapping[str, Any], name: str, allowed: tuple[str, ...], where
     return str(value)
 
 
-def _patterns(value: Any, where: str) -> tuple[str, ...]:
+def _patterns(name: str, value: Any, where: str) -> tuple[str, ...]:
+    example, outside, remedy = _PATTERNS[name]
     if not isinstance(value, list) or not all(isinstance(each, str) and each for each in value):
         raise SettingsError(
-            f"'depend_on' {where} is {value!r}: give a list of patterns, as in "
-            '["config/*.yaml", "src/**/*.R"].'
+            f"'{name}' {where} is {value!r}: give a list of patterns, as in {example}."
         )
     for each in value:
         if each.startswith(("/", "~")) or ".." in each.split("/"):
-            raise SettingsError(
-                f"'depend_on' {where} has {each!r}, which is outside the project: declare such "
-                "files as inputs in astra.yaml."
-            )
+            raise SettingsError(f"'{name}' {where} has {each!r}, which is {outside}: {remedy}.")
     return tuple(value)
 
 

@@ -84,6 +84,7 @@ class Output:
         resources: what the recipe asks for.
         aliases: the qualified ids of the re-exports that stand for it in this universe.
         depend_on: patterns of the project's files that it depends on whatever its command names.
+        ignore: patterns of files that do not count in inputs that are directories.
     """
 
     universe: str
@@ -100,6 +101,7 @@ class Output:
     resources: Resources = Resources()
     aliases: tuple[str, ...] = ()
     depend_on: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path:

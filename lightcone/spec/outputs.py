@@ -100,13 +100,21 @@ class _Recipe:
 class Builder:
     """Builder of outputs from the analysis that ``astra`` resolves.
 
-    All outputs depend on the files that match ``depend_on``.
+    All outputs depend on the files that match ``depend_on``. In inputs that are directories those
+    that match ``ignore`` do not count.
     """
 
-    def __init__(self, tree: Tree, locations: Locations, depend_on: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        tree: Tree,
+        locations: Locations,
+        depend_on: tuple[str, ...] = (),
+        ignore: tuple[str, ...] = (),
+    ) -> None:
         self.tree = tree
         self.locations = locations
         self.depend_on = depend_on
+        self.ignore = ignore
         self.root_prefix = f"{tree.root}/"
         self.recipes: dict[str, _Recipe] = {}
         self.sources = InputSources(tree)
@@ -185,6 +193,7 @@ class Builder:
             resources=recipe.resources,
             aliases=aliases,
             depend_on=self.depend_on,
+            ignore=self.ignore,
         )
 
     def _input(self, scope: Scope, given: ResolvedInput, recipe: _Recipe) -> Input | None:
@@ -302,7 +311,8 @@ def load_outputs(
             _check_named(tree, settings)
         universes = load_universes(tree, universe)
         layout = find_layout(tree, settings.layout, list_universes(root))
-        builder = Builder(tree, Locations.of(tree, layout), settings.depend_on)
+        locations = Locations.of(tree, layout)
+        builder = Builder(tree, locations, settings.depend_on, settings.ignore)
         if warnings is not None:
             warnings += tree.unknown.warnings()
             warnings += broken_reexports(tree)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
+from functools import cache
 from itertools import chain
 from pathlib import Path
 
@@ -16,66 +18,110 @@ from lightcone.spec.output import Input, Output
 from lightcone.state.directories import Directories
 from lightcone.state.fingerprint import REFUTED, Data, Stamp, fingerprint_foreign
 from lightcone.state.hash_cache import HashCache
-from lightcone.state.imports import Scripts, SearchPaths
+from lightcone.state.imports import Found, Scripts, SearchPaths, Way, from_root
+from lightcone.state.languages import read_commands
 from lightcone.state.manifest import Observed, Provenance
+from lightcone.state.reference_cache import ReferenceCache
+from lightcone.state.references import References
+from lightcone.state.shell_references import split_words, written_words
 
-__all__ = ["CommandScanner", "SourceFiles"]
+__all__ = ["CommandScanner", "SourceFiles", "ignored"]
 
-_WORD = re.compile(r"[^\s;|&<>()'\"`]+")
+_PIECES = re.compile(r"[=,:@]")
 
-_QUOTING = re.compile(r"['\"\\]")
+_GLUED = re.compile(r"-\w[\w./]")
 
-_PIECES = re.compile(r"[=,:]")
-
-_WITH_SPACES = re.compile(
-    r"""'[^'\n]* [^'\n]*'|"[^"\n]* [^"\n]*"|(?:[^\s\\'"]|\\.)*\\ (?:[^\s\\'"]|\\.)*"""
-)
-
-_WRITTEN = re.compile(
-    r""">>?[|&]?[ \t]*('[^'\n]*'|"[^"\n]*"|[^\s;|&<>()'"`]+)|(?<![\w.-])tee[ \t]([^\n;|&<>()]+)"""
+# Of a command without any of these every word stands for itself.
+_SPECIAL = re.compile(
+    r"[$`*?~{[]|<<|\b(?:cd|pushd|import|open|make|snakemake)\b|PYTHONPATH=|-[mcC]"
+    r"|\bpython[\d.]*\s+(?:-\w+\s+)*[\w/]+(?![\w/.])"
 )
 
 _ENVIRONMENT = re.compile(r"/(?:bin|lib|lib64)/")
 
+_NO_SOURCES = re.compile(r"(?:^|/)(?:\.git|__pycache__|\.ipynb_checkpoints|\.lightcone)/")
+
 _AT_ROOT = SearchPaths()
+
+_BY_COMMAND = Way("command")
 
 
 class CommandScanner:
-    """Cached scanner of a project's commands and scripts, for one plan."""
+    """Cached scanner of a project's commands and scripts, for one plan.
 
-    def __init__(self, root: Path) -> None:
+    ``references`` is the file that keeps what scripts refer to from one plan to the next.
+    """
+
+    def __init__(self, root: Path, references: Path | None = None) -> None:
         self._root = os.fspath(root)
         self._root_prefix = f"{root}/"
-        self._scripts = Scripts(self._root, self.is_source)
+        self._scripts = Scripts(self._root, self.is_source, ReferenceCache(references))
         self._words: dict[str, dict[str, tuple[str, ...]]] = {}
-        self._all_files: dict[tuple[tuple[str, ...], SearchPaths], tuple[str, ...]] = {}
+        self._all_files: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._exists: dict[str, bool] = {}
 
-    def named_files(self, command: str) -> tuple[str, ...]:
-        """Return the files that the command itself names, relative to the root."""
-        return tuple(self._named_files(command, _AT_ROOT.updated_by(command).directories))
-
     def all_files(self, command: str) -> tuple[str, ...]:
-        """Return the files that the command names, and their scripts' dependencies."""
-        search_paths = _AT_ROOT.updated_by(command)
-        key = (tuple(self._named_files(command, search_paths.directories)), search_paths)
-        names = self._all_files.get(key)
-        if names is None:
-            dependencies = [self._scripts.dependencies(name, search_paths) for name in key[0]]
-            names = self._all_files[key] = tuple(dict.fromkeys(chain(key[0], *dependencies)))
-        if "-m" in command or "import" in command:
-            modules = self._scripts.modules_of(command, search_paths)
-            names = tuple(dict.fromkeys(chain(names, modules)))
-        return names
+        """Return the files that a command names, and those that these bring in.
+
+        They are relative to the root.
+        """
+        if _SPECIAL.search(command) is not None:
+            return tuple(self.found(command).files)
+        key = tuple(self._named_files(command, _AT_ROOT.directories))
+        if key not in self._all_files:
+            brought_in = [self._scripts.dependencies(name, _AT_ROOT).files for name in key]
+            self._all_files[key] = tuple(dict.fromkeys(chain(key, *brought_in)))
+        return self._all_files[key]
+
+    def found(self, command: str) -> Found:
+        """Return the same files with the way in which each was found, and what was not followed."""
+        read = read_commands(command) if _SPECIAL.search(command) is not None else References()
+        search_paths = _AT_ROOT.updated_by(read, "", self._root)
+        by_references = self._scripts.of_command(read, search_paths)
+        files: dict[str, Way] = {}
+        not_followed = [*by_references.not_followed]
+        named = self._named_files(command, search_paths.directories)
+        for name in named:
+            files[name] = _BY_COMMAND
+        for name, way in by_references.files.items():
+            files.setdefault(name, way)
+        for name in named:
+            more = self._scripts.dependencies(name, search_paths)
+            not_followed += more.not_followed
+            for each, way in more.files.items():
+                files.setdefault(each, way)
+        return Found(files, tuple(dict.fromkeys(not_followed)))
+
+    def directories(self, command: str) -> tuple[str, ...]:
+        """Return the directories that a command names, whose files do not count by that."""
+        into = read_commands(command).directories
+        names = {os.path.normpath(word) for word in split_words(command)} - {*into, ".", ".."}
+        return tuple(
+            sorted(
+                name
+                for name in names
+                if not name.startswith(("/", "../"))
+                and os.path.isdir(self._root_prefix + name)
+                and self.is_source(f"{name}/")
+            )
+        )
+
+    def save(self) -> None:
+        """Keep what was read of scripts for the next plan."""
+        self._scripts.save()
 
     def is_source(self, name: str) -> bool:
         """Return whether a path may be a source: no result, not installed."""
-        return not self._is_result(name) and not self._is_installed(name)
+        return (
+            not self._is_result(name)
+            and not self._is_installed(name)
+            and _NO_SOURCES.search(name) is None
+        )
 
     def _named_files(self, command: str, directories: tuple[str, ...]) -> dict[str, None]:
-        names = self._files(_split(command), directories)
+        names = self._files(split_words(command), directories)
         if ">" in command or "tee" in command:
-            for name in self._files(_written(command), directories):
+            for name in self._files(written_words(command), directories):
                 names.pop(name, None)
         return names
 
@@ -98,13 +144,18 @@ class CommandScanner:
         if len(pieces) > 1:
             pieces.append(word)
             pieces.append(word.partition("=")[2])
+        if _GLUED.match(word) is not None:
+            pieces.append(word[2:])
         for piece in pieces:
             if piece and len(piece) < 1024:
                 path = os.path.normpath(os.path.join(self._root, directory, piece))
-                if path.startswith(self._root_prefix):
-                    name = path[len(self._root_prefix) :]
-                    if os.path.isfile(path) and self.is_source(name):
-                        yield name
+                if not path.startswith(self._root_prefix):
+                    path = os.path.join(self._root, from_root(path, self._root))
+                    if not path.startswith(self._root_prefix):
+                        continue
+                name = path[len(self._root_prefix) :]
+                if os.path.isfile(path) and self.is_source(name):
+                    yield name
 
     def _is_result(self, name: str) -> bool:
         """Return whether a path is in the results of any project.
@@ -134,25 +185,6 @@ class CommandScanner:
         return self._exists[path]
 
 
-def _split(command: str) -> list[str]:
-    words: list[str] = _WORD.findall(command)
-    if _QUOTING.search(command) is None:
-        return words
-    return words + [_unquoted(quoted) for quoted in _WITH_SPACES.findall(command)]
-
-
-def _written(command: str) -> list[str]:
-    """Return the words that a command writes to."""
-    words = []
-    for redirected, teed in _WRITTEN.findall(command):
-        words += [_unquoted(redirected)] if redirected else _split(teed)
-    return words
-
-
-def _unquoted(word: str) -> str:
-    return re.sub(r"\\(.)", r"\1", word.strip("'\""))
-
-
 class SourceFiles:
     """A project's files, each checked once and read only if changed.
 
@@ -165,12 +197,12 @@ class SourceFiles:
 
     def __init__(self, root: Path, hashes: HashCache | None = None) -> None:
         self.root = root
-        self.scanner = CommandScanner(root)
         self.directories = Directories(os.fspath(root))
         # What outputs of one recipe were observed to use is mostly the same.
         self.observed: dict[object, Observed] = {}
         self.tree_versions: dict[str, str] = {}
         self.hashes = hashes or HashCache(None)
+        self.scanner = CommandScanner(root, _references_file(self.hashes, root))
         self._root_prefix = f"{root}/"
         self._recorded: dict[str, Stamp] = {}
         self._known: dict[str, Stamp] = {}
@@ -200,12 +232,37 @@ class SourceFiles:
         result, so callers do not change it.
         """
         stamps = self._stamps(self.scanner.all_files(output.command), output)
-        if any(given.text in stamps for given in output.inputs):
-            texts = {given.text for given in output.inputs}
-            stamps = {name: stamp for name, stamp in stamps.items() if name not in texts}
+        declared = self._declared(output, stamps)
+        if declared:
+            stamps = {name: stamp for name, stamp in stamps.items() if name not in declared}
         if output.depend_on:
             stamps = stamps | self._stamps(self._files_matching(output.depend_on), output)
         return stamps
+
+    def found(self, output: Output) -> Found:
+        """Return the same files with the way in which each is found, and what is not followed."""
+        by_command = self.scanner.found(output.command)
+        declared = self._declared(output, by_command.files)
+        files = {name: way for name, way in by_command.files.items() if name not in declared}
+        for name in self._files_matching(output.depend_on) if output.depend_on else ():
+            files.setdefault(name, Way("depend_on"))
+        if output.container is not None and self.file(output.container, output) is not None:
+            files.setdefault(output.container, Way("container"))
+        texts = {given.text for given in output.inputs}
+        directories = [
+            f"{name} in the command: of a directory that is no input, no file counts"
+            for name in self.scanner.directories(output.command)
+            if name not in texts
+        ]
+        return Found(files, (*directories, *by_command.not_followed))
+
+    def _declared(self, output: Output, files: Container[str]) -> set[str]:
+        """Return the files that a command names, as they are its inputs."""
+        declared = {given.text for given in output.inputs if given.text in files}
+        for given in output.inputs:
+            if given.producer is None and _is_pattern(given.text):
+                declared.update(self.input_data(given, output).files)
+        return declared
 
     def file(self, name: str, output: Output) -> Stamp | None:
         """Return the stamp of a project's file, or None if missing."""
@@ -266,7 +323,7 @@ class SourceFiles:
     def _data_at(self, path: str, output: Output) -> Data | None:
         if path not in self._data:
             try:
-                self._data[path] = self._fingerprint(path)
+                self._data[path] = self._fingerprint(path, output.ignore)
             except (FileNotFoundError, NotADirectoryError):
                 self._data[path] = None
             except OSError as error:
@@ -276,7 +333,7 @@ class SourceFiles:
                 ) from error
         return self._data[path]
 
-    def _fingerprint(self, path: str) -> Data:
+    def _fingerprint(self, path: str, ignore: tuple[str, ...]) -> Data:
         fresh = []
 
         def known(name: str, status: os.stat_result) -> Stamp | None:
@@ -292,7 +349,7 @@ class SourceFiles:
                 fresh.append(name)
             return cached
 
-        data = fingerprint_foreign(Path(path), known)
+        data = fingerprint_foreign(Path(path), known, ignored(ignore))
         for name in fresh:
             full = _join(path, name)
             self._known[full] = data.files[name]
@@ -305,6 +362,30 @@ class SourceFiles:
     def _absolute(self, text: str) -> str:
         expanded = os.path.expandvars(os.path.expanduser(text))
         return os.path.normpath(os.path.join(self.root, expanded))
+
+
+@cache
+def ignored(patterns: tuple[str, ...]) -> Callable[[str], object] | None:
+    """Return what accepts a path that a pattern matches, or that is below such a directory.
+
+    None where there are no patterns.
+    """
+    if not patterns:
+        return None
+    choices = []
+    for pattern in patterns:
+        path = pattern.removeprefix("./").rstrip("/")
+        # In fnmatch's translation only the end of the whole text would end a match.
+        matched = fnmatch.translate(path).removesuffix(r"\Z").removesuffix(r"\z")
+        choices.append(f"{'' if '/' in path else '(?:.*/)?'}{matched}(?:/.*)?")
+    return re.compile("|".join(choices), re.DOTALL).fullmatch
+
+
+def _references_file(hashes: HashCache, root: Path) -> Path | None:
+    if hashes.directory is None:
+        return None
+    name = hashlib.sha256(os.fsencode(root)).hexdigest()[:32]
+    return hashes.directory / f"scripts-{name}.json"
 
 
 def _is_pattern(text: str) -> bool:

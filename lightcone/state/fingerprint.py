@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +28,7 @@ __all__ = [
     "Stamp",
     "StampCache",
     "difference",
+    "does_count",
     "fingerprint",
     "fingerprint_foreign",
     "unchanged",
@@ -51,6 +53,12 @@ _USUAL_TICK = 0.03
 # What desktops and network file systems leave in any directory, and what lc itself did.
 _IGNORED = frozenset({".DS_Store", ".snakemake_timestamp"})
 _IGNORED_PREFIXES = (".nfs0", ".lightcone-")
+# What interpreters and editors leave besides in a directory that they work in.
+_LEFT_BEHIND = re.compile(
+    r"(?:^|/)(?:__pycache__|\.ipynb_checkpoints|\.(?:pytest|mypy|ruff)_cache|\.Rhistory"
+    r"|\.directory|Thumbs\.db|desktop\.ini|\._[^/]*|\.#[^/]*|#[^/]*#|\.[^/]*\.sw[a-p]|\.~lock\.[^/]*#"
+    r"|[^/]*(?:~|\.py[co]))(?:/|$)"
+).search
 
 
 class Stamp(NamedTuple):
@@ -100,7 +108,10 @@ class Data:
 
 
 def fingerprint(
-    path: Path, known: Data | Mapping[str, Stamp] | None = None, clock: Path | None = None
+    path: Path,
+    known: Data | Mapping[str, Stamp] | None = None,
+    clock: Path | None = None,
+    recorded: Data | None = None,
 ) -> Data:
     """Hash a file or a tree, except files that match ``known`` stamps.
 
@@ -108,6 +119,9 @@ def fingerprint(
     followed. Modes, times, owners and empty directories do not count. Waits until the clock of
     the file system has passed the last write (a few milliseconds; up to 2 s for large outputs on
     file systems with coarse clocks), so that the stamps can be trusted. Flush them first.
+
+    Of files that do not count (:func:`does_count`), those are left out that ``recorded`` lacks:
+    they came after it. Without it all are hashed.
 
     That clock is read by setting the times of ``clock``, a file of the caller's on the same file
     system whose times mean nothing, or else by making a file for a moment.
@@ -118,22 +132,38 @@ def fingerprint(
     """
     stamps = known.files if isinstance(known, Data) else known or {}
     files = _files(path)
+    if recorded is not None:
+        files = [each for each in files if each[0] in recorded.files or does_count(each[0])]
     fresh = [status for name, _, status in files if not _matches(stamps.get(name), status)]
     settled = _wait_for_tick(path, fresh, clock) if fresh else 0
     return _hash_files(files, stamps, settled)
 
 
-def fingerprint_foreign(path: Path, known: Callable[[str, os.stat_result], Stamp | None]) -> Data:
+def does_count(name: str, ignore: Callable[[str], object] | None = None) -> bool:
+    """Return whether a file within a tree counts, by its path within it.
+
+    Not that of an interpreter's cache, of an editor that has a file open, or one that ``ignore``
+    accepts.
+    """
+    return _LEFT_BEHIND(name) is None and not (ignore is not None and ignore(name))
+
+
+def fingerprint_foreign(
+    path: Path,
+    known: Callable[[str, os.stat_result], Stamp | None],
+    ignore: Callable[[str], object] | None = None,
+) -> Data:
     """Hash foreign files, writing nothing beside them.
 
     Otherwise as :func:`fingerprint`. ``known`` returns a stamp that matches a file, by its path
-    within the tree and its status, or None.
+    within the tree and its status, or None. Files within a tree that do not count are left out
+    (:func:`does_count`).
 
     Raises:
         FileNotFoundError: where there is nothing.
         OSError: where a file cannot be read.
     """
-    files = _files(path)
+    files = [each for each in _files(path) if not each[0] or does_count(each[0], ignore)]
     stamps = {name: known(name, status) for name, _, status in files}
     fresh = [status for name, _, status in files if stamps[name] is None]
     settled = time.time_ns() - _COARSEST_TICK_NS
@@ -176,6 +206,9 @@ def difference(path: str | Path, data: Data, cache: StampCache | None = None) ->
         for name, full, status in _walk(os.fspath(path)):
             stamp = data.files.get(name)
             if stamp is None:
+                if not does_count(name):
+                    # Left there by another program that used the result.
+                    continue
                 return f"has a new file {name}"
             if not _same(full, status, stamp, cache, follow=False):
                 return f"has a changed file {name}"

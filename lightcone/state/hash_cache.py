@@ -43,6 +43,11 @@ class HashCache:
         self._used: set[str] = set()
         self._is_dirty = False
 
+    @property
+    def directory(self) -> Path | None:
+        """The directory of the cache, where other caches may have files, too."""
+        return self._directory
+
     def find(self, path: str, status: os.stat_result) -> Stamp | None:
         """Return the cached stamp of the file at ``path`` if it matches."""
         if self._directory is None:

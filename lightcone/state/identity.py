@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping
 
-from lightcone.spec.output import Output
-from lightcone.state.dependencies import SourceFiles
+from lightcone.spec.output import Input, Output
+from lightcone.state.dependencies import SourceFiles, ignored
+from lightcone.state.fingerprint import does_count
 from lightcone.state.imports import is_script
-from lightcone.state.manifest import UNOBSERVED, Manifest, Provenance, Source
+from lightcone.state.manifest import UNOBSERVED, Manifest, Provenance, Source, Stamp
 from lightcone.state.observed import changes_of, observed_now
 
 __all__ = ["changes", "identify"]
@@ -46,6 +47,12 @@ def identify(
         else:
             version, stamps = versions[given.id], {}
         source = before.inputs.get(given.id)
+        if (
+            source is not None
+            and source.version != version
+            and _is_same_tree(source, given, stamps, output)
+        ):
+            version, stamps = source.version, source.files
         if source is None or (source.text, source.version, source.files) != (
             given.text,
             version,
@@ -126,7 +133,7 @@ def changes(
             elif source.text != current.text:
                 reasons.append(f"input {name}: {source.text} → {current.text}")
             else:
-                reasons.append(f"input {name} changed ({current.text})")
+                reasons.append(f"input {name} changed ({_what_changed(source, current)})")
     if before.command != now.command and not reasons:
         reasons += [
             f"input {name}: {before.inputs[name].text} → {current.text}"
@@ -134,6 +141,37 @@ def changes(
             if before.inputs[name].text != current.text
         ] or ["command changed"]
     return reasons
+
+
+def _is_same_tree(
+    source: Source, given: Input, stamps: Mapping[str, Stamp], output: Output
+) -> bool:
+    """Return whether a directory only lacks recorded files that do not count any more.
+
+    An earlier lc counted them, or other settings.
+    """
+    if "" in stamps or given.producer is not None or not os.path.isdir(given.place or ""):
+        return False
+    ignore = ignored(output.ignore)
+    counting = {
+        name: stamp.sha256 for name, stamp in source.files.items() if does_count(name, ignore)
+    }
+    return counting == {name: stamp.sha256 for name, stamp in stamps.items()}
+
+
+def _what_changed(before: Source, now: Source) -> str:
+    """Describe how the files of an input changed, by its text where it is one file."""
+    if not {*before.files, *now.files} - {""}:
+        return now.text
+    described = []
+    for name in sorted({*before.files, *now.files}):
+        then, stamp = before.files.get(name), now.files.get(name)
+        if then is None or stamp is None:
+            described.append(f"{name or now.text} is {'new' if then is None else 'gone'}")
+        elif then.sha256 != stamp.sha256:
+            described.append(f"{name or now.text} changed")
+    more = f" and {len(described) - 1} more" if len(described) > 1 else ""
+    return f"{now.text}: {described[0]}{more}" if described else now.text
 
 
 def _changed(name: str, recorded: Manifest) -> str:

@@ -1,60 +1,69 @@
-"""Static search for the project's files that a script brings in.
+"""Search for the project's files that scripts bring in, by reading them.
 
-- Python: ``import`` and ``from … import`` wherever a statement may begin. A module is looked for
-  beside the script that is run, in what is set as ``PYTHONPATH`` on the way, in the project's
-  directory and in its ``src``, in that order; a relative one in its package. The ``__init__`` of
-  every package on the way counts. In the last two places a module of the standard library's name
-  is taken to be that one.
-- Shell: every Python or shell script that is named, and what stands after ``source`` and ``.``,
-  from the project's directory, from where ``cd`` goes, or beside the script; a variable or a
-  substitution at the beginning of a path is taken to be one of these. ``python -m`` names a
-  module.
+What each language refers to is found by its reader (``languages.py``). Here it is looked for:
 
-What is found is followed in turn. Not found: what is computed (``importlib``, ``exec``, a path
-with a variable in its middle), compiled modules, a ``PYTHONPATH`` of the caller's own, scripts
-that Python starts, data that a script opens. A line of a docstring that looks like an import
-counts where there is such a file.
+- A module: beside the script that is run, in what is set as ``PYTHONPATH`` or added to
+  ``sys.path`` on the way, in the project's directory and in its ``src``; a relative one in its
+  package. The ``__init__`` of every package on the way counts. In the last two places a module of
+  the standard library's name is taken to be that one.
+- A path: from the project's directory, from where ``cd`` goes, or beside the script. A pattern
+  counts by every file that it matches there.
+
+What is found is followed in turn, and each file keeps the way in which it was found. Not found are
+compiled modules, what a ``PYTHONPATH`` of the caller's own leads to, and what is computed, which is
+reported.
 """
 
 from __future__ import annotations
 
+import glob
 import os
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
-__all__ = ["Scripts", "SearchPaths", "is_script"]
+from lightcone.state.languages import is_script
+from lightcone.state.reference_cache import ReferenceCache
+from lightcone.state.references import HERE, Kind, References
 
-_IMPORT = re.compile(r"import\b[ \t]*(\([^)]*\)|[^\n#;'\"]*)")
-_BEFORE = re.compile(r"(?:^|[;:'\"])[ \t]*(?:from[ \t]+(\.*)[ \t]*([\w.]*)[ \t]*)?$")
-_SOURCED = re.compile(
-    r"(?:^|[;&|({]|\b(?:then|do|else)[ \t])[ \t]*(?:source|\.)[ \t]+([^\n;&|]+)", re.MULTILINE
-)
-_MODULE = re.compile(r"(?<!\S)-m[ \t]*([A-Za-z_][\w.]*)")
-_COMMENT = re.compile(r"^[ \t]*#.*", re.MULTILINE)
-_CD = re.compile(r"\bcd\s+[\"']?([^\s;|&<>()'\"`]+)")
-_PYTHON_PATH = re.compile(r"\bPYTHONPATH=[\"']?([^\s;|&<>()'\"`]+)")
-_WORD = re.compile(r"[^\s;|&<>()'\"`=,:]+")
-# ``$HERE/``, ``${0%/*}/``, and what is left of ``$(dirname "$0")/``.
-_COMPUTED = re.compile(r"\$(?:\w+|\{[^}]*\})?/?|/")
-_PYTHON = (".py", ".pyw")
-_SHELL = (".sh", ".bash", ".zsh", ".ksh")
-_RUN_BY_PYTHON = re.compile(rb"#!.*\bpython")
-_RUN_BY_SHELL = re.compile(rb"#!.*\b(?:ba|z|k|da)?sh\b")
-_MAX_SIZE = 4 << 20
-# How far before an ``import`` its statement may begin: a line may be as long as the file.
-_LOOKBACK = 500
-# Where a module may lie though nothing says so: such a project is installed in place.
+__all__ = ["Found", "Scripts", "SearchPaths", "Way", "from_root", "is_script"]
+
+# Where a module may be though nothing says so: such a project is installed in place.
 _IMPLICIT_DIRECTORIES = ("", "src")
+_MOST_DIRECTORIES = 16
+_MOST_ROUNDS = 5
 
 _Parts = tuple[str, ...]
 
 
-def is_script(name: str) -> bool:
-    """Return whether a file's name is that of a Python or shell script."""
-    return name.endswith((*_PYTHON, *_SHELL))
+class Way(NamedTuple):
+    """The way in which a file was found.
+
+    Attributes:
+        kind: ``"command"``, ``"import"``, ``"module"``, ``"path"``, ``"pattern"``; also
+            ``"depend_on"``, ``"container"`` or ``"observed"``, of what no text shows.
+        script: the file whose text names it; "" for the command.
+        line: the line of that file, or the cell of a notebook; 0 where it is not known.
+        pattern: the pattern that it matches, if any.
+    """
+
+    kind: str
+    script: str = ""
+    line: int = 0
+    pattern: str = ""
+
+    def __str__(self) -> str:
+        line = f":{self.line}" if self.line else ""
+        where = f" in {self.script}{line}" if self.script else ""
+        return f"{self.kind}{f' {self.pattern}' if self.pattern else ''}{where}"
+
+
+class Found(NamedTuple):
+    """The project's files that a script or a command brings in, and what was not followed."""
+
+    files: dict[str, Way]
+    not_followed: tuple[str, ...] = ()
 
 
 class SearchPaths(NamedTuple):
@@ -63,25 +72,24 @@ class SearchPaths(NamedTuple):
     directories: tuple[str, ...] = ("",)
     python_path: tuple[str, ...] = ()
 
-    def updated_by(self, text: str) -> SearchPaths:
-        """Return these paths as the commands of a text change them."""
-        into = _CD.findall(text) if "cd " in text else ()
-        paths = _PYTHON_PATH.findall(text) if "PYTHONPATH=" in text else ()
-        if not into and not paths:
+    def updated_by(self, read: References, beside: str = "", root: str = "") -> SearchPaths:
+        """Return these paths as a text changes them, of a script in the directory ``beside``."""
+        if not read.directories and not read.search:
             return self
-        added = [_relative(one) for path in paths for one in path.split(":") if one]
+        directories = list(self.directories)
+        for each in read.directories[:_MOST_DIRECTORIES]:
+            for base in directories[:_MOST_DIRECTORIES]:
+                directories.append(_located(each, base, beside, root))
+        directories = [each for each in directories if not each.startswith("../")]
+        paths = [
+            _located(each, base, beside, root)
+            for each in read.search
+            for base in self.directories[:_MOST_DIRECTORIES]
+        ]
         return SearchPaths(
-            tuple(dict.fromkeys([*self.directories, *map(_normalize, into)])),
-            tuple(dict.fromkeys([*map(_normalize, added), *self.python_path])),
+            tuple(dict.fromkeys(directories))[:_MOST_DIRECTORIES],
+            tuple(dict.fromkeys([*paths, *self.python_path])),
         )
-
-
-class _References(NamedTuple):
-    """The references of one script: modules with leading dots, or possible scripts."""
-
-    modules: tuple[tuple[int, _Parts], ...] = ()
-    candidates: tuple[str, ...] = ()
-    shell_text: str = ""
 
 
 class _Script(NamedTuple):
@@ -98,76 +106,185 @@ class Scripts:
     ``is_source`` returns whether a path from ``root`` can be a source of the project.
     """
 
-    def __init__(self, root: str, is_source: Callable[[str], bool]) -> None:
+    def __init__(
+        self, root: str, is_source: Callable[[str], bool], cached: ReferenceCache | None = None
+    ) -> None:
         self._root = root
         self._is_source = is_source
-        self._references: dict[str, _References] = {}
+        self._cached = cached or ReferenceCache(None)
+        self._references: dict[str, References] = {}
         self._exists: dict[str, bool] = {}
+        self._matches: dict[str, tuple[str, ...]] = {}
         self._module = cache(self._find_module)
-        self._dependencies: dict[tuple[str, SearchPaths], tuple[str, ...]] = {}
+        self._dependencies: dict[_Script, Found] = {}
 
-    def dependencies(self, script: str, search_paths: SearchPaths) -> tuple[str, ...]:
-        """Return the files that ``script`` brings in, relative to the root.
+    def dependencies(self, script: str, search_paths: SearchPaths) -> Found:
+        """Return the files that ``script`` brings in, relative to the root, without itself.
 
-        Empty where it is no script.
+        Empty where it is no script. Callers share the result and do not change it.
         """
-        key = (script, search_paths)
-        if key not in self._dependencies:
-            files = self._follow([_as_script(script, search_paths)])
-            self._dependencies[key] = tuple(sorted(files - {script}))
-        return self._dependencies[key]
+        return self._brought_in(_as_script(script, search_paths))
 
-    def modules_of(self, command: str, search_paths: SearchPaths) -> tuple[str, ...]:
-        """Return the modules that a command runs or imports, with dependencies.
-
-        They are sorted.
-        """
-        modules = [*_run_modules(command)]
-        modules += (parts for dots, parts in _imports(command) if not dots)
-        return tuple(sorted(self._follow([*self._modules_run(modules, search_paths)])))
-
-    def _follow(self, queue: list[_Script]) -> set[str]:
-        seen = {(each.name, each.directories) for each in queue}
-        while queue:
-            for script in self._references_of(queue.pop()):
-                if (script.name, script.directories) not in seen:
-                    seen.add((script.name, script.directories))
-                    queue.append(script)
-        return {name for name, _ in seen}
-
-    def _references_of(self, script: _Script) -> Iterator[_Script]:
-        if script.name not in self._references:
-            self._references[script.name] = _read(os.path.join(self._root, script.name))
-        references = self._references[script.name]
-        beside = os.path.dirname(script.name)
-        for dots, parts in references.modules:
-            if not dots:
-                names = self._module(parts, script.directories)
-            else:
-                package = beside
-                for _ in range(dots - 1):
-                    package = os.path.dirname(package)
-                names = [os.path.join(package, "__init__.py"), *self._package_files(package, parts)]
-            for name in filter(self._is_file, names):
-                yield script._replace(name=name)
-        search_paths = script.search_paths.updated_by(references.shell_text)
-        for word in references.candidates:
-            path = _relative(word.removeprefix(f"{self._root}/"))
-            for base in (*search_paths.directories, beside):
-                name = os.path.normpath(os.path.join(base, path))
-                if path and self._is_file(name):
-                    yield _as_script(name, search_paths)
-                    break
-        yield from self._modules_run(_run_modules(references.shell_text), search_paths)
-
-    def _modules_run(
-        self, modules: Iterable[_Parts], search_paths: SearchPaths
-    ) -> Iterator[_Script]:
-        """Yield the files of modules run or imported from the working directory."""
+    def of_command(self, command: References, search_paths: SearchPaths) -> Found:
+        """Return the files that a command refers to, and those that they bring in."""
         directories = (*search_paths.directories, *search_paths.python_path)
-        for parts in modules:
-            for name in self._module(parts, directories):
-                yield _Script(name, directories, search_paths)
+        itself = _Script("", directories, search_paths)
+        not_followed: list[str] = []
+        first = list(self._resolved(itself, command, not_followed))
+        files: dict[str, Way] = {}
+        for script, way in first:
+            files.setdefault(script.name, way)
+        for script, _ in first:
+            more = self._brought_in(script)
+            not_followed += more.not_followed
+            for name, way in more.files.items():
+                files.setdefault(name, way)
+        return Found(files, tuple(not_followed))
+
+    def _brought_in(self, script: _Script) -> Found:
+        if script not in self._dependencies:
+            found = self._follow(script)
+            found.files.pop(script.name, None)
+            self._dependencies[script] = found
+        return self._dependencies[script]
+
+    def matches(self, pattern: str) -> tuple[str, ...]:
+        """Return the files that a pattern matches, both from the root."""
+        if pattern not in self._matches:
+            names = glob.glob(pattern, root_dir=self._root, recursive=True)
+            files = {os.path.normpath(name) for name in names}
+            self._matches[pattern] = tuple(sorted(filter(self.is_file, files)))
+        return self._matches[pattern]
+
+    def is_file(self, name: str) -> bool:
+        """Return whether a path from the root is a file that may be a source."""
+        if name not in self._exists:
+            exists = not name.startswith(("..", "/")) and os.path.isfile(f"{self._root}/{name}")
+            self._exists[name] = exists and self._is_source(name)
+        return self._exists[name]
+
+    def save(self) -> None:
+        """Keep what was read for the next plan."""
+        self._cached.save()
+
+    def _follow(self, entry: _Script) -> Found:
+        """Follow a script until nothing new is found.
+
+        A module may add a directory to ``sys.path`` for whatever is imported after it, so all is
+        followed once more with that directory.
+        """
+        search: tuple[str, ...] = ()
+        files: dict[str, Way] = {}
+        not_followed: list[str] = []
+        for _ in range(_MOST_ROUNDS):
+            files, not_followed = {}, []
+            added: dict[str, None] = dict.fromkeys(search)
+            seen = {(entry.name, entry.directories)}
+            queue = [entry]
+            while queue:
+                script = queue.pop()
+                read = self._read(script.name)
+                if read.search:
+                    beside = os.path.dirname(script.name)
+                    for each in read.search:
+                        for base in script.search_paths.directories:
+                            added[_located(each, base, beside, self._root)] = None
+                for found, way in self._resolved(script, read, not_followed, search):
+                    files.setdefault(found.name, way)
+                    if (found.name, found.directories) not in seen:
+                        seen.add((found.name, found.directories))
+                        queue.append(found)
+            if len(added) == len(search):
+                break
+            search = tuple(added)
+        return Found(files, tuple(dict.fromkeys(not_followed)))
+
+    def _read(self, name: str) -> References:
+        if name not in self._references:
+            self._references[name] = self._cached.read(os.path.join(self._root, name))
+        return self._references[name]
+
+    def _resolved(
+        self,
+        script: _Script,
+        read: References,
+        not_followed: list[str],
+        search: tuple[str, ...] = (),
+    ) -> Iterator[tuple[_Script, Way]]:
+        """Yield the files that a script refers to, as scripts to follow, with the way."""
+        if not read.found and not read.not_followed:
+            return
+        beside = os.path.dirname(script.name)
+        paths = script.search_paths.updated_by(read, beside, self._root)
+        label = script.name or "the command"
+        for reference in read.found:
+            kind = "command" if not script.name else reference.kind.value
+            way = Way(kind, script.name, reference.line)
+            if reference.kind is Kind.MODULE:
+                for name in self._imported(reference.text, script.directories, search, beside):
+                    yield script._replace(name=name, search_paths=paths), way
+            elif reference.kind is Kind.RUN:
+                directories = (*paths.directories, *paths.python_path)
+                for name in self._imported(reference.text, directories, search, beside):
+                    yield _Script(name, directories, paths), way
+            elif reference.kind is Kind.PATTERN:
+                for name in self._matched(reference.text, paths, beside):
+                    found = _as_script(name, paths, script.directories)
+                    yield found, way._replace(pattern=reference.text)
+            else:
+                name = self._located_file(reference.text, paths, beside)
+                if name:
+                    if reference.kind is Kind.GUESS:
+                        way = way._replace(kind="command" if not script.name else "path")
+                    yield _as_script(name, paths, script.directories), way
+                elif reference.kind is Kind.GUESS:
+                    where = f"{label}:{reference.line}" if script.name else label
+                    not_followed.append(
+                        f"{reference.origin} in {where}: a variable in it is not set there"
+                    )
+        for each in read.not_followed:
+            where = f"{label}:{each.line}" if each.line and script.name else label
+            not_followed.append(f"{each.what} in {where}: {each.why}")
+
+    def _imported(
+        self, module: str, directories: tuple[str, ...], search: tuple[str, ...], beside: str
+    ) -> Iterable[str]:
+        name = module.lstrip(".")
+        parts = tuple(filter(None, name.split(".")))
+        dots = len(module) - len(name)
+        if not dots:
+            if not parts:
+                return ()
+            found = self._module(parts, directories)
+            if search:
+                found = [*found, *self._module(parts, search)]
+            return found
+        package = beside
+        for _ in range(dots - 1):
+            package = os.path.dirname(package)
+        names = [os.path.join(package, "__init__.py"), *self._package_files(package, parts)]
+        return filter(self.is_file, names)
+
+    def _located_file(self, path: str, paths: SearchPaths, beside: str) -> str:
+        """Return the file at a path that a script names, "" if there is none."""
+        if path.startswith((HERE, "/")):
+            name = _located(path, "", beside, self._root)
+            return name if self.is_file(name) else ""
+        for base in dict.fromkeys((*paths.directories, beside)):
+            name = os.path.normpath(os.path.join(base, path))
+            if self.is_file(name):
+                return name
+        return ""
+
+    def _matched(self, pattern: str, paths: SearchPaths, beside: str) -> Iterator[str]:
+        if pattern.startswith((HERE, "/")):
+            yield from self.matches(_located(pattern, "", beside, self._root))
+            return
+        for base in dict.fromkeys((*paths.directories, beside)):
+            matched = self.matches(os.path.normpath(os.path.join(base, pattern)))
+            yield from matched
+            if matched:
+                break
 
     def _find_module(self, parts: _Parts, directories: tuple[str, ...]) -> list[str]:
         """Return the files of a module, from its outermost package on."""
@@ -175,9 +292,9 @@ class Scripts:
             directories = (*directories, *_IMPLICIT_DIRECTORIES)
         for directory in directories:
             top = os.path.join(directory, parts[0])
-            if self._is_file(f"{top}/__init__.py") or self._is_file(f"{top}.py"):
+            if self.is_file(f"{top}/__init__.py") or self.is_file(f"{top}.py"):
                 return self._package_files(directory, parts)
-        # Packages without an __init__ are one, wherever their parts lie.
+        # Packages without an __init__ are one, wherever their parts are.
         return [
             name
             for directory in dict.fromkeys(directories)
@@ -188,78 +305,36 @@ class Scripts:
         files = []
         for part in parts:
             directory = os.path.join(directory, part)
-            if self._is_file(f"{directory}/__init__.py"):
+            if self.is_file(f"{directory}/__init__.py"):
                 files.append(f"{directory}/__init__.py")
-            elif self._is_file(f"{directory}.py"):
+            elif self.is_file(f"{directory}.py"):
                 return [*files, f"{directory}.py"]
         return files
 
-    def _is_file(self, name: str) -> bool:
-        if name not in self._exists:
-            exists = not name.startswith(("..", "/")) and os.path.isfile(f"{self._root}/{name}")
-            self._exists[name] = exists and self._is_source(name)
-        return self._exists[name]
+
+def _as_script(script: str, search_paths: SearchPaths, searched: tuple[str, ...] = ()) -> _Script:
+    """Return a script that is run, or executed where Python searches ``searched``."""
+    own = (os.path.dirname(script), *search_paths.python_path)
+    return _Script(script, tuple(dict.fromkeys((*own, *searched))), search_paths)
 
 
-def _as_script(script: str, search_paths: SearchPaths) -> _Script:
-    return _Script(script, (os.path.dirname(script), *search_paths.python_path), search_paths)
+def _located(path: str, base: str, beside: str, root: str) -> str:
+    """Return a path as a script in ``beside`` means it, from the root."""
+    if path.startswith(HERE):
+        path, base = path[1:].lstrip("/"), beside
+    name = os.path.normpath(os.path.join(base, path))
+    return "" if name == "." else from_root(name, root)
 
 
-def _read(path: str) -> _References:
-    try:
-        with open(path, "rb") as file:
-            head = file.read(256)
-            is_python = path.endswith(_PYTHON) or _RUN_BY_PYTHON.match(head) is not None
-            is_shell = path.endswith(_SHELL) or _RUN_BY_SHELL.match(head) is not None
-            if not is_python and not is_shell:
-                return _References()
-            text = (head + file.read(_MAX_SIZE)).decode(errors="replace")
-    except OSError:
-        return _References()
-    text = text.replace("\r\n", "\n").replace("\\\n", " ")
-    if is_python:
-        return _References(modules=tuple(dict.fromkeys(_imports(text))))
-    text = _COMMENT.sub("", text)
-    candidates = [word for rest in _SOURCED.findall(text) for word in _WORD.findall(rest)]
-    candidates += [word for word in _WORD.findall(text) if is_script(word)]
-    return _References(candidates=tuple(dict.fromkeys(candidates)), shell_text=text)
-
-
-def _relative(path: str) -> str:
-    """Return a path without the computed directory at its beginning."""
-    computed = _COMPUTED.match(path)
-    return path[computed.end() :] if computed else path
-
-
-def _normalize(path: str) -> str:
-    directory = os.path.normpath(path)
-    return "" if directory == "." else directory
-
-
-def _imports(text: str) -> Iterator[tuple[int, _Parts]]:
-    """Yield every module that a text imports, with its leading dots."""
-    for match in _IMPORT.finditer(text):
-        start = max(0, match.start() - _LOOKBACK)
-        before = _BEFORE.search(text[start : match.start()].rpartition("\n")[2])
-        if before is not None:
-            dots, module = before.groups("")
-            for target in re.sub(r"#[^\n]*", "", match[1]).strip("()").split(","):
-                yield from _import_targets(len(dots), module, target)
-
-
-def _import_targets(dots: int, module: str, name: str) -> Iterator[tuple[int, _Parts]]:
-    """Yield the module that an imported name may be.
-
-    ``name`` is a module of ``module`` or anything else in it, ``*`` for instance.
-    """
-    words = name.split()
-    parts = [*module.split("."), *(words[0].split(".") if words else ())]
-    named = tuple(part for part in parts if part.isidentifier())
-    if named or dots:
-        yield dots, named
-
-
-def _run_modules(text: str) -> Iterator[_Parts]:
-    for name in _MODULE.findall(text) if "-m" in text else ():
-        parts = tuple(filter(None, name.split(".")))
-        yield from (parts, (*parts, "__main__"))
+@lru_cache(maxsize=1 << 10)
+def from_root(path: str, root: str) -> str:
+    """Return an absolute path into the project from its root; any other as it is."""
+    if not root or not path.startswith("/"):
+        return path
+    for each in (
+        path,
+        os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path)),
+    ):
+        if each.startswith(f"{root}/"):
+            return each[len(root) + 1 :]
+    return "" if path == root else path

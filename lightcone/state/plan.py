@@ -56,6 +56,7 @@ class Assessment:
         provenance: what it would be made from; None where an input is missing or to be made first.
         manifest: the record of the result that is there, good or not, if it can be read.
         lacks_input: whether it cannot be made, as an input from outside is missing, as in ``why``.
+        reasons: everything that is wrong, of which ``why`` may show only a part.
     """
 
     output: Output
@@ -64,6 +65,7 @@ class Assessment:
     provenance: Provenance | None
     manifest: Manifest | None
     lacks_input: bool = False
+    reasons: tuple[str, ...] = ()
 
 
 def plan(
@@ -182,6 +184,7 @@ def _plan(
         elif (assessment.state is State.OK or key in as_good) and assessment.manifest is not None:
             good_versions[key] = assessment.manifest.data.version
         assessed[key] = assessment
+    sources.scanner.save()
     return assessed
 
 
@@ -236,10 +239,11 @@ def _assess(
     if len(reasons) > _MAX_SHOWN:
         why += f"; and {len(reasons) - _MAX_SHOWN} more"
     if waiting:
-        return Assessment(output, state, why, None, manifest)
+        return Assessment(output, state, why, None, manifest, reasons=tuple(reasons))
     if failure is not None and failure.get("identity") == provenance.identity:
         state, why = _describe_failure(failure)
-    return Assessment(output, state, why, provenance, manifest)
+        return Assessment(output, state, why, provenance, manifest)
+    return Assessment(output, state, why, provenance, manifest, reasons=tuple(reasons))
 
 
 def _reasons(

@@ -1,9 +1,11 @@
-"""Side products: files that a command names and its recipe writes.
+"""Side products: files that a command or its scripts name and its recipe writes.
 
 They must not make an output stale, or every run would. What a command shows to be written (``>``,
 ``tee``) is no source anyway. Of other files a recipe shows it by running: one that was not there
 when it began, and is there when it has ended, is its product. It stays one for as long as it is
-there and the recipe that names it is declared as it was; after that, if it changed again. A file
+there and the recipe that names it is declared as it was; after that, if it changed again. That
+holds for the files of a pattern, too, unless it matched a source before: then a file that joins
+them may be anybody's, and counts. A file
 that was there at first and has changed may have been edited by somebody, and is only reported as
 such; nor is a script ever a product.
 """
@@ -16,7 +18,7 @@ from dataclasses import replace
 from lightcone.errors import LightconeError
 from lightcone.spec.output import Output
 from lightcone.state.dependencies import CommandScanner, SourceFiles
-from lightcone.state.imports import is_script
+from lightcone.state.imports import Way, is_script
 from lightcone.state.manifest import Manifest, Provenance, read_manifest
 from lightcone.state.partial import products_of, read_failure
 
@@ -33,23 +35,31 @@ class Products:
     def __init__(self, output: Output, provenance: Provenance, *, is_first: bool = False) -> None:
         self._output = output
         self._provenance = provenance
-        self._present_before = set(self._named_files())
         self._recorded: set[str] = set()
-        if is_first:
-            return
-        recorded = read_manifest(output.state_dir)
-        failure = read_failure(output.state_dir)
-        if recorded is not None:
-            self._recorded |= set(recorded.products)
-        if failure is not None:
-            self._recorded |= products_of(failure, output)
+        if not is_first:
+            recorded = read_manifest(output.state_dir)
+            failure = read_failure(output.state_dir)
+            if recorded is not None:
+                self._recorded |= set(recorded.products)
+            if failure is not None:
+                self._recorded |= products_of(failure, output)
+        before = self._files()
+        self._present_before = set(before)
+        # Whoever adds a file to those of a pattern adds a source, whenever it is.
+        self._patterns = {way.pattern for name, way in before.items() if name not in self._recorded}
+        self._patterns.discard("")
 
     def detect(self, changed: Iterable[str] = ()) -> list[str]:
         """Return the products of the recipe, which has ended.
 
         ``changed`` are sources that changed.
         """
-        present = set(self._named_files())
+        files = self._files()
+        present = {
+            name
+            for name, way in files.items()
+            if way.pattern not in self._patterns or name in self._recorded
+        }
         sources = self._provenance.files.keys() - set(changed)
         made = (present - self._present_before) | (self._recorded & present)
         return sorted(name for name in made - sources if not is_script(name))
@@ -76,8 +86,8 @@ class Products:
             disturbed=tuple(name for name in changed if name not in products),
         )
 
-    def _named_files(self) -> tuple[str, ...]:
-        return CommandScanner(self._output.root).named_files(self._output.command)
+    def _files(self) -> dict[str, Way]:
+        return CommandScanner(self._output.root).found(self._output.command).files
 
     def _changed_sources(self) -> list[str]:
         """Return the sources that changed after the recipe began."""

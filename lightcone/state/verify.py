@@ -189,7 +189,7 @@ def _check(output: Output, manifest: Manifest, cache: HashCache) -> tuple[list[F
         # A plan does not compute the identity of tens of thousands; none is plain to see.
         manifest = replace(manifest, identity="")
     try:
-        data = fingerprint(output.path)
+        data = fingerprint(output.path, recorded=manifest.data)
     except FileNotFoundError:
         findings.append(_finding(output, Trouble.MISSING, "what it describes is gone"))
         return findings, manifest

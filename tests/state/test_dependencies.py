@@ -264,3 +264,59 @@ def test_a_file_that_vanishes(project: Project, tmp_path: Path) -> None:
     assert set(sources.project_files(output)) == {"src/fit.py"}
     (project.root / "src/fit.py").unlink()
     assert set(SourceFiles(project.root).project_files(output)) == set()
+
+
+def test_a_pattern_in_a_command(project: Project) -> None:
+    project.spec(spec("cat data/*.csv > {output}/x", "Gaia DR3"))
+    project.make()
+    assert project.states() == {"baseline/x": "ok"}
+    project.write("data/third.csv", "new")
+    assert project.states() == {"baseline/x": "stale (data/third.csv is new)"}
+    (project.root / "data/third.csv").unlink()
+    assert project.states() == {"baseline/x": "ok"}
+    project.write("data/raw.csv", "changed")
+    assert project.states() == {"baseline/x": "stale (data/raw.csv changed)"}
+    (project.root / "data/raw.csv").unlink()
+    assert project.states() == {"baseline/x": "stale (data/raw.csv is gone)"}
+
+
+def test_the_files_of_a_declared_pattern_are_the_inputs(project: Project) -> None:
+    project.spec(spec("cat {inputs.raw} > {output}/x", "data/*.csv"))
+    found = identify(project.output("x"), {}, None)
+    assert set(found.files) == set()
+    assert set(found.inputs["raw"].files) == {"data/raw.csv", "data/other.csv"}
+
+
+def test_how_a_file_is_found(project: Project) -> None:
+    settings = '[results]\ndepend_on = ["conf/*.yaml"]\n'
+    project.write("lightcone.toml", settings)
+    project.write("src/fit.py", "import sys\n\nimport lib\nopen(sys.argv[1])\nopen('tool')\n")
+    project.write("more/fit.pl", "")
+    project.write("Containerfile", "FROM scratch")
+    text = spec("python src/fit.py; cat data/*.csv; perl more/fit.pl; ls src; sh $A/b.sh")
+    text = text.replace("recipe:\n", "recipe:\n    container: Containerfile\n")
+    output = project.spec(text).output("x")
+    found = SourceFiles(project.root).found(output)
+    assert {name: str(way) for name, way in found.files.items()} == {
+        "src/fit.py": "command",
+        "src/lib.py": "import in src/fit.py:3",
+        "tool": "path in src/fit.py:5",
+        "data/other.csv": "command data/*.csv",
+        "more/fit.pl": "command",
+        "conf/a.yaml": "depend_on",
+        "Containerfile": "container",
+    }
+    assert set(found.not_followed) == {
+        "open(sys.argv[1]) in src/fit.py:4: the path is computed",
+        "the script in more/fit.pl: its language is not read",
+        "src in the command: of a directory that is no input, no file counts",
+        "$A/b.sh in the command: a variable in it is not set there",
+    }
+    # What is said is what counts.
+    assert set(identify(output, {}, None).files) == set(found.files)
+
+
+def test_a_project_behind_a_link(project: Project) -> None:
+    link = project.root.parent / "link"
+    os.symlink(project.root, link)
+    assert named(project, f"python {link}/src/fit.py") == {"src/fit.py"}

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from lightcone.state.manifest import read_manifest
+from lightcone.state.verify import verify
 from tests.helpers import clean_environment
 from tests.needs import do_without
 from tests.projects import Project
@@ -353,3 +354,70 @@ def test_a_manifest_knows_what_it_was_made_from(project: Project) -> None:
     assert clean is not None
     assert found.provenance.inputs["clean"].version == clean.data.version
     assert found.provenance.inputs["sky"].version == "text:https://example.org/sky"
+
+
+LEFT_BEHIND = ("__pycache__/lib.cpython-311.pyc", ".fit.py.swp", "fit.py~", ".#fit.py", "._fit.py")
+
+
+def importing(project: Project) -> Project:
+    shutil.rmtree(project.root / "universes")
+    project.write("src/fit.py", "")
+    return project.spec(
+        "inputs: [{id: src, source: src}]\n"
+        "outputs: [{id: x, inputs: [src], recipe: {command: 'ls {inputs.src} > {output}/x'}}]"
+    )
+
+
+def test_what_editors_and_interpreters_leave_in_an_input(project: Project) -> None:
+    importing(project).make()
+    for name in LEFT_BEHIND:
+        project.write(f"src/deep/{name}", name)
+        project.write(f"src/{name}", name)
+    assert project.states() == {"baseline/x": "ok"}
+    project.write("src/new.py", "")
+    project.write("src/fit.py", "changed")
+    why = "input src changed (src: fit.py changed and 1 more)"
+    assert project.states() == {"baseline/x": f"stale ({why})"}
+    (project.root / "src/new.py").unlink()
+    project.write("src/fit.py", "")
+    assert project.states() == {"baseline/x": "ok"}
+    (project.root / "src/fit.py").unlink()
+    assert project.states() == {"baseline/x": "stale (input src changed (src: fit.py is gone))"}
+
+
+def test_what_is_left_behind_in_a_result(project: Project) -> None:
+    importing(project).make()
+    for name in LEFT_BEHIND:
+        project.write(f"results/baseline/x/{name}", name)
+    assert project.states() == {"baseline/x": "ok"}
+    checked = verify(project.outputs())
+    assert (checked.verified, checked.findings) == (1, [])
+    project.write("results/baseline/x/more", "")
+    assert project.why("baseline/x") == "results/baseline/x has a new file more"
+    assert len(verify(project.outputs()).findings) == 1
+
+
+def test_patterns_of_files_that_do_not_count(project: Project) -> None:
+    project.write("src/a.tmp", "1")
+    project.write("src/notes/deep/b", "1")
+    importing(project).make()
+    project.write("lightcone.toml", '[results]\nignore = ["*.tmp", "notes/*"]\n')
+    # What was made of more is still good.
+    assert project.states() == {"baseline/x": "ok"}
+    project.write("src/a.tmp", "2")
+    project.write("src/deep/c.tmp", "2")
+    project.write("src/notes/deep/b", "2")
+    assert project.states() == {"baseline/x": "ok"}
+    project.write("lightcone.toml", "")
+    why = "input src changed (src: a.tmp changed and 2 more)"
+    assert project.states() == {"baseline/x": f"stale ({why})"}
+
+
+def test_a_pattern_has_the_files_that_its_shell_sees(project: Project) -> None:
+    project.write("src/fit.py~", "")
+    importing(project)
+    project.spec((project.root / "astra.yaml").read_text().replace("source: src", "source: src/*"))
+    project.make()
+    (project.root / "src/fit.py~").unlink()
+    why = "input src changed (src/*: src/fit.py~ is gone)"
+    assert project.states() == {"baseline/x": f"stale ({why})"}

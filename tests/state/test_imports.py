@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import sys
 from pathlib import Path
@@ -11,8 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightcone.state import imports
+from lightcone.state import reference_cache
 from lightcone.state.dependencies import CommandScanner
+from lightcone.state.languages import Reader, read_script
+from lightcone.state.reference_cache import ReferenceCache
+from lightcone.state.references import Kind, References
 from tests.projects import Project
 
 FILES = [
@@ -36,6 +40,8 @@ FILES = [
     "app/__main__.py",
     "app/core.py",
     "config.yaml",
+    "data/a.csv",
+    "data/b.csv",
     "results/u/made.py",
     "venv/pyvenv.cfg",
     "venv/bin/tool.py",
@@ -43,10 +49,37 @@ FILES = [
 ]
 
 
+SCRIPTS = {
+    "src/paths.py": "import sys\nsys.path.insert(0, 'lib')\n",
+    "Makefile": "PY = lib/tools.py\ninclude rules.mk\n\nconfig.yaml: data/a.csv\n"
+    "\tpython $(PY) > $@\n",
+    "build/makefile": "all:\n\ttrue\n",
+    "rules.mk": "",
+    "lib/fit.R": "source('lib/more.R')  # source('top.py')\nx <- read.csv(\"data/a.csv\")\n"
+    "write.csv(x, 'data/b.csv')\ny <- readLines(file.path('.', 'config.yaml'))\n",
+    "lib/more.R": "source('functions.R', chdir = TRUE)\n",
+    "lib/functions.R": "f <- function(path) read.csv(path)\n",
+    "notes/fit.ipynb": json.dumps(
+        {
+            "metadata": {"kernelspec": {"language": "python"}},
+            "cells": [
+                {"cell_type": "markdown", "source": "import helper"},
+                {"cell_type": "code", "source": ["%matplotlib inline\n", "import local\n"]},
+                {"cell_type": "code", "source": "DATA = Path('../data')\n!python -m app.core"},
+                {"cell_type": "code", "source": "open(DATA / 'a.csv')\n%run ../top.py"},
+            ],
+        }
+    ),
+    "notes/local.py": "",
+}
+
+
 @pytest.fixture
 def project(project: Project) -> Project:
     for name in FILES:
         project.write(name, "")
+    for name, text in SCRIPTS.items():
+        project.write(name, text)
     return project
 
 
@@ -81,7 +114,53 @@ PYTHON = [
     ("from .pkg.a import f", "src/pkg/__init__.py src/pkg/a.py"),
     ("from .. import top", "top.py"),
     ("import installed, made", ""),
-    ("importlib.import_module('helper')", ""),
+    ("importlib.import_module('helper')", "src/helper.py"),
+    ("__import__('pkg.a')", "src/pkg/__init__.py src/pkg/a.py"),
+    ("import_module(f'{name}')", ""),
+    ("runpy.run_module('app.core')", "app/__init__.py app/core.py"),
+    ("runpy.run_path('lib/tools.py')", "lib/tools.py"),
+    ("exec(open('lib/tools.py').read())", "lib/tools.py"),
+    ("spec_from_file_location('x', 'lib/tools.py')", "lib/tools.py"),
+    ("sys.path.insert(0, 'lib')\nimport tools", "lib/tools.py"),
+    ("sys.path.append(str(Path(__file__).parent.parent / 'lib'))\nimport tools", "lib/tools.py"),
+    (
+        "HERE = os.path.dirname(os.path.abspath(__file__))\n"
+        "sys.path.insert(0, os.path.join(HERE, '..', 'lib'))\nimport tools",
+        "lib/tools.py",
+    ),
+    ("sys.path += ['lib']\nimport tools", "lib/tools.py"),
+    ("sys.path[0:0] = ['lib']\nimport tools", "lib/tools.py"),
+    ("sys.path = ['lib'] + sys.path\nimport tools", "lib/tools.py"),
+    ("site.addsitedir('lib')\nimport tools", "lib/tools.py"),
+    ("sys.path.insert(0, sys.argv[1])\nimport tools", ""),
+    ("import paths\nimport tools", "src/paths.py lib/tools.py"),
+    ('"""\nimport helper\n"""', ""),
+    ("open('config.yaml')", "config.yaml"),
+    ("CONFIG = 'config.yaml'\nyaml.safe_load(open(CONFIG))", "config.yaml"),
+    ("add_argument('--config', default='config.yaml')", "config.yaml"),
+    ("(Path(__file__).resolve().parents[1] / 'config.yaml').read_text()", "config.yaml"),
+    ("root = Path(__file__).parent\n(root.parent / 'config.yaml').open()", "config.yaml"),
+    ("for name in ('a', 'b'):\n    open(f'data/{name}.csv')", "data/a.csv data/b.csv"),
+    ("glob.glob('data/*.csv')", "data/a.csv data/b.csv"),
+    ("Path('data').glob('a*')", "data/a.csv"),
+    ("os.listdir('data')", "data/a.csv data/b.csv"),
+    ("os.chdir('data')\nopen('a.csv')", "data/a.csv"),
+    ("pd.read_csv('https://example.org/config.yaml')", ""),
+    ("open('config.yaml', 'w').write('x')", ""),
+    ("OUT = 'config.yaml'\nopen(OUT, mode='w')", ""),
+    ("frame.to_csv('data/a.csv')", ""),
+    ("plt.savefig(Path('data') / 'a.csv')", ""),
+    ("Path('config.yaml').write_text('x')", ""),
+    ("Path('config.yaml').open('w')", ""),
+    ("shutil.copy('data/a.csv', 'data/b.csv')", "data/a.csv"),
+    ("json.dump(json.load(open('config.yaml')), open('data/a.csv', 'w'))", "config.yaml"),
+    ("subprocess.run(['python', 'lib/tools.py', '-x'])", "lib/tools.py"),
+    ("subprocess.run('sh lib/env.sh | sort', shell=True)", "lib/env.sh"),
+    ("subprocess.run(['python', '-m', 'app.core'])", "app/__init__.py app/core.py"),
+    ("x = 'config.yaml is read'\nprint('config')", ""),
+    ("print 'Python 2'\nimport helper", "src/helper.py"),
+    ("open('results/u/made.py')", ""),
+    ("open('.git/HEAD')", ""),
     ("# import helper", ""),
     ("important helper\nfrom\nimport", ""),
     ("from here to there we import nothing", ""),
@@ -141,6 +220,40 @@ COMMANDS = [
     ("git commit -m fix", ""),
     ("venv/bin/python venv/bin/tool.py", ""),
     (". lib/env.sh && echo", "lib/env.sh"),
+    ("python3 $PWD/lib/tools.py", "lib/tools.py"),
+    ('python3 "$(pwd)/lib/tools.py"', "lib/tools.py"),
+    ("python3 ${PWD}/lib/tools.py", "lib/tools.py"),
+    ("python3 `pwd`/lib/tools.py", "lib/tools.py"),
+    ("cat $PROJECT/config.yaml", "config.yaml"),
+    ("cat ${CONFIG:-config.yaml}", "config.yaml"),
+    ("D=lib; sh $D/env.sh", "lib/env.sh"),
+    ("export D=lib E=env; sh ${D}/$E.sh", "lib/env.sh"),
+    ("D=lib; cd $D && sh more/env.sh", "lib/more/env.sh"),
+    ("cd lib; x; cd ../data; cat a.csv", "data/a.csv"),
+    ("for f in a b; do cat data/$f.csv; done", "data/a.csv data/b.csv"),
+    ("cat data/*.csv | sort", "data/a.csv data/b.csv"),
+    ("cat data/?.csv", "data/a.csv data/b.csv"),
+    ("cat data/[a]*", "data/a.csv"),
+    ("cat data/{a,b}.csv", "data/a.csv data/b.csv"),
+    ("cd data && cat *.csv", "data/a.csv data/b.csv"),
+    ("fit 'data/*.csv'", "data/a.csv data/b.csv"),
+    ("find lib -name '*.yaml'", ""),
+    ("awk '{print $1*2}' config.yaml", "config.yaml"),
+    ("prog @config.yaml --data=@data/a.csv", "config.yaml data/a.csv"),
+    ("awk -fconfig.yaml", "config.yaml"),
+    ("python app", "app/__main__.py"),
+    (
+        "python -c 'import importlib as i; i.import_module(\"app.core\")'",
+        "app/__init__.py app/core.py",
+    ),
+    ("make all", "Makefile rules.mk lib/tools.py data/a.csv"),
+    ("make -C build", "build/makefile"),
+    ("Rscript lib/fit.R", "lib/fit.R lib/more.R lib/functions.R data/a.csv config.yaml"),
+    ("Rscript -e 'source(\"lib/more.R\")'", "lib/more.R lib/functions.R"),
+    (
+        "jupyter nbconvert --execute notes/fit.ipynb",
+        "notes/fit.ipynb notes/local.py data/a.csv app/__init__.py app/core.py top.py",
+    ),
 ]
 
 
@@ -157,7 +270,19 @@ SHELL = [
     ('source "${BASH_SOURCE%/*}/env"', "lib/env"),
     ("HERE=$(cd $(dirname $0); pwd)\nbash $HERE/more/env.sh", "lib/more/env.sh"),
     ("cd lib/more\n./env.sh", "lib/more/env.sh"),
-    ("python src/helper.py --x config.yaml > top.txt", "src/helper.py"),
+    ("python src/helper.py --x config.yaml > data/a.csv", "src/helper.py config.yaml"),
+    ('D="lib"\nsh "$D"/env.sh', "lib/env.sh"),
+    ('for f in a b; do cat "data/$f.csv"; done', "data/a.csv data/b.csv"),
+    ("cat data/*.csv", "data/a.csv data/b.csv"),
+    ("case $1 in\n  *.yaml) x;;\nesac", ""),
+    (
+        'DIR="$( cd -- "$( dirname -- "${BASH_SOURCE[0]}" )" &> /dev/null && pwd )"\n'
+        'sh "$DIR/more/env.sh"',
+        "lib/more/env.sh",
+    ),
+    ('ROOT=$(dirname $(dirname $(realpath "$0")))\ncat $ROOT/config.yaml', "config.yaml"),
+    ("python - <<EOF\nimport top\nopen('config.yaml')\nEOF", "top.py config.yaml"),
+    ("echo it is # data/a.csv's\ncat data/b.csv", "data/b.csv"),
     ("exec \\\n  ./top.py", "top.py"),
     ("python -m app.core", "app/__init__.py app/core.py"),
     ("export PYTHONPATH=lib\npython -m tools", "lib/tools.py"),
@@ -193,21 +318,36 @@ def test_a_file_of_one_line(project: Project) -> None:
     assert found(project, "python src/fit.py") == {"src/fit.py", "src/helper.py"}
 
 
-def test_each_script_is_read_once(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[str] = []
-    original = imports._read
+def test_each_script_is_parsed_once(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[str] = []
+    original = read_script
 
-    def count(path: str) -> imports._References:
-        read.append(os.path.basename(path))
-        return original(path)
+    def count(reader: Reader, content: bytes) -> References:
+        parsed.append(content.decode().strip())
+        return original(reader, content)
 
-    monkeypatch.setattr(imports, "_read", count)
-    project.write("src/fit.py", "import helper, pkg.a")
+    monkeypatch.setattr("lightcone.state.reference_cache.read_script", count)
+    monkeypatch.setattr(reference_cache, "_memory", {})
+    project.write("src/helper.py", f"x = {'1 + ' * 200}1")
+    project.write("src/fit.py", f"import helper, pkg.a{' ' * 600}")
     project.write("src/plot.py", "import helper")
-    scanner = CommandScanner(project.root)
+    kept = project.root / "kept/scripts.json"
+    scanner = CommandScanner(project.root, kept)
     for command in ("python src/fit.py", "python src/plot.py -x", "python src/fit.py -y"):
         scanner.all_files(command)
-    assert sorted(read) == ["__init__.py", "a.py", "fit.py", "helper.py", "plot.py"]
+    # The two that are empty are one.
+    assert len(parsed) == 4
+    scanner.save()
+    reference_cache._memory.clear()
+    parsed.clear()
+    expected = {"src/fit.py", "src/helper.py", "src/pkg/__init__.py", "src/pkg/a.py"}
+    assert set(CommandScanner(project.root, kept).all_files("python src/fit.py")) == expected
+    assert parsed == [""]
+    content = kept.read_text()
+    for damage in ("", "[]", '{"version": 1}', content.replace('"import"', '"other"')):
+        kept.write_text(damage)
+        reference_cache._memory.clear()
+        assert set(CommandScanner(project.root, kept).all_files("python src/fit.py")) == expected
 
 
 def imported_by_the_book(path: Path) -> set[str]:
@@ -218,13 +358,15 @@ def imported_by_the_book(path: Path) -> set[str]:
             names |= {each.name for each in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level:
             names |= {f"{node.module}.{each.name}" for each in node.names if each.name != "*"}
+            names |= {node.module or "" for each in node.names if each.name == "*"}
     return names
 
 
 @pytest.mark.parametrize("module", ["asyncio/__init__", "json/__init__", "argparse", "tarfile"])
 def test_nothing_is_missed_in_real_modules(module: str) -> None:
     path = Path(os.__file__).parent / f"{module}.py"
-    imported = {".".join(parts) for dots, parts in imports._read(str(path)).modules if not dots}
+    found = ReferenceCache(None).read(str(path)).found
+    imported = {each.text for each in found if each.kind is Kind.MODULE and each.text[0] != "."}
     assert imported_by_the_book(path) - imported == set()
     assert imported - imported_by_the_book(path) <= set(sys.stdlib_module_names)
 

@@ -155,3 +155,37 @@ def test_redirections_need_no_run(project: Project) -> None:
     project.make()
     assert set(recorded(project).provenance.files) == {"src/fit.sh", "conf.yaml"}
     assert project.states() == OK
+
+
+GLOBBING = "sh src/glob.sh > {output}/x; cat work/*.part >> {output}/x"
+
+
+def test_files_of_a_pattern_that_the_recipe_makes(project: Project) -> None:
+    project.write("src/glob.sh", "mkdir -p work\ndate +%N > work/a.part\ndate +%N > work/b.part\n")
+    declared(project, GLOBBING)
+    assert project.make() == ["baseline/x"]
+    assert recorded(project).products == ("work/a.part", "work/b.part")
+    assert project.states() == OK
+    project.write("src/glob.sh", "date +%N > work/a.part\ndate +%N > work/c.part\n")
+    assert project.make() == ["baseline/x"]
+    assert project.states() == OK
+
+
+def test_a_file_that_joins_those_of_a_pattern_meanwhile(project: Project) -> None:
+    project.write("work/a.part", "1\n")
+    project.write("src/glob.sh", "echo 2 > work/b.part\n")
+    declared(project, GLOBBING)
+    assert project.make() == ["baseline/x"]
+    assert project.states() == {"baseline/x": "stale (work/b.part is new)"}
+    project.write("src/glob.sh", "true\n")
+    assert project.make() == ["baseline/x"]
+    assert project.states() == OK
+
+
+def test_a_file_that_a_script_names_and_writes(project: Project) -> None:
+    project.write("src/fit.py", "CACHE = 'cache.txt'\nprint(open(CACHE, 'a+').write('x'))\n")
+    project.write("src/cached.sh", "[ -e cache.txt ] || date > cache.txt\ncat cache.txt\n")
+    declared(project, "python3 src/fit.py > {output}/x; sh src/cached.sh >> {output}/x")
+    assert project.make() == ["baseline/x"]
+    assert project.states() == OK
+    assert set(recorded(project).provenance.files) == {"src/fit.py", "src/cached.sh"}
