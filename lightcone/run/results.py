@@ -96,13 +96,15 @@ class Results:
         self.unbatched: set[Key] = set()
         self.claimants: dict[Key, str] = {}
 
-    def mark_good(self, output: Output, version: str, seconds: float | None = None) -> None:
+    def mark_good(
+        self, output: Output, version: str, identity: str, seconds: float | None = None
+    ) -> None:
         """Mark the output good: made within ``seconds``, or up to date."""
         if seconds is None:
             self.reporter.up_to_date(output)
         else:
             self.reporter.made(output, seconds)
-        self.graph.mark_good(output, version)
+        self.graph.mark_good(output, version, identity)
 
     def mark_failed(self, output: Output, failure: Mapping[str, Any]) -> None:
         """Mark the output failed, and its consumers blocked."""
@@ -148,8 +150,9 @@ class Results:
         output, result = self.graph.outputs[key], Result(message["result"])
         if result in (Result.MADE, Result.GOOD):
             self.force.discard(key)
-            # The version is not read here: another run may be remaking the output by now.
-            self.mark_good(output, message["version"], message.get("seconds"))
+            # Its record is not read here: another run may be remaking the output by now.
+            version, identity = message["version"], message["identity"]
+            self.mark_good(output, version, identity, message.get("seconds"))
         elif result is Result.BUSY:
             self.attempts[key] -= 1
             if self.claimants.get(key) != message["by"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -10,22 +11,26 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lightcone.errors import LightconeError
-from lightcone.state.claims import Busy, Claim, lock_inputs
+from lightcone.state.claims import Busy, Claim
 from lightcone.state.fingerprint import fingerprint, unchanged
+from lightcone.state.identity import describe_disturbed
 from lightcone.state.journal import JOURNAL
-from lightcone.state.manifest import Manifest, read_manifest, stat_token
+from lightcone.state.manifest import Manifest, read_manifest
 from lightcone.state.partial import FAILURE, write_failure
 from lightcone.state.products import Products
 from lightcone.state.walltime import Walltime
 from lightcone.system.files import flush_tree, remove
 from lightcone.wire.requests import MakeRequest, Result
 from lightcone.worker.execution import Execution
+from lightcone.worker.inputs import InputChange, Inputs
 from lightcone.worker.tasks import Cause, CompletedCommand, Task
 from lightcone.worker.verdict import describe_error, find_fault
 
 __all__ = ["OutputMaker"]
 
 _logger = logging.getLogger("lightcone")
+
+_MAX_SHOWN = 3
 
 
 class OutputMaker:
@@ -54,7 +59,7 @@ class OutputMaker:
         self.identity = request.provenance.identity
         self.execution: Execution | None = None
         self.products: Products | None = None
-        self.stat_tokens: dict[str, tuple[int, int] | None] = {}
+        self.inputs = Inputs(request.produced, request.output.root)
 
     def steps(self) -> Generator[None, None, None]:
         """Make the output in three steps: prepare, run the recipe, commit the result.
@@ -76,24 +81,21 @@ class OutputMaker:
 
     def _run(self) -> Generator[None, None, dict[str, Any]]:
         run = self.task.describe_run()
-        locked = [(path, state) for _, path, state, _ in self.request.producers]
-        inputs = lock_inputs(self.request.claims, locked, self.real_path)
-        if isinstance(inputs, Busy):
-            return _busy(inputs)
+        busy = self.inputs.lock(self.request.claims, self.real_path)
+        if busy is not None:
+            return _busy(busy)
         try:
-            for name, _, state, version in self.request.producers:
-                self.stat_tokens[name] = stat_token(state)
-                manifest = read_manifest(state)
-                if manifest is None or manifest.data.version != version:
-                    return _changed(name, during_recipe=False)
+            change = self.inputs.check_before()
+            if change is not None:
+                return _input_changed(change)
             claim = Claim.take(self.output, self.request.claims, self.real_path)
             if isinstance(claim, Busy):
                 return _busy(claim)
             try:
                 existing = None if self.request.force or claim.is_first else self._find_existing()
                 if existing is not None:
-                    return {"result": Result.GOOD, "version": existing.data.version}
-                hold = [claim.lock.fd, *(lock.fd for lock in inputs)]
+                    return {"result": Result.GOOD, **_record(existing)}
+                hold = [claim.lock.fd, *self.inputs.descriptors]
                 return (yield from self._make(claim, run, hold))
             except (OSError, LightconeError) as error:
                 return self._report_failure(error)
@@ -105,13 +107,12 @@ class OutputMaker:
                     claim.release()
         finally:
             # Closed, not released: the recipe's processes may outlive this worker and hold them.
-            for lock in inputs:
-                lock.close()
+            self.inputs.close()
 
     def _find_existing(self) -> Manifest | None:
         """Return the existing output's manifest, if it is up to date and intact."""
         manifest = read_manifest(self.state)
-        if manifest is None or manifest.identity != self.identity:
+        if manifest is None or manifest.identity != self.identity or manifest.disturbed:
             return None
         return manifest if unchanged(self.output.path, manifest.data) else None
 
@@ -126,6 +127,9 @@ class OutputMaker:
         umask = int(run["umask"])
         execution = self.execution = Execution(self.task, self.request, run)
         self.products = Products(self.output, self.request.provenance, is_first=claim.is_first)
+        changed = self.products.changed_sources(unless_product=True)
+        if changed:
+            return _changed(f"{_listed(changed)} changed after the run had read it")
         busy = claim.set_aside(str(run["name"]), umask, self.identity, resume=self.request.resume)
         if busy is not None:
             return _busy(busy)
@@ -139,22 +143,28 @@ class OutputMaker:
             with self.task.commands.devices(self.output.resources.gpus) as gpus:
                 completed, tail = execution.execute(umask, gpus, hold, self.while_running)
             fault = find_fault(self.output, completed)
-            # Another context has no lock of ours to see that the inputs are being read.
-            for name, _, state, _ in self.request.producers:
-                if stat_token(state) != self.stat_tokens[name] and not self.task.cancelled:
-                    claim.restore()
-                    return _changed(name, during_recipe=True)
+            inputs = [] if self.task.cancelled else self.inputs.check_after()
+            remade = next((change for change in inputs if change.is_remade), None)
+            if remade is not None:
+                claim.restore()
+                return _input_changed(remade, during_recipe=True)
             if fault is None:
+                changed = self.products.changed_sources() + [change.name for change in inputs]
                 yield
                 flush_tree(self.output.path)
                 manifest = self.products.add_to(
-                    self._manifest(claim, started, completed, execution.usage(completed))
+                    self._manifest(claim, started, completed, execution.usage(completed)), changed
                 )
+                stale = describe_disturbed(manifest)
+                if stale:
+                    execution.add(f"not good: {stale}")
                 claim.commit(manifest, umask)
                 if not claim.is_first:
-                    remove(self.state / FAILURE)
-                version = manifest.data.version
-                return {"result": Result.MADE, "seconds": completed.seconds, "version": version}
+                    with contextlib.suppress(OSError):  # the output is good all the same
+                        remove(self.state / FAILURE)
+                if stale:
+                    return {"result": Result.FAILED, "reason": stale}
+                return {"result": Result.MADE, "seconds": completed.seconds, **_record(manifest)}
         except BaseException:
             claim.restore()
             raise
@@ -209,8 +219,25 @@ class OutputMaker:
         )
 
 
-def _changed(name: str, *, during_recipe: bool) -> dict[str, Any]:
-    reason = f"input {name} has changed"
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else ""
+    return f"{', '.join(names[:_MAX_SHOWN])}{more}"
+
+
+def _record(manifest: Manifest) -> dict[str, Any]:
+    """Return what consumers of the output have to find in its manifest."""
+    return {"version": manifest.data.version, "identity": manifest.identity}
+
+
+def _input_changed(change: InputChange, *, during_recipe: bool = False) -> dict[str, Any]:
+    if change.is_remade:
+        return _changed(f"input {change.name} has changed", during_recipe=during_recipe)
+    # Another attempt of this run would find the same.
+    reason = f"input {change.name} is not as it was made: {change.detail}; run again to remake it"
+    return {"result": Result.FAILED, "reason": reason}
+
+
+def _changed(reason: str, *, during_recipe: bool = False) -> dict[str, Any]:
     return {"result": Result.CHANGED, "reason": reason, "during_recipe": during_recipe}
 
 
