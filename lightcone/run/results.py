@@ -163,8 +163,6 @@ class Results:
         elif result is Result.LEFT:
             self.mark_left(output, message["reason"])
         elif result is Result.CHANGED:
-            # What somebody has made meanwhile, nobody makes without end.
-            self.attempts[key] -= message["during_recipe"]
             self._retry_counted(output, message["reason"])
         elif result is Result.INTERRUPTED and (
             self.stop.interrupts or self.stop.has_allocation_ended()

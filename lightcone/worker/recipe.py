@@ -147,7 +147,7 @@ class OutputMaker:
             remade = next((change for change in inputs if change.is_remade), None)
             if remade is not None:
                 claim.restore()
-                return _input_changed(remade, during_recipe=True)
+                return _input_changed(remade)
             if fault is None:
                 changed = self.products.changed_sources() + [change.name for change in inputs]
                 yield
@@ -229,16 +229,16 @@ def _record(manifest: Manifest) -> dict[str, Any]:
     return {"version": manifest.data.version, "identity": manifest.identity}
 
 
-def _input_changed(change: InputChange, *, during_recipe: bool = False) -> dict[str, Any]:
+def _input_changed(change: InputChange) -> dict[str, Any]:
     if change.is_remade:
-        return _changed(f"input {change.name} has changed", during_recipe=during_recipe)
+        return _changed(f"input {change.name} has changed")
     # Another attempt of this run would find the same.
     reason = f"input {change.name} is not as it was made: {change.detail}; run again to remake it"
     return {"result": Result.FAILED, "reason": reason}
 
 
-def _changed(reason: str, *, during_recipe: bool = False) -> dict[str, Any]:
-    return {"result": Result.CHANGED, "reason": reason, "during_recipe": during_recipe}
+def _changed(reason: str) -> dict[str, Any]:
+    return {"result": Result.CHANGED, "reason": reason}
 
 
 def _busy(busy: Busy) -> dict[str, Any]:
