@@ -211,6 +211,19 @@ def test_input_that_another_run_has_remade_of_the_same_spec_is_built_on(analysis
     assert set(analysis.states().values()) == {"ok"}
 
 
+def test_recipe_that_rewrites_the_record_of_its_input_is_not_run_without_end(
+    analysis: Analysis,
+) -> None:
+    record = "results/baseline/.lightcone/a/manifest.json"
+    analysis.spec(
+        output("a", "echo a > {output}"),
+        output("b", f"sed -i s/^$// {record}; cat {{inputs.a}} > {{output}}", ("a",)),
+    )
+    failures = _failures(analysis.events(check=1))
+    assert failures == {"b": "input a has changed, 3 times"}
+    assert analysis.made() == ["a", "b", "b", "b"]
+
+
 def test_output_is_made_though_an_old_record_of_failure_cannot_be_removed(
     analysis: Analysis,
 ) -> None:
