@@ -128,7 +128,7 @@ class Project:
             made={"started": "2026-11-22T00:00:00+00:00", "seconds": 0.1, "exit_code": 0},
         )
         if products is not None:
-            record = products.add_to(record)
+            record = products.add_to(record, products.changed_sources())
         write_manifest(output.state_dir, record)
         return record
 

@@ -411,7 +411,8 @@ def test_allocation_of_tomorrow_is_refused(context: Context) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["session-ended-v2", "session-ended-v3", "session-ended-v4", "session-future"]
+    "name",
+    [*(f"session-ended-v{version}" for version in range(2, PROTOCOL + 1)), "session-future"],
 )
 def test_record_of_a_session_is_read(context: Context, name: str) -> None:
     context.record.write_bytes((FORMATS / f"{name}.json").read_bytes())
@@ -434,7 +435,8 @@ def test_record_of_a_session_that_was_killed(context: Context) -> None:
 def test_record_never_says_that_a_session_is_alive(sandbox: Sandbox) -> None:
     sandbox.lc("session", "start")
     sandbox.lc("session", "stop")
-    for name in ("session-v3", "session-v4", "session-ended-v4", "session-future"):
+    recent = [f"session-v{version}" for version in range(3, PROTOCOL + 1)]
+    for name in (*recent, f"session-ended-v{PROTOCOL}", "session-future"):
         (sandbox.state() / "session.json").write_bytes((FORMATS / f"{name}.json").read_bytes())
         assert sandbox.status()["state"] == "dead"
     assert sandbox.lc("exec", "--", "echo", "hello").stdout == "hello\n"

@@ -10,7 +10,7 @@ from typing import Any
 
 from lightcone.run.client import RunClient
 from lightcone.spec.output import Key, Output
-from lightcone.state.manifest import read_manifest
+from lightcone.state.manifest import Manifest, read_manifest
 from lightcone.wire.requests import MakeRequest
 
 __all__ = ["Dispatch", "Graph", "LostRequest", "describe_waiting"]
@@ -24,12 +24,14 @@ class Graph:
         pending: the outputs that are not decided yet.
         ready: the outputs of which all inputs are good, in the order in which they became ready.
         versions: the data version of each good output.
+        identities: the identity of each good output.
     """
 
     def __init__(self, outputs: Sequence[Output]) -> None:
         self.outputs = {output.key: output for output in outputs}
         self.pending: set[Key] = set(self.outputs)
         self.versions: dict[Key, str] = {}
+        self.identities: dict[Key, str] = {}
         self._producers = {
             output.key: {
                 source.id: (output.universe, source.producer)
@@ -49,9 +51,10 @@ class Graph:
         for name, key in self._producers[output.key].items():
             yield name, self.outputs[key]
 
-    def mark_good(self, output: Output, version: str) -> None:
+    def mark_good(self, output: Output, version: str, identity: str) -> None:
         """Mark the output good; consumers without other inputs to wait for become ready."""
         self.versions[output.key] = version
+        self.identities[output.key] = identity
         self.pending.discard(output.key)
         for consumer in self._consumers.get(output.key, ()):
             if self.versions.keys() >= set(self._producers[consumer].values()):
@@ -70,12 +73,35 @@ class Graph:
                 waiting.extend(self._consumers.get(key, ()))
         return blocked
 
+    def remade_inputs(self, output: Output) -> list[Output]:
+        """The inputs of ``output``, and theirs, whose records are no longer as the run knows them.
+
+        In topological order, and without those that are being remade now.
+        """
+        remade: set[Key] = set()
+        waiting = [output]
+        while waiting:
+            for _, producer in self.producers(waiting.pop()):
+                key = producer.key
+                if key in remade:
+                    continue
+                manifest = read_manifest(producer.state_dir)
+                if manifest is not None and (
+                    manifest.disturbed
+                    or (manifest.data.version, manifest.identity)
+                    != (self.versions[key], self.identities[key])
+                ):
+                    remade.add(key)
+                    waiting.append(producer)
+        return [self.outputs[key] for key in self.outputs if key in remade] if remade else []
+
+    def update(self, output: Output, manifest: Manifest) -> None:
+        """Take the record of a good output that another run has remade."""
+        self.versions[output.key] = manifest.data.version
+        self.identities[output.key] = manifest.identity
+
     def retry(self, output: Output) -> None:
-        """Mark the output ready again, with its inputs as recorded now."""
-        for _, producer in self.producers(output):
-            manifest = read_manifest(producer.state_dir)
-            if manifest is not None:
-                self.versions[producer.key] = manifest.data.version
+        """Mark the output ready again."""
         self.ready.append(output.key)
 
 

@@ -23,7 +23,7 @@ from lightcone.spec.output import Key, Output
 from lightcone.state.adopt import adopt
 from lightcone.state.plan import Assessment, State, assess
 from lightcone.state.walltime import Walltime
-from lightcone.wire.requests import MakeRequest, Outcome, RunOptions
+from lightcone.wire.requests import MakeRequest, Outcome, ProducedInput, RunOptions
 
 __all__ = ["Driver"]
 
@@ -165,21 +165,22 @@ class Driver:
         output = self.graph.outputs[key]
         if key not in self.graph.pending or self.stop.is_requested:
             return
-        producers = [
-            (name, producer, self.graph.versions[producer.key])
-            for name, producer in self.graph.producers(output)
-        ]
+        is_retry = key in self.results.attempts
+        reason = self._update_inputs(output) if is_retry else ""
+        if reason:
+            self.results.mark_failed(output, {"reason": reason})
+            return
         assessment = self.plan[key]
-        if not (assessment.state is State.OK and key not in self.results.attempts):
-            versions = {name: version for name, _, version in producers}
-            assessment = assess(output, versions, self.hashes)
+        if assessment.state is not State.OK or is_retry:
+            assessment = assess(output, self._input_versions(output), self.hashes)
             assessment = adopt(assessment, self.claims, self.hashes)
         if (
             assessment.state is State.OK
             and key not in self.results.force
             and assessment.manifest is not None
         ):
-            self.results.mark_good(output, assessment.manifest.data.version)
+            manifest = assessment.manifest
+            self.results.mark_good(output, manifest.data.version, manifest.identity)
             return
         if assessment.provenance is None:
             self.results.mark_failed(output, {"reason": assessment.why})
@@ -198,9 +199,15 @@ class Driver:
             key=self.client.key(f"{output.name}-{next(self.serial)}"),
             output=output,
             provenance=assessment.provenance,
-            producers=tuple(
-                (name, producer.path, producer.state_dir, version)
-                for name, producer, version in producers
+            produced=tuple(
+                ProducedInput(
+                    name,
+                    producer.path,
+                    producer.state_dir,
+                    self.graph.versions[producer.key],
+                    self.graph.identities[producer.key],
+                )
+                for name, producer in self.graph.producers(output)
             ),
             claims=self.claims,
             scratch=self.context.scratch,
@@ -217,6 +224,27 @@ class Driver:
         settings = self.context.settings
         is_wanted = self.options.observe or settings.observe
         return is_wanted and settings.for_output(output.universe, output.id).observe
+
+    def _input_versions(self, output: Output) -> dict[str, str]:
+        return {
+            name: self.graph.versions[producer.key]
+            for name, producer in self.graph.producers(output)
+        }
+
+    def _update_inputs(self, output: Output) -> str:
+        """Take the inputs that another run has remade, where this run would make the same.
+
+        Returns why one of them is not good for this run, or "".
+        """
+        for producer in self.graph.remade_inputs(output):
+            assessment = assess(producer, self._input_versions(producer), self.hashes)
+            if assessment.state is not State.OK or assessment.manifest is None:
+                return (
+                    f"its input {producer.name} was remade by another run, and is stale for this "
+                    f"one ({assessment.why}): run again"
+                )
+            self.graph.update(producer, assessment.manifest)
+        return ""
 
     def _report_progress(self) -> None:
         """Report the run's progress to the viewers of the session."""

@@ -98,13 +98,15 @@ class Results:
         self._noted: set[str] = set()
         self._names_by_place: dict[str, str] = {}
 
-    def mark_good(self, output: Output, version: str, seconds: float | None = None) -> None:
+    def mark_good(
+        self, output: Output, version: str, identity: str, seconds: float | None = None
+    ) -> None:
         """Mark the output good: made within ``seconds``, or up to date."""
         if seconds is None:
             self.reporter.up_to_date(output)
         else:
             self.reporter.made(output, seconds)
-        self.graph.mark_good(output, version)
+        self.graph.mark_good(output, version, identity)
 
     def mark_failed(self, output: Output, failure: Mapping[str, Any]) -> None:
         """Mark the output failed, and its consumers blocked."""
@@ -156,8 +158,9 @@ class Results:
         output, result = self.graph.outputs[key], Result(message["result"])
         if result in (Result.MADE, Result.GOOD):
             self.force.discard(key)
-            # The version is not read here: another run may be remaking the output by now.
-            self.mark_good(output, message["version"], message.get("seconds"))
+            # Its record is not read here: another run may be remaking the output by now.
+            version, identity = message["version"], message["identity"]
+            self.mark_good(output, version, identity, message.get("seconds"))
             if "results_read" in message:
                 self._report_undeclared(output, message)
         elif result is Result.BUSY:
@@ -170,8 +173,6 @@ class Results:
         elif result is Result.LEFT:
             self.mark_left(output, message["reason"])
         elif result is Result.CHANGED:
-            # What somebody has made meanwhile, nobody makes without end.
-            self.attempts[key] -= message["during_recipe"]
             self._retry_counted(output, message["reason"])
         elif result is Result.INTERRUPTED and (
             self.stop.interrupts or self.stop.has_allocation_ended()

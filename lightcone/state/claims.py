@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import secrets
 import time
@@ -43,6 +44,8 @@ __all__ = [
     "recover_output",
     "wait_for",
 ]
+
+_logger = logging.getLogger("lightcone")
 
 _RETRY_ELSEWHERE = 2.0
 
@@ -287,13 +290,24 @@ class Claim:
     def commit(self, manifest: Manifest, umask: int | None = None) -> None:
         """Make the flushed data at the path the output's good result, durably.
 
-        ``manifest.made["attempt"]`` must be this claim's attempt; ``umask`` is the recipe's.
+        ``manifest.made["attempt"]`` must be this claim's attempt; ``umask`` is the recipe's. Once
+        the manifest is there the output is made: remains of the previous result that cannot be
+        removed are logged and left to the next holder of the claim.
+
+        Raises:
+            OSError: where the manifest cannot be written.
         """
-        write_manifest(self.output.state_dir, manifest, umask)
-        if self.is_first:
-            self._journal.end()
-        else:
-            self._journal.discard_previous()
+        try:
+            write_manifest(self.output.state_dir, manifest, umask)
+            if self.is_first:
+                self._journal.end()
+            else:
+                self._journal.discard_previous()
+        except OSError as error:
+            written = read_manifest(self.output.state_dir)
+            if written is None or written.made.get("attempt") != self.attempt:
+                raise
+            _logger.warning("%s: what is left of its making: %s", self.output.name, error)
 
     def restore(self) -> None:
         """Undo :meth:`set_aside`, keeping the recipe's data as partial work."""

@@ -12,7 +12,7 @@ from lightcone.state.imports import is_script
 from lightcone.state.manifest import UNOBSERVED, Manifest, Provenance, Source, Stamp
 from lightcone.state.observed import changes_of, observed_now
 
-__all__ = ["changes", "identify"]
+__all__ = ["changes", "describe_disturbed", "identify"]
 
 _NOTHING = Provenance("", "")
 
@@ -96,7 +96,7 @@ def changes(
     ``produced`` are the inputs that outputs make.
     """
     before = recorded.provenance
-    if before is now:
+    if before is now and not recorded.disturbed:
         return []
     reasons = []
     rewritten = before.template != now.template
@@ -116,8 +116,10 @@ def changes(
             reasons.append(f"{name} is no longer used" if is_there else f"{name} is gone")
         elif then is None:
             reasons.append(f"{name} is new")
+        elif name in recorded.disturbed:
+            reasons.append(_changed_meanwhile(name, None))
         elif then.sha256 != stamp.sha256:
-            reasons.append(_changed(name, recorded))
+            reasons.append(f"{name} changed")
     if before.command == now.command:
         described = before.files.keys() | now.files.keys()
         reasons += changes_of(before.observed, now.observed, described)
@@ -127,6 +129,8 @@ def changes(
             reasons.append(f"input {name} was removed")
         elif source is None:
             reasons.append(f"input {name} was added")
+        elif name in recorded.disturbed:
+            reasons.append(_changed_meanwhile(name, current))
         elif source.version != current.version:
             if name in produced:
                 reasons.append(f"input {name} was remade")
@@ -174,9 +178,17 @@ def _what_changed(before: Source, now: Source) -> str:
     return f"{now.text}: {described[0]}{more}" if described else now.text
 
 
-def _changed(name: str, recorded: Manifest) -> str:
-    if name not in recorded.disturbed:
-        return f"{name} changed"
+def describe_disturbed(manifest: Manifest) -> str:
+    """Describe, as :func:`changes` does, what changed while the recipe of ``manifest`` ran."""
+    provenance = manifest.provenance
+    return "; ".join(
+        _changed_meanwhile(name, provenance.inputs.get(name)) for name in manifest.disturbed
+    )
+
+
+def _changed_meanwhile(name: str, source: Source | None) -> str:
+    if source is not None:
+        return f"input {name} changed while it was made ({source.text})"
     if is_script(name):
         return f"{name} changed while it was made"
     return f"{name} changed while it was made; remove it if the recipe writes it"

@@ -127,7 +127,7 @@ OLDER_VERSION = 0
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The record of a good output.
+    """The record of an output that was made: of a good one, unless it was ``disturbed``.
 
     Attributes:
         output: the qualified id.
@@ -139,7 +139,8 @@ class Manifest:
             and whatever else is worth recording; nothing in it decides anything.
         products: files that the command names and the recipe makes, and so no part of the
             identity of what the same recipe makes.
-        disturbed: files of ``provenance`` that changed while the recipe ran.
+        disturbed: files of ``provenance``, by path, and inputs, by id, that changed while the
+            recipe ran; where there are any the output is not good.
         version: of the format; ``OLDER_VERSION`` for a result of the older tool that is taken over.
     """
 

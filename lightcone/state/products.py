@@ -5,14 +5,13 @@ They must not make an output stale, or every run would. What a command shows to 
 when it began, and is there when it has ended, is its product. It stays one for as long as it is
 there and the recipe that names it is declared as it was; after that, if it changed again. That
 holds for the files of a pattern, too, unless it matched a source before: then a file that joins
-them may be anybody's, and counts. A file
-that was there at first and has changed may have been edited by somebody, and is only reported as
-such; nor is a script ever a product.
+them may be anybody's, and counts. A file that was there at first and has changed may have been
+edited by somebody, so the output is stale; nor is a script ever a product.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from lightcone.errors import LightconeError
@@ -64,12 +63,8 @@ class Products:
         made = (present - self._present_before) | (self._recorded & present)
         return sorted(name for name in made - sources if not is_script(name))
 
-    def add_to(self, manifest: Manifest) -> Manifest:
-        """Return ``manifest`` with the products and the changed sources."""
-        try:
-            changed = self._changed_sources()
-        except LightconeError:
-            return manifest
+    def add_to(self, manifest: Manifest, changed: Sequence[str] = ()) -> Manifest:
+        """Return ``manifest`` with the products and the sources and inputs that ``changed``."""
         products = self.detect(set(changed) & self._recorded)
         if not products and not changed:
             return manifest
@@ -89,15 +84,34 @@ class Products:
     def _files(self) -> dict[str, Way]:
         return CommandScanner(self._output.root).found(self._output.command).files
 
-    def _changed_sources(self) -> list[str]:
-        """Return the sources that changed after the recipe began."""
-        if not self._provenance.files:
+    def changed_sources(self, *, unless_product: bool = False) -> list[str]:
+        """Return the sources and outside inputs that differ from the provenance.
+
+        Sources by their path from the root, inputs by id. A file that differs in size, time or
+        inode, and cannot be read, counts as changed. With ``unless_product`` the recorded products
+        of the recipe are left out.
+        """
+        files = self._provenance.files
+        outside = [given for given in self._output.inputs if given.producer is None]
+        if not files and not outside:
             return []
         sources = SourceFiles(self._output.root)
         sources.learn(self._provenance)
         changed = []
-        for name, before in self._provenance.files.items():
-            now = sources.file(name, self._output)
-            if now is not None and now.sha256 != before.sha256:
+        for name, before in files.items():
+            if unless_product and name in self._recorded:
+                continue
+            try:
+                now = sources.file(name, self._output)
+            except LightconeError:
+                now = None
+            if now is None or now.sha256 != before.sha256:
                 changed.append(name)
+        for given in outside:
+            try:
+                version = sources.input_data(given, self._output).version
+            except LightconeError:
+                version = ""
+            if version != self._provenance.inputs[given.id].version:
+                changed.append(given.id)
         return changed

@@ -6,11 +6,20 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
 from lightcone.spec.output import Output
 from lightcone.state.manifest import Provenance
 
-__all__ = ["WINDOW", "ExecRequest", "MakeRequest", "Outcome", "Result", "RunOptions"]
+__all__ = [
+    "WINDOW",
+    "ExecRequest",
+    "MakeRequest",
+    "Outcome",
+    "ProducedInput",
+    "Result",
+    "RunOptions",
+]
 
 WINDOW = 4 << 20
 """The most bytes of a command's output that its caller may not have passed on yet."""
@@ -20,8 +29,8 @@ class Result(StrEnum):
     """The result of a request to make an output.
 
     ``GOOD``: another run had made the output by then. ``BUSY``: another run is making it, or one of
-    its inputs. ``CHANGED``: an input is no longer the version that was requested. ``LEFT``: the
-    allocation has not enough time left for it.
+    its inputs. ``CHANGED``: an input is no longer as the run planned, and another attempt may find
+    it good. ``LEFT``: the allocation has not enough time left for it.
     """
 
     MADE = "made"
@@ -58,6 +67,24 @@ class RunOptions:
     observe: bool = False
 
 
+class ProducedInput(NamedTuple):
+    """An input that another output makes: its record as the run planned it.
+
+    Attributes:
+        id: the id of the input, as its consumer declares it.
+        path: where it is.
+        state_dir: the state directory of the output that makes it.
+        version: the version of its bytes.
+        identity: the identity of the output that makes it.
+    """
+
+    id: str
+    path: Path
+    state_dir: Path
+    version: str
+    identity: str
+
+
 @dataclass(frozen=True, slots=True)
 class MakeRequest:
     """A request to make one output.
@@ -66,7 +93,7 @@ class MakeRequest:
         key: its name in messages, of which the run is a part.
         output: what to make.
         provenance: what determines it, as the driver read it.
-        producers: the produced inputs: id, path, state directory and the version to read.
+        produced: the inputs that outputs make.
         claims: the directory of the claims' locks.
         scratch: the scratch directory, which a container is given.
         cpus: the processors it was given.
@@ -80,7 +107,7 @@ class MakeRequest:
     key: str
     output: Output
     provenance: Provenance
-    producers: tuple[tuple[str, Path, Path, str], ...]
+    produced: tuple[ProducedInput, ...]
     claims: Path
     scratch: Path
     cpus: float

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -11,11 +12,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lightcone.errors import LightconeError
-from lightcone.state.claims import Busy, Claim, lock_inputs
+from lightcone.state.claims import Busy, Claim
 from lightcone.state.dependencies import SourceFiles
 from lightcone.state.fingerprint import fingerprint, unchanged
+from lightcone.state.identity import describe_disturbed
 from lightcone.state.journal import JOURNAL
-from lightcone.state.manifest import Manifest, read_manifest, stat_token
+from lightcone.state.manifest import Manifest, read_manifest
 from lightcone.state.observed import Selection, changes_of, observed_now, select
 from lightcone.state.partial import FAILURE, write_failure
 from lightcone.state.products import Products
@@ -23,6 +25,7 @@ from lightcone.state.walltime import Walltime
 from lightcone.system.files import flush_tree, remove
 from lightcone.wire.requests import MakeRequest, Result
 from lightcone.worker.execution import Execution
+from lightcone.worker.inputs import InputChange, Inputs
 from lightcone.worker.observation import Observation
 from lightcone.worker.tasks import Cause, CompletedCommand, Task
 from lightcone.worker.verdict import describe_error, find_fault
@@ -35,6 +38,8 @@ _BROKEN_OFF = (
 )
 
 _logger = logging.getLogger("lightcone")
+
+_MAX_SHOWN = 3
 
 
 class OutputMaker:
@@ -63,7 +68,7 @@ class OutputMaker:
         self.identity = request.provenance.identity
         self.execution: Execution | None = None
         self.products: Products | None = None
-        self.stat_tokens: dict[str, tuple[int, int] | None] = {}
+        self.inputs = Inputs(request.produced, request.output.root)
 
     def steps(self) -> Generator[None, None, None]:
         """Make the output in three steps: prepare, run the recipe, commit the result.
@@ -85,24 +90,21 @@ class OutputMaker:
 
     def _run(self) -> Generator[None, None, dict[str, Any]]:
         run = self.task.describe_run()
-        locked = [(path, state) for _, path, state, _ in self.request.producers]
-        inputs = lock_inputs(self.request.claims, locked, self.real_path)
-        if isinstance(inputs, Busy):
-            return _busy(inputs)
+        busy = self.inputs.lock(self.request.claims, self.real_path)
+        if busy is not None:
+            return _busy(busy)
         try:
-            for name, _, state, version in self.request.producers:
-                self.stat_tokens[name] = stat_token(state)
-                manifest = read_manifest(state)
-                if manifest is None or manifest.data.version != version:
-                    return _changed(name, during_recipe=False)
+            change = self.inputs.check_before()
+            if change is not None:
+                return _input_changed(change)
             claim = Claim.take(self.output, self.request.claims, self.real_path)
             if isinstance(claim, Busy):
                 return _busy(claim)
             try:
                 existing = None if self.request.force or claim.is_first else self._find_existing()
                 if existing is not None:
-                    return {"result": Result.GOOD, "version": existing.data.version}
-                hold = [claim.lock.fd, *(lock.fd for lock in inputs)]
+                    return {"result": Result.GOOD, **_record(existing)}
+                hold = [claim.lock.fd, *self.inputs.descriptors]
                 return (yield from self._make(claim, run, hold))
             except (OSError, LightconeError) as error:
                 return self._report_failure(error)
@@ -114,13 +116,12 @@ class OutputMaker:
                     claim.release()
         finally:
             # Closed, not released: the recipe's processes may outlive this worker and hold them.
-            for lock in inputs:
-                lock.close()
+            self.inputs.close()
 
     def _find_existing(self) -> Manifest | None:
         """Return the existing output's manifest, if it is up to date and intact."""
         manifest = read_manifest(self.state)
-        if manifest is None or not self._is_of_request(manifest):
+        if manifest is None or not self._is_of_request(manifest) or manifest.disturbed:
             return None
         return manifest if unchanged(self.output.path, manifest.data) else None
 
@@ -146,6 +147,9 @@ class OutputMaker:
         umask = int(run["umask"])
         execution = self.execution = Execution(self.task, self.request, run)
         self.products = Products(self.output, self.request.provenance, is_first=claim.is_first)
+        changed = self.products.changed_sources(unless_product=True)
+        if changed:
+            return _changed(f"{_listed(changed)} changed after the run had read it")
         busy = claim.set_aside(str(run["name"]), umask, self.identity, resume=self.request.resume)
         if busy is not None:
             return _busy(busy)
@@ -168,16 +172,17 @@ class OutputMaker:
                     return {"result": Result.CHANGED, "reason": reason, "during_recipe": False}
                 if not observation.is_complete:
                     fault = _BROKEN_OFF
-            # Another context has no lock of ours to see that the inputs are being read.
-            for name, _, state, _ in self.request.producers:
-                if stat_token(state) != self.stat_tokens[name] and not self.task.cancelled:
-                    claim.restore()
-                    return _changed(name, during_recipe=True)
+            inputs = [] if self.task.cancelled else self.inputs.check_after()
+            remade = next((change for change in inputs if change.is_remade), None)
+            if remade is not None:
+                claim.restore()
+                return _input_changed(remade)
             if fault is None:
+                changed = self.products.changed_sources() + [change.name for change in inputs]
                 yield
                 flush_tree(self.output.path)
                 manifest = self.products.add_to(
-                    self._manifest(claim, started, completed, execution.usage(completed))
+                    self._manifest(claim, started, completed, execution.usage(completed)), changed
                 )
                 selection = Selection(manifest.provenance.observed)
                 if observation is not None:
@@ -186,14 +191,19 @@ class OutputMaker:
                     manifest = replace(
                         manifest, provenance=provenance, identity=provenance.identity
                     )
+                stale = describe_disturbed(manifest)
+                if stale:
+                    execution.add(f"not good: {stale}")
                 claim.commit(manifest, umask)
                 if not claim.is_first:
-                    remove(self.state / FAILURE)
-                version = manifest.data.version
+                    with contextlib.suppress(OSError):  # the output is good all the same
+                        remove(self.state / FAILURE)
+                if stale:
+                    return {"result": Result.FAILED, "reason": stale}
                 return {
                     "result": Result.MADE,
                     "seconds": completed.seconds,
-                    "version": version,
+                    **_record(manifest),
                     "results_read": selection.results,
                     "data_read": selection.data,
                 }
@@ -265,9 +275,26 @@ class OutputMaker:
         )
 
 
-def _changed(name: str, *, during_recipe: bool) -> dict[str, Any]:
-    reason = f"input {name} has changed"
-    return {"result": Result.CHANGED, "reason": reason, "during_recipe": during_recipe}
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else ""
+    return f"{', '.join(names[:_MAX_SHOWN])}{more}"
+
+
+def _record(manifest: Manifest) -> dict[str, Any]:
+    """Return what consumers of the output have to find in its manifest."""
+    return {"version": manifest.data.version, "identity": manifest.identity}
+
+
+def _input_changed(change: InputChange) -> dict[str, Any]:
+    if change.is_remade:
+        return _changed(f"input {change.name} has changed")
+    # Another attempt of this run would find the same.
+    reason = f"input {change.name} is not as it was made: {change.detail}; run again to remake it"
+    return {"result": Result.FAILED, "reason": reason}
+
+
+def _changed(reason: str) -> dict[str, Any]:
+    return {"result": Result.CHANGED, "reason": reason}
 
 
 def _busy(busy: Busy) -> dict[str, Any]:

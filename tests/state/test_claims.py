@@ -28,6 +28,7 @@ from lightcone.state.fingerprint import fingerprint, unchanged
 from lightcone.state.journal import JOURNAL_VERSION, good_log
 from lightcone.state.manifest import Manifest, Provenance, read_manifest, stat_token, write_manifest
 from lightcone.state.partial import discard_partial
+from lightcone.system import files
 from lightcone.system.files import flush_tree
 from lightcone.system.locks import Lock
 
@@ -508,6 +509,53 @@ def test_claim_is_given_up_when_what_was_left_cannot_be_removed(place: Place) ->
     with pytest.raises(OSError):
         Claim.take(place.output, place.claims)
     assert Lock.is_free(lock_path(place.claims, place.output.path), including_shared=True)
+
+
+def test_result_is_made_though_what_was_before_cannot_be_removed(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.put("old")
+    claim = place.begin()
+    place.write("new")
+    with monkeypatch.context() as patch:
+
+        def refuse(*_: object, **__: object) -> None:
+            raise PermissionError(errno.EACCES, "refused")
+
+        patch.setattr(os, "unlink", refuse)
+        claim.commit(place.record(claim.attempt))
+    claim.release()
+    assert place.found() == "new"
+    assert not is_interrupted(place.output)
+    place.take().release()
+    assert (place.found(), place.journal.exists()) == ("new", False)
+
+
+@pytest.mark.parametrize("written", [False, True], ids=["before", "after"])
+def test_result_is_made_if_its_manifest_is_there(
+    place: Place, monkeypatch: pytest.MonkeyPatch, written: bool
+) -> None:
+    """An error before the manifest is in place is one of the output; an error after it is not."""
+    place.put("old")
+    claim = place.begin()
+    place.write("new")
+    manifest = place.record(claim.attempt)
+    state = place.output.state_dir
+    with monkeypatch.context() as patch:
+
+        def refuse(*arguments: object, **_: object) -> None:
+            raise OSError(errno.EIO, "the disk refuses", str(arguments[0]))
+
+        patch.setattr(files, "flush_to_disk" if written else "write_new", refuse)
+        if written:
+            claim.commit(manifest)
+        else:
+            with pytest.raises(OSError, match="the disk refuses"):
+                claim.commit(manifest)
+    assert (state / "manifest.json").exists() == written
+    claim.restore()
+    claim.release()
+    assert place.found() == ("new" if written else "old")
 
 
 def test_locks_do_not_look_old_to_a_cleaner(place: Place) -> None:

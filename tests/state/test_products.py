@@ -81,6 +81,24 @@ def test_an_edit_while_it_runs_is_noticed(project: Project) -> None:
     }
 
 
+def test_an_edit_that_is_reverted_later_is_not_forgotten(project: Project) -> None:
+    project.spec(
+        "inputs:\n- {id: raw, source: raw/*.txt}\noutputs:\n- id: x\n  format: ''\n"
+        "  inputs: [raw]\n  recipe: {command: 'sh src/fit.sh {inputs.raw} > {output}/x'}\n"
+    )
+    project.write("raw/a.txt", "1\n")
+    project.write("src/fit.sh", "cat $*; echo '# edited' >> src/fit.sh; echo 2 > raw/b.txt\n")
+    project.make()
+    assert recorded(project).disturbed == ("src/fit.sh", "raw")
+    project.write("src/fit.sh", "cat $*; echo '# edited' >> src/fit.sh; echo 2 > raw/b.txt\n")
+    (project.root / "raw/b.txt").unlink()
+    why = "src/fit.sh changed while it was made; input raw changed while it was made (raw/*.txt)"
+    assert project.why("baseline/x") == why
+    project.write("src/fit.sh", "cat $*\n")
+    project.make()
+    assert project.states() == OK
+
+
 def test_a_script_is_no_product(project: Project) -> None:
     declared(project, "sh src/make.sh src/new.py {output}/x && cat src/new.py")
     project.write("src/make.sh", 'echo pass > "$1"\necho > "$2"\n')
@@ -136,6 +154,7 @@ def test_a_file_that_cannot_be_looked_at(project: Project, monkeypatch: pytest.M
     monkeypatch.setattr(SourceFiles, "file", refuse)
     written = project.record(output, provenance, products)
     assert written.provenance == provenance
+    assert written.disturbed == ("src/fit.sh", "conf.yaml")
 
 
 @pytest.mark.parametrize(
