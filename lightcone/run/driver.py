@@ -170,16 +170,16 @@ class Driver:
             for name, producer in self.graph.producers(output)
         ]
         assessment = self.plan[key]
-        if not (assessment.state is State.OK and key not in self.results.attempts):
+        if not (assessment.is_good and key not in self.results.attempts):
             versions = {name: version for name, _, version in producers}
             assessment = assess(output, versions, self.hashes)
             assessment = adopt(assessment, self.claims, self.hashes)
-        if (
-            assessment.state is State.OK
-            and key not in self.results.force
-            and assessment.manifest is not None
-        ):
-            self.results.mark_good(output, assessment.manifest.data.version)
+        if assessment.is_good and key not in self.results.force and assessment.manifest is not None:
+            version = assessment.manifest.data.version
+            if assessment.state is State.UNCONFIRMED:
+                self.results.mark_unconfirmed(output, version, assessment.why)
+            else:
+                self.results.mark_good(output, version)
             return
         if assessment.provenance is None:
             self.results.mark_failed(output, {"reason": assessment.why})
@@ -196,7 +196,7 @@ class Driver:
         request = MakeRequest(
             # A key that is used again would be given the old task's end.
             key=self.client.key(f"{output.name}-{next(self.serial)}"),
-            output=output,
+            output=assessment.output,
             provenance=assessment.provenance,
             producers=tuple(
                 (name, producer.path, producer.state_dir, version)

@@ -116,7 +116,7 @@ def changes(
             elif source.text != current.text:
                 reasons.append(f"input {name}: {source.text} → {current.text}")
             else:
-                reasons.append(f"input {name} changed ({current.text})")
+                reasons.append(_input_changed(name, source, current))
     if before.command != now.command and not reasons:
         reasons += [
             f"input {name}: {before.inputs[name].text} → {current.text}"
@@ -124,6 +124,24 @@ def changes(
             if before.inputs[name].text != current.text
         ] or ["command changed"]
     return reasons
+
+
+def _input_changed(name: str, before: Source, now: Source) -> str:
+    """Describe a change of an input, with the first of the files that changed."""
+    changed = [
+        file
+        for file in dict.fromkeys([*now.files, *before.files])
+        if getattr(before.files.get(file), "sha256", None)
+        != getattr(now.files.get(file), "sha256", None)
+    ]
+    if not changed or "" in changed:
+        return f"input {name} changed ({now.text})"
+    file = min(changed)
+    what = "changed" if file in before.files and file in now.files else "is new"
+    if file not in now.files:
+        what = "is gone"
+    more = f", and {len(changed) - 1} more" if len(changed) > 1 else ""
+    return f"input {name} changed ({now.text}: {file} {what}{more})"
 
 
 def _changed(name: str, recorded: Manifest) -> str:

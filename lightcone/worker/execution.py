@@ -175,7 +175,7 @@ class Execution:
     ) -> Iterator[tuple[list[str], list[int]]]:
         """Yield the command line and descriptors; end the container on exit."""
         if self.container is None:
-            yield shell_arguments(self.output.command, variables), hold
+            yield shell_arguments(self.output.shell_command, variables), hold
             return
         launch = self.container.launch(
             self.output, variables, umask, self.request.scratch, self.request.key
