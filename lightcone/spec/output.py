@@ -120,11 +120,34 @@ class Output:
 
     @property
     def shell_command(self) -> str:
-        """The command that the shell runs, with the sources of inputs filled in."""
+        """The command that the shell runs, with the sources of inputs filled in.
+
+        Raises:
+            SpecError: where a pattern matches several files, and its place is for one.
+        """
         if self.shell_template is None:
             return self.command
+        if self.misfit:
+            raise SpecError(f"{self.name}: {self.misfit}.")
         return self.shell_template.render(
             {f"inputs.{given.id}": Value(given.value) for given in self.inputs}
+        )
+
+    @property
+    def misfit(self) -> str:
+        """What is wrong where a pattern matches several files in a place for one; else ""."""
+        if self.shell_template is None:
+            return ""
+        inputs = {f"inputs.{given.id}": given for given in self.inputs}
+        name = self.shell_template.first_crowded(
+            {name: given.value for name, given in inputs.items()}
+        )
+        if name is None:
+            return ""
+        given = inputs[name]
+        return (
+            f"input {given.id}: {given.text} matches {len(given.words)} files, and {{{name}}} is "
+            "in a place for one: make it a word of its own in the command, with or without quotes"
         )
 
     @property

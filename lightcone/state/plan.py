@@ -216,7 +216,7 @@ def _assess(
             if not _reasons(output, record, assumed, versions, sources)[0]:
                 why = _describe_absent(absent, is_good=True)
                 return Assessment(output, State.UNCONFIRMED, why, None, manifest)
-        why = _describe_absent(absent) if absent else _describe_crowded(output)
+        why = _describe_absent(absent) if absent else output.misfit
         if why:
             return Assessment(output, state, why, None, manifest, lacks_input=True)
     why = "; ".join(reasons[:_MAX_SHOWN])
@@ -302,23 +302,6 @@ def _describe_absent(absent: list[tuple[str, Absence]], *, is_good: bool = False
     if len(by_remedy) > _MAX_SHOWN:
         clauses.append(f"and {len(by_remedy) - _MAX_SHOWN} more")
     return "; ".join(clauses)
-
-
-def _describe_crowded(output: Output) -> str:
-    """Describe a pattern with several matches in a place of the command for one; else ""."""
-    if output.shell_template is None:
-        return ""
-    words = {f"inputs.{given.id}": given for given in output.inputs}
-    crowded = output.shell_template.first_crowded(
-        {name: given.value for name, given in words.items()}
-    )
-    if crowded is None:
-        return ""
-    given = words[crowded]
-    return (
-        f"input {given.id}: {given.text} matches {len(given.words)} files, and {{{crowded}}} is "
-        "in a place for one: make it a word of its own in the command, with or without quotes"
-    )
 
 
 def _to_be_remade(names: list[str]) -> list[str]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
+from lightcone.errors import SpecError
 from lightcone.state.plan import assess, plan, unmakeable
 from lightcone.state.products import Products
 from tests.helpers import Sandbox
@@ -251,6 +253,8 @@ def test_several_matches_in_a_place_for_one(project: Project) -> None:
         "input raw: data/*.csv matches 2 files, and {inputs.raw} is in a place for one: make it a "
         "word of its own in the command, with or without quotes"
     )
+    with pytest.raises(SpecError, match=re.escape(found.why)):
+        _ = found.output.shell_command
 
 
 def test_a_pattern_in_a_sub_analysis_of_its_own(project: Project) -> None:
@@ -370,6 +374,63 @@ def test_lc_run_makes_the_rest(sandbox: Sandbox) -> None:
     (root / "data").mkdir()
     (root / "data/raw.csv").write_text("1")
     assert "2 made" in sandbox.lc("run", cwd=root).stdout
+
+
+def test_lc_run_hands_over_what_it_hashes(sandbox: Sandbox) -> None:
+    """Also what another recipe of the same run puts there."""
+    spec = """\
+version: "0.0.14"
+name: patterns
+inputs:
+  - {id: tables, source: "$TABLES/t*.csv"}
+outputs:
+  - id: fetch
+    format: txt
+    recipe: {command: "mkdir d; echo 1 > 'd/t 1.csv'; echo 2 > d/t2.csv; echo > {output}"}
+  - id: all
+    format: txt
+    inputs: [fetch, tables]
+    recipe: {command: 'cat "{inputs.tables}" > {output}'}
+"""
+    root = sandbox.new_project("patterns", spec)
+    unset = sandbox.lc("run", cwd=root, check=1).stdout
+    assert "$TABLES/t*.csv needs TABLES, which is not set: set it" in unset
+    sandbox.env["TABLES"] = "d"
+    sandbox.lc("run", cwd=root)
+    assert (root / "results/baseline/all.txt").read_text() == "1\n2\n"
+    assert 'cat "d/t 1.csv" "d/t2.csv" >' in sandbox.lc("log", "all", cwd=root).stdout
+    (root / "d/t3.csv").write_text("3\n")
+    assert "d/t3.csv is new" in sandbox.lc("run", "-n", cwd=root).stdout
+    sandbox.lc("run", cwd=root)
+    assert (root / "results/baseline/all.txt").read_text() == "1\n2\n3\n"
+
+
+def test_lc_run_builds_on_what_is_unconfirmed(sandbox: Sandbox) -> None:
+    root = sandbox.new_project("clone", CHAIN)
+    (root / "data").mkdir()
+    (root / "data/raw.csv").write_text("1\n")
+    sandbox.lc("run", cwd=root)
+    (root / "data/raw.csv").unlink()
+    (root / "results/baseline/plot.txt").unlink()
+    before = sandbox.lc("run", "-n", "--json", cwd=root).stdout.splitlines()
+    events = [json.loads(line) for line in before]
+    why = "input raw: data/raw.csv does not exist"
+    assert {"event": "unconfirmed", "id": "clean", "universe": "baseline", "why": why} in events
+    assert (events[-1]["unconfirmed"], events[-1]["would_make"]) == (1, 1)
+    told = sandbox.lc("run", "-v", cwd=root).stdout
+    assert f"baseline/clean: unconfirmed: {why}\n" in told
+    assert "lc: 1 made, 1 up to date, 1 unconfirmed in " in told
+    assert "lc: 2 up to date, 1 unconfirmed in " in sandbox.lc("run", cwd=root).stdout
+    lines = sandbox.lc("status", "--check", cwd=root, check=1).stdout.splitlines()
+    assert lines[0] == f"unconfirmed baseline/clean  {why}"
+    assert lines[-1] == "2 of 3 ok, 1 unconfirmed"
+    sandbox.lc("status", "--check", "--allow-unconfirmed", cwd=root)
+    told = sandbox.lc("status", "--allow-unconfirmed", cwd=root, check=2).stderr
+    assert told == "lc: --allow-unconfirmed is for --check: add that, or leave it out.\n"
+    forced = sandbox.lc("run", "-f", "clean", cwd=root, check=1).stdout
+    assert f"baseline/clean: FAILED, {why}" in forced
+    (root / "results/baseline/other.txt").unlink()
+    sandbox.lc("status", "--check", "--allow-unconfirmed", cwd=root, check=1)
 
 
 def test_no_session_is_started_where_nothing_can_be_made(sandbox: Sandbox) -> None:
