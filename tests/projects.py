@@ -85,7 +85,7 @@ class Project:
         outputs = {each.name: each for each in self.outputs()}
         for name, output in outputs.items():
             assessment = self.plan()[name]
-            if assessment.state == "ok":
+            if assessment.is_good:
                 continue
             assert assessment.provenance is not None, assessment.why
             products = Products(output, assessment.provenance)
@@ -109,7 +109,9 @@ class Project:
         output.path.parent.mkdir(parents=True, exist_ok=True)
         if output.is_directory:
             output.path.mkdir(exist_ok=True)
-        subprocess.run(["/bin/sh", "-ec", output.command], cwd=output.root, check=True, timeout=30)
+        subprocess.run(
+            ["/bin/sh", "-ec", output.shell_command], cwd=output.root, check=True, timeout=30
+        )
         paths = [output.path] if output.path.is_file() else output.path.rglob("*")
         for path in paths:
             if not path.is_symlink():

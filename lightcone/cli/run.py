@@ -117,7 +117,7 @@ def command(
         assessed = plan(wanted, forced, context.hashes)
     out_of_reach = unmakeable(assessed)
     if dry_run or all(
-        assessment.state is State.OK or key in out_of_reach for key, assessment in assessed.items()
+        assessment.is_good or key in out_of_reach for key, assessment in assessed.items()
     ):
         for output in wanted:
             why, by = assessed[output.key].why, out_of_reach.get(output.key)
@@ -125,13 +125,15 @@ def command(
                 reporter.failed(output, {"reason": why})
             elif by is not None:
                 reporter.blocked(output, by)
+            elif assessed[output.key].state is State.UNCONFIRMED:
+                reporter.unconfirmed(output, why)
             elif why:
                 reporter.would_make(output, why)
             else:
                 reporter.up_to_date(output)
         reporter.finish()
         return 1 if reporter.counts["failed"] else 0
-    unmade = [output for output in wanted if assessed[output.key].state is not State.OK]
+    unmade = [output for output in wanted if not assessed[output.key].is_good]
     _check_writable(unmade)
     for output in unmade:
         reporter.planned(output, assessed[output.key].why)

@@ -10,6 +10,7 @@ import click
 
 from lightcone.cli.completion import only_universe
 from lightcone.cli.streams import warn
+from lightcone.errors import UsageError
 from lightcone.project.context import current_context
 from lightcone.spec.outputs import load_outputs
 from lightcone.state.claims import holder, is_interrupted
@@ -19,6 +20,7 @@ __all__ = ["command", "current_state"]
 
 _COLOURS = {
     State.OK: "green",
+    State.UNCONFIRMED: "blue",
     State.STALE: "yellow",
     State.MISSING: "yellow",
     State.RUNNING: "cyan",
@@ -32,13 +34,20 @@ _COLOURS = {
 @only_universe
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
 @click.option("--check", is_flag=True, help="Exit with 1 unless every output is ok.")
-def command(universe: str | None, as_json: bool, check: bool) -> int:
+@click.option(
+    "--allow-unconfirmed",
+    is_flag=True,
+    help="With --check, take outputs for ok that are good by their record.",
+)
+def command(universe: str | None, as_json: bool, check: bool, allow_unconfirmed: bool) -> int:
     """Show every output in every universe: ok, stale, missing, running, failed or interrupted;
-    or newer, which is made by a newer lc and left alone. Warns on standard error about parts of
-    the spec that are ignored.
+    unconfirmed, which is good by its record, of inputs that are not here; or newer, which is made
+    by a newer lc and left alone. Warns on standard error about parts of the spec that are ignored.
 
     Changes nothing and needs no session.
     """
+    if allow_unconfirmed and not check:
+        raise UsageError("--allow-unconfirmed is for --check: add that, or leave it out.")
     context = current_context()
     warnings: list[str] = []
     outputs = load_outputs(context.root, context.settings, universe, warnings)
@@ -57,7 +66,8 @@ def command(universe: str | None, as_json: bool, check: bool) -> int:
         print(json.dumps({"outputs": shown, "warnings": warnings}))
     else:
         _show(rows)
-    return int(check and any(row[2] is not State.OK for row in rows))
+    accepted = {State.OK, State.UNCONFIRMED} if allow_unconfirmed else {State.OK}
+    return int(check and any(row[2] not in accepted for row in rows))
 
 
 def current_state(assessment: Assessment) -> tuple[State, str]:
@@ -83,5 +93,7 @@ def _show(rows: list[tuple[str, str, State, str, str]]) -> None:
         lines.append(f"{word} {f'{universe}/{name}':<{width}}  {why}".rstrip())
     click.echo("\n".join(lines))
     ok_count = sum(row[2] is State.OK for row in rows)
-    todo = "" if ok_count == len(rows) else "; run 'lc run' to make the rest"
-    click.echo(f"{ok_count} of {len(rows)} ok{todo}")
+    unconfirmed = sum(row[2] is State.UNCONFIRMED for row in rows)
+    by_record = f", {unconfirmed} unconfirmed" if unconfirmed else ""
+    todo = "" if ok_count + unconfirmed == len(rows) else "; run 'lc run' to make the rest"
+    click.echo(f"{ok_count} of {len(rows)} ok{by_record}{todo}")

@@ -171,16 +171,16 @@ class Driver:
             self.results.mark_failed(output, {"reason": reason})
             return
         assessment = self.plan[key]
-        if assessment.state is not State.OK or is_retry:
+        if not assessment.is_good or is_retry:
             assessment = assess(output, self._input_versions(output), self.hashes)
             assessment = adopt(assessment, self.claims, self.hashes)
-        if (
-            assessment.state is State.OK
-            and key not in self.results.force
-            and assessment.manifest is not None
-        ):
-            manifest = assessment.manifest
-            self.results.mark_good(output, manifest.data.version, manifest.identity)
+        manifest = assessment.manifest
+        if assessment.is_good and key not in self.results.force and manifest is not None:
+            version, identity = manifest.data.version, manifest.identity
+            if assessment.state is State.UNCONFIRMED:
+                self.results.mark_unconfirmed(output, version, identity, assessment.why)
+            else:
+                self.results.mark_good(output, version, identity)
             return
         if assessment.provenance is None:
             self.results.mark_failed(output, {"reason": assessment.why})
@@ -197,7 +197,7 @@ class Driver:
         request = MakeRequest(
             # A key that is used again would be given the old task's end.
             key=self.client.key(f"{output.name}-{next(self.serial)}"),
-            output=output,
+            output=assessment.output,
             provenance=assessment.provenance,
             produced=tuple(
                 ProducedInput(

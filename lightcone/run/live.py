@@ -59,6 +59,10 @@ class LiveReporter(PlainReporter):
         self.running.pop(output.key, None)
         super().up_to_date(output)
 
+    def unconfirmed(self, output: Output, why: str) -> None:
+        self.running.pop(output.key, None)
+        super().unconfirmed(output, why)
+
     def made(self, output: Output, seconds: float) -> None:
         self.running.pop(output.key, None)
         super().made(output, seconds)

@@ -63,6 +63,10 @@ class Reporter:
         """Report that the output is good already."""
         self.counts["up_to_date"] += 1
 
+    def unconfirmed(self, output: Output, why: str) -> None:
+        """Report that the output is good by its record, of inputs that are not here."""
+        self.counts["unconfirmed"] += 1
+
     def made(self, output: Output, seconds: float) -> None:
         """Report that the output was made."""
         self.counts["made"] += 1
@@ -139,6 +143,11 @@ class PlainReporter(Reporter):
         super().up_to_date(output)
         if self.verbosity >= Verbosity.VERBOSE:
             self.print_line(f"{output.name}: up to date")
+
+    def unconfirmed(self, output: Output, why: str) -> None:
+        super().unconfirmed(output, why)
+        if self.verbosity >= Verbosity.VERBOSE:
+            self.print_line(f"{output.name}: unconfirmed: {why}")
 
     def would_make(self, output: Output, why: str) -> None:
         super().would_make(output, why)
@@ -250,6 +259,10 @@ class JsonReporter(Reporter):
     def up_to_date(self, output: Output) -> None:
         super().up_to_date(output)
         self._print_event("up_to_date", output)
+
+    def unconfirmed(self, output: Output, why: str) -> None:
+        super().unconfirmed(output, why)
+        self._print_event("unconfirmed", output, why=why)
 
     def made(self, output: Output, seconds: float) -> None:
         super().made(output, seconds)

@@ -108,6 +108,11 @@ class Results:
             self.reporter.made(output, seconds)
         self.graph.mark_good(output, version, identity)
 
+    def mark_unconfirmed(self, output: Output, version: str, identity: str, why: str) -> None:
+        """Mark the output good by its record, of inputs that are not here."""
+        self.reporter.unconfirmed(output, why)
+        self.graph.mark_good(output, version, identity)
+
     def mark_failed(self, output: Output, failure: Mapping[str, Any]) -> None:
         """Mark the output failed, and its consumers blocked."""
         self.reporter.failed(output, failure)

@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from lightcone.errors import SpecError
+from lightcone.spec.template import Template, Value
 from lightcone.system.units import parse_bytes, parse_seconds
 
 __all__ = ["MANIFEST", "OLD_MANIFEST", "Input", "Key", "Output", "Resources", "read_resources"]
@@ -32,12 +33,16 @@ class Input:
 
     Attributes:
         id: as the output declares it, ``"raw"`` or ``"sub.raw"``.
-        text: what ``{inputs.id}`` is replaced by, before any quoting.
-        place: where it lies, absolute; None where the source is no path in the file system.
+        text: what records and messages call it: the source as the spec has it, or a path.
+        place: where it lies, absolute; None where the source is a pattern or a text.
         producer: the qualified id of the output of the same universe that makes it; None for
             what comes from outside.
-        certain: whether what comes from outside lies at ``place`` beyond doubt, so that no recipe
-            can do without something there.
+        certain: whether what comes from outside is a path or a pattern beyond doubt, so that no
+            recipe can do without something there.
+        words: what the command receives for a source, and what is hashed: a path, the matches of
+            a pattern or a text. Empty where that is ``text``.
+        pattern: the pattern that ``words`` match, from the root.
+        unset: the variables in the source that are not set.
     """
 
     id: str
@@ -45,11 +50,19 @@ class Input:
     place: str | None
     producer: str | None
     certain: bool = False
+    words: tuple[str, ...] = ()
+    pattern: str | None = None
+    unset: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path | None:
         """The location ``place`` as a path."""
         return None if self.place is None else Path(self.place)
+
+    @property
+    def value(self) -> tuple[str, ...]:
+        """The words that the command receives."""
+        return self.words or (self.text,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +89,8 @@ class Output:
         place: what ``{output}`` names, absolute.
         state: the directory where the output's manifest, log and the like are kept, absolute.
         is_directory: whether ``place`` is a directory that is made before the recipe runs.
-        command: the rendered shell command, never empty.
+        command: the rendered command, never empty, with the sources of inputs as the spec has
+            them; the part of the identity.
         template: the command as the spec declares it.
         inputs: the declared inputs, in the order declared.
         decisions: the declared decisions that are settled in this universe, and their options.
@@ -85,6 +99,8 @@ class Output:
         aliases: the qualified ids of the re-exports that stand for it in this universe.
         depend_on: patterns of the project's files that it depends on whatever its command names.
         ignore: patterns of files that do not count in inputs that are directories.
+        shell_template: the command for the shell, where that is another than ``command``; open
+            are the placeholders of patterns.
     """
 
     universe: str
@@ -102,6 +118,39 @@ class Output:
     aliases: tuple[str, ...] = ()
     depend_on: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
+    shell_template: Template | None = None
+
+    @property
+    def shell_command(self) -> str:
+        """The command that the shell runs, with the sources of inputs filled in.
+
+        Raises:
+            SpecError: where a pattern matches several files, and its place is for one.
+        """
+        if self.shell_template is None:
+            return self.command
+        if self.misfit:
+            raise SpecError(f"{self.name}: {self.misfit}.")
+        return self.shell_template.render(
+            {f"inputs.{given.id}": Value(given.value) for given in self.inputs}
+        )
+
+    @property
+    def misfit(self) -> str:
+        """What is wrong where a pattern matches several files in a place for one; else ""."""
+        if self.shell_template is None:
+            return ""
+        inputs = {f"inputs.{given.id}": given for given in self.inputs}
+        name = self.shell_template.first_crowded(
+            {name: given.value for name, given in inputs.items()}
+        )
+        if name is None:
+            return ""
+        given = inputs[name]
+        return (
+            f"input {given.id}: {given.text} matches {len(given.words)} files, and {{{name}}} is "
+            "in a place for one: make it a word of its own in the command, with or without quotes"
+        )
 
     @property
     def path(self) -> Path:

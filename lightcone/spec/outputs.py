@@ -152,14 +152,13 @@ class Builder:
         for given in resolved.inputs:
             target = self.targets.get(given.produced_by)
             if target is not None:
-                entry = Input(given.id, target[2].text, target[0], given.produced_by)
+                entry = Input(given.id, target[2].words[0], target[0], given.produced_by)
                 values[f"inputs.{given.id}"] = target[2]
             else:
                 outside = self._input(resolved.scope, given, recipe)
                 if outside is None:
                     continue
-                entry = outside
-                values[f"inputs.{given.id}"] = Value(entry.text, expands=True)
+                entry, values[f"inputs.{given.id}"] = outside
             inputs.append(entry)
         decisions = []
         for decision, key in recipe.decisions:
@@ -168,8 +167,9 @@ class Builder:
                 decisions.append((decision, option))
             elif recipe.uses(f"decisions.{decision}"):
                 option = self._inactive(resolved.scope, decision, recipe)
-            values[f"decisions.{decision}"] = Value(option or "")
-        command = recipe.template(tuple([each.id for each in inputs])).render(values)
+            values[f"decisions.{decision}"] = Value((option or "",))
+        template = recipe.template(tuple([each.id for each in inputs]))
+        command = template.render_as_written(values)
         if "\0" in command:
             raise SpecError(f"{recipe.label}: the command has a NUL character: remove it.")
         if len(command) > _MAX_COMMAND // 4 and len(command.encode()) > _MAX_COMMAND:
@@ -177,6 +177,12 @@ class Builder:
                 f"{recipe.label}: the command with its paths has {format_bytes(len(command))}, and "
                 f"no program can be given more than {format_bytes(_MAX_COMMAND)} here: read the "
                 "inputs in several steps, or from a directory."
+            )
+        shell_template = None
+        if any(value.differs for value in values.values()):
+            patterns = {f"inputs.{each.id}" for each in inputs if each.pattern is not None}
+            shell_template = template.fill(
+                {name: value for name, value in values.items() if name not in patterns}
             )
         return Output(
             universe=self.universe.name,
@@ -194,10 +200,13 @@ class Builder:
             aliases=aliases,
             depend_on=self.depend_on,
             ignore=self.ignore,
+            shell_template=shell_template,
         )
 
-    def _input(self, scope: Scope, given: ResolvedInput, recipe: _Recipe) -> Input | None:
-        """Return an input that no recipe makes, or None if unneeded.
+    def _input(
+        self, scope: Scope, given: ResolvedInput, recipe: _Recipe
+    ) -> tuple[Input, Value] | None:
+        """Return an input that no recipe makes, with its value, or None if unneeded.
 
         Raises:
             SpecError: where the command needs an input that does not exist.
@@ -209,10 +218,20 @@ class Builder:
             definition = self.outputs_at.get(tuple(above), {}).get(local)
             if definition is not None and not has_recipe(definition):
                 place, _, value = self._locate(tuple(above), producer)
-                return Input(given.id, value.text, place, None, True)
+                return Input(given.id, value.words[0], place, None, True), value
         elif given.source:
             location = self.sources.find(scope, given.source)
-            return Input(given.id, location.text, location.path, None, location.certain)
+            entry = Input(
+                given.id,
+                location.text,
+                location.path,
+                None,
+                location.certain,
+                () if location.words == (location.text,) else location.words,
+                location.pattern,
+                location.unset,
+            )
+            return entry, Value(entry.value, None if location.is_name else location.text)
         inputs, outputs = self.inputs_at[scope], self.outputs_at[scope]
         is_known = given.id in inputs or given.id in outputs
         if definition is None and (producer is not None or not is_known):
@@ -277,7 +296,7 @@ class Builder:
         """Return an output's path, state directory and value in commands."""
         local = name.rpartition(".")[2]
         place, state = self.locations.find(self.universe.name, scope, local)
-        return place, state, Value(self._display_path(place))
+        return place, state, Value((self._display_path(place),))
 
     def _display_path(self, place: str) -> str:
         """Return a path as a user would type it in the project's directory."""

@@ -49,7 +49,7 @@ def adopt_all(assessed: Mapping[Key, Assessment], claims: Path, hashes: Path | N
                 if each.producer is not None
             }
             assessment = adopt(assess(output, input_versions, hashes), claims, hashes)
-        if assessment.state is State.OK and assessment.manifest is not None:
+        if assessment.is_good and assessment.manifest is not None:
             versions[key] = assessment.manifest.data.version
     return True
 

@@ -7,20 +7,22 @@ import glob
 import hashlib
 import os
 import re
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from functools import cache
 from itertools import chain
 from pathlib import Path
 
 from lightcone.errors import SpecError
 from lightcone.project.context import SPEC_FILE
+from lightcone.spec.inputs import is_pattern
 from lightcone.spec.output import Input, Output
 from lightcone.state.directories import Directories
 from lightcone.state.fingerprint import REFUTED, Data, Stamp, fingerprint_foreign
 from lightcone.state.hash_cache import HashCache
 from lightcone.state.imports import Found, Scripts, SearchPaths, Way, from_root
 from lightcone.state.languages import read_commands
-from lightcone.state.manifest import Observed, Provenance
+from lightcone.state.manifest import Observed, Provenance, Source
+from lightcone.state.pointers import Absence, describe_absence, find_pointer
 from lightcone.state.reference_cache import ReferenceCache
 from lightcone.state.references import References
 from lightcone.state.shell_references import split_words, written_words
@@ -44,6 +46,9 @@ _NO_SOURCES = re.compile(r"(?:^|/)(?:\.git|__pycache__|\.ipynb_checkpoints|\.lig
 _AT_ROOT = SearchPaths()
 
 _BY_COMMAND = Way("command")
+
+# Earlier versions of lc recorded pointers as data; most have such a size.
+_POINTER_SIZES = range(90, 200)
 
 
 class CommandScanner:
@@ -208,6 +213,8 @@ class SourceFiles:
         self._known: dict[str, Stamp] = {}
         self._learned: dict[str, str] = {}
         self._data: dict[str, Data | None] = {}
+        self._matched: dict[tuple[str, ...], Data | None] = {}
+        self._pointers: dict[str, Absence] = {}
         self._stamps_by_names: dict[tuple[str, ...], dict[str, Stamp]] = {}
         self._depend_on_files: dict[tuple[str, ...], tuple[str, ...]] = {}
 
@@ -219,9 +226,10 @@ class SourceFiles:
             if source.files and self._learned.get(source.text) != source.version:
                 self._learned[source.text] = source.version
                 path = self._absolute(source.text)
+                # A pattern's files are recorded by their own paths, a tree's by those in it.
+                matched = "" not in source.files and is_pattern(source.text)
                 for name, stamp in source.files.items():
-                    # A pattern's files are recorded by their own paths, a tree's by those in it.
-                    key = self._absolute(name) if _is_pattern(source.text) else _join(path, name)
+                    key = self._from_root(name) if matched else _join(path, name)
                     self._known[key] = stamp
 
     def project_files(self, output: Output) -> dict[str, Stamp]:
@@ -260,7 +268,7 @@ class SourceFiles:
         """Return the files that a command names, as they are its inputs."""
         declared = {given.text for given in output.inputs if given.text in files}
         for given in output.inputs:
-            if given.producer is None and _is_pattern(given.text):
+            if given.producer is None and given.pattern is not None:
                 declared.update(self.input_data(given, output).files)
         return declared
 
@@ -272,21 +280,91 @@ class SourceFiles:
     def input_data(self, given: Input, output: Output) -> Data:
         """Return the data of an input that no output makes.
 
-        Where nothing is there, its text is the version.
+        Where nothing is there, the text that the command receives is the version.
         """
-        return self._find_data(given, output) or Data(f"text:{given.text}")
+        if given.unset:
+            return Data(f"unset:{given.text}")
+        data = self._find_data(given, output)
+        if data is None:
+            return Data(f"text:{given.value[0]}")
+        if self._pointers and any(
+            path in self._pointers for path in self._paths(given, data.files)
+        ):
+            # No result of a pointer is good, even if an earlier version of lc recorded one.
+            return Data(f"pointer:{data.version}", data.files)
+        return data
 
-    def is_missing(self, given: Input, output: Output) -> bool:
-        """Return whether a required input that no output makes is missing."""
-        return given.certain and self._find_data(given, output) is None
+    def absences(self, given: Input, output: Output) -> list[Absence]:
+        """Return what is not here of an input that no output makes and that has to be here."""
+        if given.unset:
+            one = len(given.unset) == 1
+            needs = (
+                f"{given.text} needs {' and '.join(given.unset)}, which {'is' if one else 'are'}"
+            )
+            return [
+                Absence(
+                    f"{needs} not set", f"set {'it' if one else 'them'}, or correct {SPEC_FILE}"
+                )
+            ]
+        return list(self._absent(given, output).values())
+
+    def may_be(self, given: Input, output: Output, recorded: Source) -> bool:
+        """Return whether an input of which something is not here may be as ``recorded``.
+
+        It may unless a file that is here, or the hash in a pointer, shows another.
+        """
+        if given.text != recorded.text or not recorded.files:
+            return False
+        if given.unset:
+            return True
+        data, absent = self._find_data(given, output), self._absent(given, output)
+        if data is None:
+            return all(each.sha256 in (None, recorded.version) for each in absent.values())
+        now = dict(zip(self._paths(given, data.files), data.files.values(), strict=True))
+        then = dict(zip(self._paths(given, recorded.files), recorded.files.values(), strict=True))
+        return now.keys() | absent.keys() == then.keys() and all(
+            _may_be(now.get(path), absent.get(path), stamp) for path, stamp in then.items()
+        )
+
+    def pointer_files(self, files: Mapping[str, Stamp]) -> dict[str, Absence]:
+        """Return those among a project's ``files`` that are pointers."""
+        if not self._pointers:
+            return {}
+        found = {name: self._pointers.get(self._root_prefix + name) for name in files}
+        return {name: pointer for name, pointer in found.items() if pointer is not None}
+
+    def _absent(self, given: Input, output: Output) -> dict[str, Absence]:
+        """Return what is not here of an input, by its absolute path."""
+        root = os.fspath(self.root)
+        data = self._find_data(given, output)
+        if data is not None:
+            absent = {
+                path: self._pointers[path]
+                for path in self._paths(given, data.files)
+                if path in self._pointers
+            }
+            for path in map(self._from_root, given.words if given.pattern is not None else ()):
+                if self._data_at(path, output) is None:
+                    absent[path] = describe_absence(path, root)
+            return absent
+        if not given.certain:
+            return {}
+        if given.place is not None:
+            absence = describe_absence(given.place, root)
+            if absence.problem != f"{self._relative(given.place)} does not exist":
+                return {given.place: absence}
+        return {given.text: Absence(f"{given.text} does not exist")}
 
     def _find_data(self, given: Input, output: Output) -> Data | None:
-        data = None
         if given.place is not None:
-            data = self._data_at(given.place, output)
-        if data is None and _is_pattern(given.text):
-            data = self._match_pattern(given.text, output)
-        return data
+            return self._data_at(given.place, output)
+        return self._match_pattern(given.words, output) if given.pattern is not None else None
+
+    def _paths(self, given: Input, names: Iterable[str]) -> list[str]:
+        """Return the absolute paths of the files of an input, as its record names them."""
+        if given.place is not None:
+            return [_join(given.place, name) for name in names]
+        return [self._from_root(name) for name in names]
 
     def _stamps(self, names: tuple[str, ...], output: Output) -> dict[str, Stamp]:
         if names not in self._stamps_by_names:
@@ -305,20 +383,20 @@ class SourceFiles:
             self._depend_on_files[patterns] = tuple(sorted(filter(self.scanner.is_source, names)))
         return self._depend_on_files[patterns]
 
-    def _match_pattern(self, pattern: str, output: Output) -> Data | None:
-        """Return the data of all files that a shell pattern matches."""
-        if pattern not in self._data:
+    def _match_pattern(self, words: tuple[str, ...], output: Output) -> Data | None:
+        """Return the data of all that a pattern matches, which the command receives."""
+        if words not in self._matched:
             files: dict[str, Stamp] = {}
             versions = []
-            for path in sorted(glob.glob(self._absolute(pattern))):
+            for path in sorted(map(self._from_root, words)):
                 data = self._data_at(path, output)
+                name = self._relative(path)
+                versions.append(f"{name} {'' if data is None else data.version}")
                 if data is not None:
-                    name = self._relative(path)
-                    versions.append(f"{name} {data.version}")
                     files.update((_join(name, inner), stamp) for inner, stamp in data.files.items())
             version = hashlib.sha256("\n".join(versions).encode(errors="surrogateescape"))
-            self._data[pattern] = Data(version.hexdigest(), files) if versions else None
-        return self._data[pattern]
+            self._matched[words] = Data(version.hexdigest(), files) if versions else None
+        return self._matched[words]
 
     def _data_at(self, path: str, output: Output) -> Data | None:
         if path not in self._data:
@@ -335,9 +413,12 @@ class SourceFiles:
 
     def _fingerprint(self, path: str, ignore: tuple[str, ...]) -> Data:
         fresh = []
+        small = {}
 
         def known(name: str, status: os.stat_result) -> Stamp | None:
             full = _join(path, name)
+            if status.st_size in _POINTER_SIZES:
+                small[name] = status
             times = []
             for stamp in (self._known.get(full), self._recorded.get(self._relative(full))):
                 if stamp is not None:
@@ -347,6 +428,7 @@ class SourceFiles:
             cached = None if REFUTED in times else self.hashes.find(full, status)
             if cached is None:
                 fresh.append(name)
+                small[name] = status
             return cached
 
         data = fingerprint_foreign(Path(path), known, ignored(ignore))
@@ -354,14 +436,22 @@ class SourceFiles:
             full = _join(path, name)
             self._known[full] = data.files[name]
             self.hashes.keep(full, data.files[name])
+        for name, status in small.items():
+            full = _join(path, name)
+            pointer = find_pointer(full, status, os.fspath(self.root), path)
+            if pointer is not None:
+                self._pointers[full] = pointer
         return data
 
     def _relative(self, path: str) -> str:
         return path.removeprefix(self._root_prefix)
 
+    def _from_root(self, name: str) -> str:
+        return os.path.normpath(os.path.join(self.root, name))
+
     def _absolute(self, text: str) -> str:
         expanded = os.path.expandvars(os.path.expanduser(text))
-        return os.path.normpath(os.path.join(self.root, expanded))
+        return self._from_root(expanded)
 
 
 @cache
@@ -388,8 +478,13 @@ def _references_file(hashes: HashCache, root: Path) -> Path | None:
     return hashes.directory / f"scripts-{name}.json"
 
 
-def _is_pattern(text: str) -> bool:
-    return "*" in text or "?" in text
+def _may_be(now: Stamp | None, absence: Absence | None, recorded: Stamp) -> bool:
+    """Return whether a file of an input may have the recorded bytes."""
+    is_same = now is not None and now.sha256 == recorded.sha256
+    if absence is None:
+        return is_same
+    # Of the pointer itself, a result is not good.
+    return not is_same and absence.sha256 in (None, recorded.sha256)
 
 
 def _join(path: str, name: str) -> str:

@@ -137,7 +137,7 @@ def changes(
             elif source.text != current.text:
                 reasons.append(f"input {name}: {source.text} → {current.text}")
             else:
-                reasons.append(f"input {name} changed ({_what_changed(source, current)})")
+                reasons.append(_input_changed(name, source, current))
     if before.command != now.command and not reasons:
         reasons += [
             f"input {name}: {before.inputs[name].text} → {current.text}"
@@ -163,19 +163,22 @@ def _is_same_tree(
     return counting == {name: stamp.sha256 for name, stamp in stamps.items()}
 
 
-def _what_changed(before: Source, now: Source) -> str:
-    """Describe how the files of an input changed, by its text where it is one file."""
-    if not {*before.files, *now.files} - {""}:
-        return now.text
-    described = []
-    for name in sorted({*before.files, *now.files}):
-        then, stamp = before.files.get(name), now.files.get(name)
-        if then is None or stamp is None:
-            described.append(f"{name or now.text} is {'new' if then is None else 'gone'}")
-        elif then.sha256 != stamp.sha256:
-            described.append(f"{name or now.text} changed")
-    more = f" and {len(described) - 1} more" if len(described) > 1 else ""
-    return f"{now.text}: {described[0]}{more}" if described else now.text
+def _input_changed(name: str, before: Source, now: Source) -> str:
+    """Describe a change of an input, with the first of the files that changed."""
+    changed = [
+        file
+        for file in dict.fromkeys([*now.files, *before.files])
+        if getattr(before.files.get(file), "sha256", None)
+        != getattr(now.files.get(file), "sha256", None)
+    ]
+    if not changed or "" in changed:
+        return f"input {name} changed ({now.text})"
+    file = min(changed)
+    what = "changed" if file in before.files and file in now.files else "is new"
+    if file not in now.files:
+        what = "is gone"
+    more = f", and {len(changed) - 1} more" if len(changed) > 1 else ""
+    return f"input {name} changed ({now.text}: {file} {what}{more})"
 
 
 def describe_disturbed(manifest: Manifest) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
@@ -10,7 +11,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from lightcone.spec.output import MANIFEST, Input, Key, Output
+from lightcone.spec.inputs import match_again
+from lightcone.spec.output import MANIFEST, Key, Output
 from lightcone.state.dependencies import SourceFiles
 from lightcone.state.fingerprint import difference
 from lightcone.state.hash_cache import HashCache
@@ -18,6 +20,7 @@ from lightcone.state.identity import changes, identify
 from lightcone.state.manifest import Manifest, Provenance, Unusable, inspect_manifest
 from lightcone.state.older import OlderRecord, find_older, older_as_manifest, outdated_reasons
 from lightcone.state.partial import FAILURE, products_of, read_failure
+from lightcone.state.pointers import Absence
 from lightcone.system.interpreter import gc_paused
 
 __all__ = [
@@ -32,11 +35,19 @@ __all__ = [
 
 _MAX_SHOWN = 3
 
+# A command that fetches the data itself may name a pointer.
+_FETCHES = re.compile(r"\b(?:lfs|annex|datalad|dvc)\b")
+
 
 class State(StrEnum):
-    """State of an output; ``NEWER`` is for a newer ``lc`` to judge."""
+    """State of an output; ``NEWER`` is for a newer ``lc`` to judge.
+
+    ``UNCONFIRMED`` is good by its record, of inputs that are not here: it is built on, and never
+    remade.
+    """
 
     OK = "ok"
+    UNCONFIRMED = "unconfirmed"
     STALE = "stale"
     MISSING = "missing"
     RUNNING = "running"
@@ -55,7 +66,7 @@ class Assessment:
         why: what is wrong, in words; "" where nothing is.
         provenance: what it would be made from; None where an input is missing or to be made first.
         manifest: the record of the result that is there, good or not, if it can be read.
-        lacks_input: whether it cannot be made, as an input from outside is missing, as in ``why``.
+        lacks_input: whether it cannot be made of its inputs from outside, as in ``why``.
         reasons: everything that is wrong, of which ``why`` may show only a part.
     """
 
@@ -66,6 +77,11 @@ class Assessment:
     manifest: Manifest | None
     lacks_input: bool = False
     reasons: tuple[str, ...] = ()
+
+    @property
+    def is_good(self) -> bool:
+        """Whether outputs that need it are built on it as it is."""
+        return self.state is State.OK or self.state is State.UNCONFIRMED
 
 
 def plan(
@@ -94,13 +110,16 @@ def assess(
 ) -> Assessment:
     """Assess one output, given the data versions of its inputs.
 
-    ``versions`` has each input that an output makes, with None where that is not good. In
-    ``hashes`` the hashes of large files are kept.
+    The output of the assessment has all that the patterns among its sources match by now.
+
+    ``versions`` has each input that an output makes, with None where that is not good. For
+    ``hashes`` see :func:`plan`.
 
     Raises:
         SpecError: where a file that the output depends on cannot be read.
     """
     sources = SourceFiles(output.root, HashCache(hashes))
+    output = match_again(output)
     return _assess(output, versions, _read_record(output, sources), sources)
 
 
@@ -139,7 +158,7 @@ def unmakeable(assessed: Mapping[Key, Assessment]) -> dict[Key, Output]:
     for key, assessment in assessed.items():
         if assessment.lacks_input or assessment.state is State.NEWER:
             causes[key] = assessment.output
-        elif assessment.state is not State.OK:
+        elif not assessment.is_good:
             for given in assessment.output.inputs:
                 cause = causes.get((key[0], given.producer or ""))
                 if cause is not None:
@@ -174,14 +193,10 @@ def _plan(
         assessment = _assess(output, versions, record, sources)
         if key in force:
             if assessment.state is State.OK:
-                assessment = Assessment(
-                    output,
-                    State.STALE,
-                    "to be made again",
-                    assessment.provenance,
-                    assessment.manifest,
-                )
-        elif (assessment.state is State.OK or key in as_good) and assessment.manifest is not None:
+                assessment = replace(assessment, state=State.STALE, why="to be made again")
+            elif assessment.state is State.UNCONFIRMED:
+                assessment = replace(assessment, state=State.STALE, lacks_input=True)
+        elif (assessment.is_good or key in as_good) and assessment.manifest is not None:
             good_versions[key] = assessment.manifest.data.version
         assessed[key] = assessment
     sources.scanner.save()
@@ -222,19 +237,31 @@ def _assess(
             reasons, is_missing = _reasons(output, record, provenance, versions, sources)
     if waiting and not is_missing:
         reasons += _to_be_remade(waiting)
-    if not reasons:
+    pointers = sources.pointer_files(provenance.files)
+    if pointers and _FETCHES.search(output.command):
+        pointers = {}
+    if not reasons and not pointers:
         if isinstance(record, OlderRecord):
             manifest = older_as_manifest(output, record, provenance)
         return Assessment(output, State.OK, "", provenance, manifest)
     state = State.MISSING if is_missing else State.STALE
     # Of what is to be made first, a recipe may well put them there.
-    missing_inputs = (
-        [] if waiting else [each for each in output.inputs if sources.is_missing(each, output)]
-    )
-    if missing_inputs:
-        return Assessment(
-            output, state, _describe_missing(missing_inputs), None, manifest, lacks_input=True
-        )
+    if not waiting:
+        absent = [
+            (given.id, absence)
+            for given in output.inputs
+            if given.producer is None
+            for absence in sources.absences(given, output)
+        ]
+        absent += [("", absence) for absence in pointers.values()]
+        if absent and manifest is not None:
+            assumed = _as_recorded(output, provenance, manifest.provenance, sources, pointers)
+            if not _reasons(output, record, assumed, versions, sources)[0]:
+                why = _describe_absent(absent, is_good=True)
+                return Assessment(output, State.UNCONFIRMED, why, None, manifest)
+        why = _describe_absent(absent) if absent else output.misfit
+        if why:
+            return Assessment(output, state, why, None, manifest, lacks_input=True)
     why = "; ".join(reasons[:_MAX_SHOWN])
     if len(reasons) > _MAX_SHOWN:
         why += f"; and {len(reasons) - _MAX_SHOWN} more"
@@ -276,14 +303,51 @@ def _reasons(
     return reasons, differs == "is missing"
 
 
-def _describe_missing(inputs: list[Input]) -> str:
-    listing = "; ".join(
-        f"input {given.id}: {given.text} does not exist" for given in inputs[:_MAX_SHOWN]
-    )
-    more = f"; and {len(inputs) - _MAX_SHOWN} more" if len(inputs) > _MAX_SHOWN else ""
-    return (
-        f"{listing}{more}: put {'it' if len(inputs) == 1 else 'them'} there, or correct astra.yaml"
-    )
+def _as_recorded(
+    output: Output,
+    now: Provenance,
+    recorded: Provenance,
+    sources: SourceFiles,
+    pointers: Mapping[str, Absence],
+) -> Provenance:
+    """Return ``now`` with the record of each input and file that is not here and may be as it."""
+    inputs, files = dict(now.inputs), dict(now.files)
+    for given in output.inputs:
+        source = recorded.inputs.get(given.id)
+        if given.producer is not None or source is None:
+            continue
+        if sources.absences(given, output) and sources.may_be(given, output, source):
+            inputs[given.id] = source
+    for name, pointer in pointers.items():
+        stamp = recorded.files.get(name)
+        if stamp is None or stamp.sha256 == files[name].sha256:
+            continue
+        if pointer.sha256 in (None, stamp.sha256):
+            files[name] = stamp
+    return replace(now, inputs=inputs, files=files)
+
+
+def _describe_absent(absent: list[tuple[str, Absence]], *, is_good: bool = False) -> str:
+    """Describe the data that is not here, by input, with what to do.
+
+    Where the output is good, there is nothing to do about data that simply is not there.
+    """
+    by_remedy: dict[str, list[str]] = {}
+    for name, absence in absent:
+        label = f"input {name}: " if name else ""
+        by_remedy.setdefault(absence.remedy, []).append(label + absence.problem)
+    clauses = []
+    for remedy, problems in list(by_remedy.items())[:_MAX_SHOWN]:
+        listing = "; ".join(problems[:_MAX_SHOWN])
+        if len(problems) > _MAX_SHOWN:
+            listing += f"; and {len(problems) - _MAX_SHOWN} more"
+        if not remedy and not is_good:
+            it = "it" if len(problems) == 1 else "them"
+            remedy = f"put {it} there, or correct astra.yaml"
+        clauses.append(f"{listing}: {remedy}" if remedy else listing)
+    if len(by_remedy) > _MAX_SHOWN:
+        clauses.append(f"and {len(by_remedy) - _MAX_SHOWN} more")
+    return "; ".join(clauses)
 
 
 def _to_be_remade(names: list[str]) -> list[str]:

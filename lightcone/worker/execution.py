@@ -206,11 +206,11 @@ class Execution:
         """Yield the command line and descriptors; end the container on exit."""
         file = self.output.state_dir / _COMMAND_FILE
         if self.container is None:
-            with one_argument(self.output.command, file) as command:
+            with one_argument(self.output.shell_command, file) as command:
                 yield shell_arguments(command, variables), hold
             return
         # Not every shell of an image can read a file by itself.
-        with one_argument(self.output.command, file, "cat") as command:
+        with one_argument(self.output.shell_command, file, "cat") as command:
             launch = self.container.launch(
                 self.output, command, variables, umask, self.request.scratch, self.request.key
             )

@@ -102,7 +102,7 @@ def heading(output: Output, cpus: float, run: str, more: Sequence[str]) -> str:
         f"in {output.root}",
         *more,
     ]
-    return "".join(f"# {line}\n" for line in lines) + f"$ {output.command}\n"
+    return "".join(f"# {line}\n" for line in lines) + f"$ {output.shell_command}\n"
 
 
 def environment_lines(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:

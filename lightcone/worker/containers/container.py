@@ -183,7 +183,11 @@ def mounts(output: Output, extra: Iterable[Path]) -> list[Path]:
         ContainerError: where a path cannot be given to a runtime.
     """
     wanted = [output.root, output.path.parent, output.state_dir]
-    wanted += [given.path for given in output.inputs if given.path is not None]
+    for given in output.inputs:
+        if given.pattern is not None:
+            wanted += [output.root / word for word in given.words]
+        elif given.path is not None:
+            wanted.append(given.path)
     wanted += [path for path in extra if path.is_absolute()]
     # Both a link's own path and the path that it leads to.
     candidates = {Path(name) for path in wanted for name in (os.path.abspath(path), path.resolve())}
