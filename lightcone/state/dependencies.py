@@ -270,6 +270,8 @@ class SourceFiles:
         for given in output.inputs:
             if given.producer is None and given.pattern is not None:
                 declared.update(self.input_data(given, output).files)
+            elif given.place is not None and ("$" in given.text or given.text.startswith("~")):
+                declared.add(self._relative(given.place))
         return declared
 
     def file(self, name: str, output: Output) -> Stamp | None:

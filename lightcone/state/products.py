@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from lightcone.errors import LightconeError
+from lightcone.spec.inputs import match_again
 from lightcone.spec.output import Output
 from lightcone.state.dependencies import CommandScanner, SourceFiles
 from lightcone.state.imports import Way, is_script
@@ -92,7 +93,8 @@ class Products:
         of the recipe are left out.
         """
         files = self._provenance.files
-        outside = [given for given in self._output.inputs if given.producer is None]
+        output = match_again(self._output)
+        outside = [given for given in output.inputs if given.producer is None]
         if not files and not outside:
             return []
         sources = SourceFiles(self._output.root)
@@ -109,7 +111,7 @@ class Products:
                 changed.append(name)
         for given in outside:
             try:
-                version = sources.input_data(given, self._output).version
+                version = sources.input_data(given, output).version
             except LightconeError:
                 version = ""
             if version != self._provenance.inputs[given.id].version:
