@@ -400,7 +400,7 @@ def test_allocation_of_tomorrow_is_refused(context: Context) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["session-ended-v2", "session-ended-v3", "session-ended-v4", "session-future"]
+    "name", [*(f"session-ended-v{version}" for version in (2, 3, 4, 5)), "session-future"]
 )
 def test_record_of_a_session_is_read(context: Context, name: str) -> None:
     context.record.write_bytes((FORMATS / f"{name}.json").read_bytes())
@@ -423,7 +423,7 @@ def test_record_of_a_session_that_was_killed(context: Context) -> None:
 def test_record_never_says_that_a_session_is_alive(sandbox: Sandbox) -> None:
     sandbox.lc("session", "start")
     sandbox.lc("session", "stop")
-    for name in ("session-v3", "session-v4", "session-ended-v4", "session-future"):
+    for name in ("session-v3", "session-v4", "session-v5", "session-ended-v5", "session-future"):
         (sandbox.state() / "session.json").write_bytes((FORMATS / f"{name}.json").read_bytes())
         assert sandbox.status()["state"] == "dead"
     assert sandbox.lc("exec", "--", "echo", "hello").stdout == "hello\n"

@@ -31,7 +31,7 @@ __all__ = [
     "unpack",
 ]
 
-PROTOCOL = 4
+PROTOCOL = 5
 
 """The version of the protocol between callers, scheduler and workers of a session."""
 

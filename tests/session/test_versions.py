@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import lightcone
+from lightcone.wire.protocol import PROTOCOL
 from tests.helpers import Sandbox, told, wait_until
 from tests.specs import recipe, spec
 
@@ -47,10 +48,11 @@ def copy(sandbox: Sandbox) -> _Copy:
 @pytest.fixture
 def of_tomorrow(sandbox: Sandbox, copy: _Copy) -> _Copy:
     """A lightcone of the future, whose session is there."""
-    copy.change("wire/protocol.py", "PROTOCOL = 3\n", "PROTOCOL = 4\n")
+    tomorrow = PROTOCOL + 1
+    copy.change("wire/protocol.py", f"PROTOCOL = {PROTOCOL}\n", f"PROTOCOL = {tomorrow}\n")
     copy.change("__init__.py", lightcone.__version__, "9.0")
     sandbox.lc("session", "start", env=copy.env)
-    assert json.loads((sandbox.state() / "session.json").read_bytes())["protocol"] == 4
+    assert json.loads((sandbox.state() / "session.json").read_bytes())["protocol"] == tomorrow
     return copy
 
 
