@@ -376,7 +376,7 @@ def test_what_editors_and_interpreters_leave_in_an_input(project: Project) -> No
     assert project.states() == {"baseline/x": "ok"}
     project.write("src/new.py", "")
     project.write("src/fit.py", "changed")
-    why = "input src changed (src: fit.py changed and 1 more)"
+    why = "input src changed (src: fit.py changed, and 1 more)"
     assert project.states() == {"baseline/x": f"stale ({why})"}
     (project.root / "src/new.py").unlink()
     project.write("src/fit.py", "")
@@ -409,7 +409,7 @@ def test_patterns_of_files_that_do_not_count(project: Project) -> None:
     project.write("src/notes/deep/b", "2")
     assert project.states() == {"baseline/x": "ok"}
     project.write("lightcone.toml", "")
-    why = "input src changed (src: a.tmp changed and 2 more)"
+    why = "input src changed (src: a.tmp changed, and 2 more)"
     assert project.states() == {"baseline/x": f"stale ({why})"}
 
 
