@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightcone.state import reference_cache
-from lightcone.state.dependencies import CommandScanner
+from lightcone.state.commands import CommandScanner
 from lightcone.state.languages import Reader, read_script
 from lightcone.state.reference_cache import ReferenceCache
 from lightcone.state.references import Kind, References
