@@ -10,10 +10,10 @@ from pathlib import Path
 
 from lightcone.project.context import SPEC_FILE
 from lightcone.state.imports import Found, Scripts, SearchPaths, Way, from_root
-from lightcone.state.languages import read_commands
+from lightcone.state.languages import Language
 from lightcone.state.reference_cache import ReferenceCache
 from lightcone.state.references import References
-from lightcone.state.shell_references import split_words, written_words
+from lightcone.state.shell_words import split_words, written_words
 
 __all__ = ["CommandScanner"]
 
@@ -49,7 +49,8 @@ class CommandScanner:
     def __init__(self, root: Path, references: Path | None = None) -> None:
         self._root = os.fspath(root)
         self._root_prefix = f"{root}/"
-        self._scripts = Scripts(self._root, self.is_source, ReferenceCache(references))
+        self._cached = ReferenceCache(references)
+        self._scripts = Scripts(self._root, self.is_source, self._cached)
         self._words: dict[str, dict[str, tuple[str, ...]]] = {}
         self._all_files: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._special: dict[str, tuple[str, ...]] = {}
@@ -79,7 +80,7 @@ class CommandScanner:
 
     def found(self, command: str) -> Found:
         """Return the same files with the way in which each was found, and what was not followed."""
-        read = read_commands(command) if _is_special(command) else References()
+        read = self._read(command) if _is_special(command) else References()
         search_paths = _AT_ROOT.updated_by(read, "", self._root)
         by_references = self._scripts.of_command(read, search_paths)
         files: dict[str, Way] = {}
@@ -98,7 +99,7 @@ class CommandScanner:
 
     def directories(self, command: str) -> tuple[str, ...]:
         """Return the directories that a command names, whose files do not count by that."""
-        into = read_commands(command).directories
+        into = self._read(command).directories
         names = {os.path.normpath(word) for word in split_words(command)} - {*into, ".", ".."}
         return tuple(
             sorted(
@@ -112,7 +113,11 @@ class CommandScanner:
 
     def save(self) -> None:
         """Keep what was read of scripts for the next plan."""
-        self._scripts.save()
+        self._cached.save()
+
+    def _read(self, command: str) -> References:
+        content = command.encode(errors="surrogateescape")
+        return self._cached.references(Language.SHELL, content)
 
     def is_source(self, name: str) -> bool:
         """Return whether a path may be a source: no result, not installed."""

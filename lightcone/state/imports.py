@@ -1,6 +1,6 @@
 """Search for the project's files that scripts bring in, by reading them.
 
-What each language refers to is found by its reader (``languages.py``). Here it is looked for:
+What each language refers to is found by its reader (``readers.py``). Here it is looked for:
 
 - A module: beside the script that is run, in what is set as ``PYTHONPATH`` or added to
   ``sys.path`` on the way, in the project's directory and in its ``src``; a relative one in its
@@ -106,12 +106,10 @@ class Scripts:
     ``is_source`` returns whether a path from ``root`` can be a source of the project.
     """
 
-    def __init__(
-        self, root: str, is_source: Callable[[str], bool], cached: ReferenceCache | None = None
-    ) -> None:
+    def __init__(self, root: str, is_source: Callable[[str], bool], cached: ReferenceCache) -> None:
         self._root = root
         self._is_source = is_source
-        self._cached = cached or ReferenceCache(None)
+        self._cached = cached
         self._references: dict[str, References] = {}
         self._exists: dict[str, bool] = {}
         self._matches: dict[str, tuple[str, ...]] = {}
@@ -162,10 +160,6 @@ class Scripts:
             exists = not name.startswith(("..", "/")) and os.path.isfile(f"{self._root}/{name}")
             self._exists[name] = exists and self._is_source(name)
         return self._exists[name]
-
-    def save(self) -> None:
-        """Keep what was read for the next plan."""
-        self._cached.save()
 
     def _follow(self, entry: _Script) -> Found:
         """Follow a script until nothing new is found.
