@@ -149,10 +149,28 @@ class Scripts:
     def matches(self, pattern: str) -> tuple[str, ...]:
         """Return the files that a pattern matches, both from the root."""
         if pattern not in self._matches:
-            names = glob.glob(pattern, root_dir=self._root, recursive=True)
-            files = {os.path.normpath(name) for name in names}
+            files = {os.path.normpath(name) for name in self._match(pattern)}
             self._matches[pattern] = tuple(sorted(filter(self.is_file, files)))
         return self._matches[pattern]
+
+    def _match(self, pattern: str) -> Iterator[str]:
+        """Yield the paths that a pattern matches; below ``**`` only where sources may be."""
+        if pattern.startswith(("/", "..")) or "\0" in pattern:
+            return
+        above, recursive, rest = pattern.partition("**")
+        if not recursive:
+            yield from glob.glob(pattern, root_dir=self._root)
+            return
+        rest = rest.lstrip("/") or "*"
+        for base in glob.glob(above, root_dir=self._root) if above else [""]:
+            for directory, names, _ in os.walk(os.path.join(self._root, base)):
+                inside = os.path.relpath(directory, self._root)
+                inside = "" if inside == "." else f"{inside}/"
+                names[:] = [
+                    name for name in names if name[0] != "." and self._is_source(f"{inside}{name}/")
+                ]
+                for name in glob.glob(rest.replace("**", "*"), root_dir=directory):
+                    yield inside + name
 
     def is_file(self, name: str) -> bool:
         """Return whether a path from the root is a file that may be a source."""

@@ -55,6 +55,8 @@ _EMBEDDED = re.compile(
     r"|(?<!\S)-c\s+('[^']*'|\"(?:[^\"\\]|\\.)*\")",
     re.DOTALL,
 )
+# How far before a literal its call may begin: a line may be as long as the file.
+_LOOKBACK = 200
 _MAGIC_LINE = re.compile(r"^([ \t]*)([%!].*)$", re.MULTILINE)
 _RUN_MAGIC = re.compile(r"[ \t]*%(?:run|load)[ \t]+(?:-\w+[ \t]+)*(\S+)")
 
@@ -104,12 +106,11 @@ def _read_literals(text: str) -> References:
     for number, row in enumerate(text.split("\n"), 1):
         for match in _TEXT.finditer(row):
             path = match[1] or match[2]
-            if not path or not (is_like_a_path(path) or _LISTS.search(row, 0, match.start())):
+            before = row[max(0, match.start() - _LOOKBACK) : match.start()]
+            is_list = _LISTS.search(before) is not None
+            if not path or not (is_list or is_like_a_path(path)) or _WRITES.search(before):
                 continue
-            before = row[: match.start()]
-            if _WRITES.search(before):
-                continue
-            if _LISTS.search(before):
+            if is_list:
                 path = path if "*" in path else f"{path}/*"
                 found.append(Reference(Kind.PATTERN, path, number))
             else:

@@ -235,6 +235,13 @@ COMMANDS = [
     ("cat data/*.csv | sort", "data/a.csv data/b.csv"),
     ("cat data/?.csv", "data/a.csv data/b.csv"),
     ("cat data/[a]*", "data/a.csv"),
+    ("cat **/*.csv /**/x /etc/*", "data/a.csv data/b.csv"),
+    (
+        "fit 'lib/**'",
+        "lib/env lib/env.sh lib/fit.R lib/functions.R lib/helper.py lib/more.R "
+        "lib/more/env.sh lib/tools.py config.yaml data/a.csv",
+    ),
+    ("cat results/*/made.py venv/lib/*/*/*.py", ""),
     ("cat data/{a,b}.csv", "data/a.csv data/b.csv"),
     ("cd data && cat *.csv", "data/a.csv data/b.csv"),
     ("fit 'data/*.csv'", "data/a.csv data/b.csv"),
