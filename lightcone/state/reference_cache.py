@@ -27,6 +27,8 @@ REFERENCES_VERSION = 1
 
 _HEAD = 256
 _MOST = 4096
+# More than a reader takes of any script, so that it can tell that there is more.
+_MOST_READ = (64 << 20) + 1
 _NOTHING = References()
 
 _memory: dict[str, References] = {}
@@ -54,7 +56,7 @@ class ReferenceCache:
                     return _NOTHING
                 if language is Language.OTHER:
                     return NOT_READ
-                content = head + file.read()
+                content = head + file.read(_MOST_READ)
         except OSError:
             return _NOTHING
         return self.references(language, content)
