@@ -412,6 +412,7 @@ _CALLS = (
     ("session", "list"),
     ("log", "u/fit"),
     ("verify",),
+    ("why", "u/fit"),
     ("init",),
     ("clean",),
 )

@@ -7,187 +7,28 @@ import glob
 import hashlib
 import os
 import re
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from functools import cache
-from itertools import chain
 from pathlib import Path
 
 from lightcone.errors import SpecError
 from lightcone.project.context import SPEC_FILE
 from lightcone.spec.inputs import is_pattern
 from lightcone.spec.output import Input, Output
+from lightcone.state.commands import CommandScanner
 from lightcone.state.directories import Directories
 from lightcone.state.fingerprint import REFUTED, Data, Stamp, fingerprint_foreign
 from lightcone.state.hash_cache import HashCache
-from lightcone.state.imports import Found, Scripts, SearchPaths, Way, from_root
-from lightcone.state.languages import read_commands
+from lightcone.state.imports import Found, Way
 from lightcone.state.manifest import Observed, Provenance, Source
 from lightcone.state.pointers import Absence, describe_absence, find_pointer
-from lightcone.state.reference_cache import ReferenceCache
-from lightcone.state.references import References
-from lightcone.state.shell_references import split_words, written_words
 
-__all__ = ["CommandScanner", "SourceFiles", "ignored"]
-
-_PIECES = re.compile(r"[=,:@]")
-
-_GLUED = re.compile(r"-\w[\w./]")
-
-# Of a command without any of these every word stands for itself.
-_SPECIAL = re.compile(
-    r"[$`*?~{[]|<<|\b(?:cd|pushd|import|open|make|snakemake)\b|PYTHONPATH=|-[mcC]"
-    r"|\bpython[\d.]*\s+(?:-\w+\s+)*[\w/]+(?![\w/.])"
-)
-
-_ENVIRONMENT = re.compile(r"/(?:bin|lib|lib64)/")
-
-_NO_SOURCES = re.compile(r"(?:^|/)(?:\.git|__pycache__|\.ipynb_checkpoints|\.lightcone)/")
-
-_AT_ROOT = SearchPaths()
+__all__ = ["SourceFiles", "ignored"]
 
 _BY_COMMAND = Way("command")
 
 # Earlier versions of lc recorded pointers as data; most have such a size.
 _POINTER_SIZES = range(90, 200)
-
-
-class CommandScanner:
-    """Cached scanner of a project's commands and scripts, for one plan.
-
-    ``references`` is the file that keeps what scripts refer to from one plan to the next.
-    """
-
-    def __init__(self, root: Path, references: Path | None = None) -> None:
-        self._root = os.fspath(root)
-        self._root_prefix = f"{root}/"
-        self._scripts = Scripts(self._root, self.is_source, ReferenceCache(references))
-        self._words: dict[str, dict[str, tuple[str, ...]]] = {}
-        self._all_files: dict[tuple[str, ...], tuple[str, ...]] = {}
-        self._exists: dict[str, bool] = {}
-
-    def all_files(self, command: str) -> tuple[str, ...]:
-        """Return the files that a command names, and those that these bring in.
-
-        They are relative to the root.
-        """
-        if _SPECIAL.search(command) is not None:
-            return tuple(self.found(command).files)
-        key = tuple(self._named_files(command, _AT_ROOT.directories))
-        if key not in self._all_files:
-            brought_in = [self._scripts.dependencies(name, _AT_ROOT).files for name in key]
-            self._all_files[key] = tuple(dict.fromkeys(chain(key, *brought_in)))
-        return self._all_files[key]
-
-    def found(self, command: str) -> Found:
-        """Return the same files with the way in which each was found, and what was not followed."""
-        read = read_commands(command) if _SPECIAL.search(command) is not None else References()
-        search_paths = _AT_ROOT.updated_by(read, "", self._root)
-        by_references = self._scripts.of_command(read, search_paths)
-        files: dict[str, Way] = {}
-        not_followed = [*by_references.not_followed]
-        named = self._named_files(command, search_paths.directories)
-        for name in named:
-            files[name] = _BY_COMMAND
-        for name, way in by_references.files.items():
-            files.setdefault(name, way)
-        for name in named:
-            more = self._scripts.dependencies(name, search_paths)
-            not_followed += more.not_followed
-            for each, way in more.files.items():
-                files.setdefault(each, way)
-        return Found(files, tuple(dict.fromkeys(not_followed)))
-
-    def directories(self, command: str) -> tuple[str, ...]:
-        """Return the directories that a command names, whose files do not count by that."""
-        into = read_commands(command).directories
-        names = {os.path.normpath(word) for word in split_words(command)} - {*into, ".", ".."}
-        return tuple(
-            sorted(
-                name
-                for name in names
-                if not name.startswith(("/", "../"))
-                and os.path.isdir(self._root_prefix + name)
-                and self.is_source(f"{name}/")
-            )
-        )
-
-    def save(self) -> None:
-        """Keep what was read of scripts for the next plan."""
-        self._scripts.save()
-
-    def is_source(self, name: str) -> bool:
-        """Return whether a path may be a source: no result, not installed."""
-        return (
-            not self._is_result(name)
-            and not self._is_installed(name)
-            and _NO_SOURCES.search(name) is None
-        )
-
-    def _named_files(self, command: str, directories: tuple[str, ...]) -> dict[str, None]:
-        names = self._files(split_words(command), directories)
-        if ">" in command or "tee" in command:
-            for name in self._files(written_words(command), directories):
-                names.pop(name, None)
-        return names
-
-    def _files(self, words: Iterable[str], directories: tuple[str, ...]) -> dict[str, None]:
-        names: dict[str, None] = {}
-        for directory in directories:
-            known = self._words.setdefault(directory, {})
-            for word in words:
-                if word.startswith("results/") and not directory:
-                    continue
-                matched = known.get(word)
-                if matched is None:
-                    matched = known[word] = tuple(self._files_in(word, directory))
-                for name in matched:
-                    names[name] = None
-        return names
-
-    def _files_in(self, word: str, directory: str) -> Iterator[str]:
-        pieces = _PIECES.split(word)
-        if len(pieces) > 1:
-            pieces.append(word)
-            pieces.append(word.partition("=")[2])
-        if _GLUED.match(word) is not None:
-            pieces.append(word[2:])
-        for piece in pieces:
-            if piece and len(piece) < 1024:
-                path = os.path.normpath(os.path.join(self._root, directory, piece))
-                if not path.startswith(self._root_prefix):
-                    path = os.path.join(self._root, from_root(path, self._root))
-                    if not path.startswith(self._root_prefix):
-                        continue
-                name = path[len(self._root_prefix) :]
-                if os.path.isfile(path) and self.is_source(name):
-                    yield name
-
-    def _is_result(self, name: str) -> bool:
-        """Return whether a path is in the results of any project.
-
-        That is, of this project or of one below it.
-        """
-        start = 0
-        while (end := name.find("results/", start)) >= 0:
-            start = end + 1
-            above = name[:end]
-            if not above or (above.endswith("/") and self._has_file(above, SPEC_FILE)):
-                return True
-        return False
-
-    def _is_installed(self, name: str) -> bool:
-        """Return whether a path is in a Python or conda environment."""
-        for match in _ENVIRONMENT.finditer(name):
-            above = name[: match.start() + 1]
-            if self._has_file(above, "pyvenv.cfg") or self._has_file(above, "conda-meta"):
-                return True
-        return False
-
-    def _has_file(self, directory: str, name: str) -> bool:
-        path = f"{self._root_prefix}{directory}{name}"
-        if path not in self._exists:
-            self._exists[path] = os.path.exists(path)
-        return self._exists[path]
 
 
 class SourceFiles:

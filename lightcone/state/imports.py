@@ -1,6 +1,6 @@
 """Search for the project's files that scripts bring in, by reading them.
 
-What each language refers to is found by its reader (``languages.py``). Here it is looked for:
+What each language refers to is found by its reader (``readers.py``). Here it is looked for:
 
 - A module: beside the script that is run, in what is set as ``PYTHONPATH`` or added to
   ``sys.path`` on the way, in the project's directory and in its ``src``; a relative one in its
@@ -106,12 +106,10 @@ class Scripts:
     ``is_source`` returns whether a path from ``root`` can be a source of the project.
     """
 
-    def __init__(
-        self, root: str, is_source: Callable[[str], bool], cached: ReferenceCache | None = None
-    ) -> None:
+    def __init__(self, root: str, is_source: Callable[[str], bool], cached: ReferenceCache) -> None:
         self._root = root
         self._is_source = is_source
-        self._cached = cached or ReferenceCache(None)
+        self._cached = cached
         self._references: dict[str, References] = {}
         self._exists: dict[str, bool] = {}
         self._matches: dict[str, tuple[str, ...]] = {}
@@ -151,10 +149,28 @@ class Scripts:
     def matches(self, pattern: str) -> tuple[str, ...]:
         """Return the files that a pattern matches, both from the root."""
         if pattern not in self._matches:
-            names = glob.glob(pattern, root_dir=self._root, recursive=True)
-            files = {os.path.normpath(name) for name in names}
+            files = {os.path.normpath(name) for name in self._match(pattern)}
             self._matches[pattern] = tuple(sorted(filter(self.is_file, files)))
         return self._matches[pattern]
+
+    def _match(self, pattern: str) -> Iterator[str]:
+        """Yield the paths that a pattern matches; below ``**`` only where sources may be."""
+        if pattern.startswith(("/", "..")) or "\0" in pattern:
+            return
+        above, recursive, rest = pattern.partition("**")
+        if not recursive:
+            yield from glob.glob(pattern, root_dir=self._root)
+            return
+        rest = rest.lstrip("/") or "*"
+        for base in glob.glob(above, root_dir=self._root) if above else [""]:
+            for directory, names, _ in os.walk(os.path.join(self._root, base)):
+                inside = os.path.relpath(directory, self._root)
+                inside = "" if inside == "." else f"{inside}/"
+                names[:] = [
+                    name for name in names if name[0] != "." and self._is_source(f"{inside}{name}/")
+                ]
+                for name in glob.glob(rest.replace("**", "*"), root_dir=directory):
+                    yield inside + name
 
     def is_file(self, name: str) -> bool:
         """Return whether a path from the root is a file that may be a source."""
@@ -162,10 +178,6 @@ class Scripts:
             exists = not name.startswith(("..", "/")) and os.path.isfile(f"{self._root}/{name}")
             self._exists[name] = exists and self._is_source(name)
         return self._exists[name]
-
-    def save(self) -> None:
-        """Keep what was read for the next plan."""
-        self._cached.save()
 
     def _follow(self, entry: _Script) -> Found:
         """Follow a script until nothing new is found.

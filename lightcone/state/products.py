@@ -17,7 +17,8 @@ from dataclasses import replace
 from lightcone.errors import LightconeError
 from lightcone.spec.inputs import match_again
 from lightcone.spec.output import Output
-from lightcone.state.dependencies import CommandScanner, SourceFiles
+from lightcone.state.commands import CommandScanner
+from lightcone.state.dependencies import SourceFiles
 from lightcone.state.imports import Way, is_script
 from lightcone.state.manifest import Manifest, Provenance, read_manifest
 from lightcone.state.partial import products_of, read_failure

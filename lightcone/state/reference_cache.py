@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lightcone.errors import LightconeError
-from lightcone.state.languages import Reader, read_script, reader_of
+from lightcone.state.languages import NOT_READ, Language, language_of
 from lightcone.state.references import Kind, NotFollowed, Reference, References
 from lightcone.system.files import private_directory, read_object, write_atomically
 
@@ -27,11 +27,11 @@ REFERENCES_VERSION = 1
 
 _HEAD = 256
 _MOST = 4096
-# Shorter ones are read faster than they are looked up.
-_WORTH_KEEPING = 512
+# More than a reader takes of any script, so that it can tell that there is more.
+_MOST_READ = (64 << 20) + 1
 _NOTHING = References()
 
-_memory: dict[tuple[str, str], References] = {}
+_memory: dict[str, References] = {}
 
 
 class ReferenceCache:
@@ -44,27 +44,28 @@ class ReferenceCache:
     def __init__(self, file: Path | None) -> None:
         self._file = file
         self._kept: dict[str, References] | None = None
-        self._used: dict[str, References] = {}
-        self._is_changed = False
+        self._fresh: dict[str, References] = {}
 
     def read(self, path: str) -> References:
         """Return what the script at ``path`` refers to; nothing where it is no script."""
         try:
             with open(path, "rb") as file:
                 head = file.read(_HEAD)
-                reader = reader_of(path, head)
-                if reader is None:
+                language = language_of(path, head)
+                if language is None:
                     return _NOTHING
-                content = head + file.read()
+                if language is Language.OTHER:
+                    return NOT_READ
+                content = head + file.read(_MOST_READ)
         except OSError:
             return _NOTHING
-        return self._references(reader, content)
+        return self.references(language, content)
 
     def save(self) -> None:
         """Keep what this plan read, if any of it is new."""
-        if self._file is None or not self._is_changed:
+        if self._file is None or not self._fresh:
             return
-        kept = (self._kept or {}) | self._used
+        kept = self._load() | self._fresh
         table = {
             "version": REFERENCES_VERSION,
             "python": list(sys.version_info[:2]),
@@ -73,23 +74,19 @@ class ReferenceCache:
         with contextlib.suppress(OSError, LightconeError):
             private_directory(self._file.parent, "")
             write_atomically(self._file, json.dumps(table).encode(), durable=False)
-        self._is_changed = False
+        self._kept, self._fresh = kept, {}
 
-    def _references(self, reader: Reader, content: bytes) -> References:
-        digest = hashlib.sha256(content).hexdigest()
-        key = (reader.__name__, digest)
-        read = _memory.get(key)
+    def references(self, language: Language, content: bytes) -> References:
+        """Return what a text refers to, reading it if no plan has."""
+        key = f"{language} {hashlib.sha256(content).hexdigest()}"
+        read = _memory.get(key) or self._load().get(key)
         if read is None:
-            name = f"{reader.__name__} {digest}"
-            read = self._load().get(name) if len(content) >= _WORTH_KEEPING else None
-            if read is None:
-                read = read_script(reader, content)
-                if len(content) >= _WORTH_KEEPING:
-                    self._used[name] = read
-                    self._is_changed = True
-            if len(_memory) >= _MOST:
-                _memory.clear()
-            _memory[key] = read
+            from lightcone.state.readers import read_script
+
+            read = self._fresh[key] = read_script(language, content)
+        if len(_memory) >= _MOST:
+            _memory.clear()
+        _memory[key] = read
         return read
 
     def _load(self) -> dict[str, References]:

@@ -23,17 +23,10 @@ from lightcone.state.references import (
     join,
     parent,
 )
+from lightcone.state.shell_words import QUOTING, WORD, split_words, unquoted, written_words
 
-__all__ = ["read_shell", "split_words", "written_words"]
+__all__ = ["read_shell"]
 
-_WORD = re.compile(r"[^\s;|&<>()'\"`]+")
-_QUOTING = re.compile(r"['\"\\]")
-_WITH_SPACES = re.compile(
-    r"""'[^'\n]* [^'\n]*'|"[^"\n]* [^"\n]*"|(?:[^\s\\'"]|\\.)*\\ (?:[^\s\\'"]|\\.)*"""
-)
-_WRITTEN = re.compile(
-    r""">>?[|&]?[ \t]*('[^'\n]*'|"[^"\n]*"|[^\s;|&<>()'"`]+)|(?<![\w.-])tee[ \t]([^\n;|&<>()]+)"""
-)
 _TARGETS = re.compile(r"^(?![\t#])([^=:#\n]+):(?![:=])", re.MULTILINE)
 
 # Words as the shell joins them: plain, within quotes, or both in turn.
@@ -41,7 +34,7 @@ _SHELL_WORD = re.compile(
     r"""(?:[^\s;|&<>()'"`\\]+|\\.|'[^']*'|"(?:[^"\\]|\\.)*"|\$\([^()]*\))+""", re.DOTALL
 )
 _PIECE = re.compile(r"""'([^']*)'|"((?:[^"\\]|\\.)*)"|(\\.)|([^'"\\]+|.)""", re.DOTALL)
-_BRACES = re.compile(r"(?<!\$)\{([^{}\s]*,[^{}\s]*|(\d+)\.\.(\d+))\}")
+_BRACES = re.compile(r"(?<!\$)\{([^{}\s]*,[^{}\s]*|(\d{1,9})\.\.(\d{1,9}))\}")
 _MAGIC = re.compile(r"[*?]|\[[^\]]+\]")
 
 _SELF = r"(?:\$0|\$\{0\}|\$\{?BASH_SOURCE(?:\[0\])?(?::-\$0)?\}?)"
@@ -100,22 +93,6 @@ class _Word(NamedTuple):
     text: str
     pattern: str
     literal: bool
-
-
-def split_words(text: str) -> list[str]:
-    """Return the words of a text, those in quotes whole and in pieces."""
-    words: list[str] = _WORD.findall(text)
-    if _QUOTING.search(text) is None:
-        return words
-    return words + [_unquoted(quoted) for quoted in _WITH_SPACES.findall(text)]
-
-
-def written_words(text: str) -> list[str]:
-    """Return the words that a text writes to."""
-    words = []
-    for redirected, teed in _WRITTEN.findall(text):
-        words += [_unquoted(redirected)] if redirected else split_words(teed)
-    return words
 
 
 def read_shell(text: str, *, is_make: bool = False) -> References:
@@ -194,7 +171,7 @@ def _resolve(text: str, is_make: bool) -> tuple[str, _Variables]:
 def _variables(text: str, is_make: bool) -> _Variables:
     variables: dict[str, list[str]] = {}
     for name, value in (_ASSIGNED_IN_MAKE if is_make else _ASSIGNED).findall(text):
-        value = value.strip() if is_make else _unquoted(value)
+        value = value.strip() if is_make else unquoted(value)
         # One that is added to, as PYTHONPATH=lib:$PYTHONPATH, is what is added.
         for itself in (f"${name}", f"${{{name}}}", f"$({name})"):
             value = value.replace(itself, "")
@@ -218,7 +195,7 @@ def _words(line: str) -> Iterator[_Word]:
         if whole[0] == "#" and not line[: match.start()].endswith(tuple("'\"&|<>()`")):
             end_of_comment = (line.find("\n", match.start()) + 1) or len(line)
             continue
-        if not _QUOTING.search(whole):
+        if not QUOTING.search(whole):
             yield _Word(whole, whole, False)
             continue
         text, pattern, literal = "", "", False
@@ -230,7 +207,7 @@ def _words(line: str) -> Iterator[_Word]:
         yield _Word(text, pattern, literal)
         if any(mark in text for mark in " \n'\"("):
             # A program of another language, or a command within a command.
-            for piece in _WORD.findall(text):
+            for piece in WORD.findall(text):
                 yield _Word(piece, re.sub(r"([*?[])", r"[\1]", piece), literal)
 
 
@@ -372,7 +349,3 @@ def _is_open(text: str) -> bool:
         return False
     rest = _SHELL_WORD.sub("", _COMMENT.sub("", text))
     return "'" in rest or '"' in rest
-
-
-def _unquoted(word: str) -> str:
-    return re.sub(r"\\(.)", r"\1", word.strip("'\""))

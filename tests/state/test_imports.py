@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightcone.state import reference_cache
-from lightcone.state.dependencies import CommandScanner
-from lightcone.state.languages import Reader, read_script
+from lightcone.state.commands import CommandScanner
+from lightcone.state.languages import Language
+from lightcone.state.readers import read_script
 from lightcone.state.reference_cache import ReferenceCache
 from lightcone.state.references import Kind, References
 from tests.projects import Project
@@ -234,6 +235,13 @@ COMMANDS = [
     ("cat data/*.csv | sort", "data/a.csv data/b.csv"),
     ("cat data/?.csv", "data/a.csv data/b.csv"),
     ("cat data/[a]*", "data/a.csv"),
+    ("cat **/*.csv /**/x /etc/*", "data/a.csv data/b.csv"),
+    (
+        "fit 'lib/**'",
+        "lib/env lib/env.sh lib/fit.R lib/functions.R lib/helper.py lib/more.R "
+        "lib/more/env.sh lib/tools.py config.yaml data/a.csv",
+    ),
+    ("cat results/*/made.py venv/lib/*/*/*.py", ""),
     ("cat data/{a,b}.csv", "data/a.csv data/b.csv"),
     ("cd data && cat *.csv", "data/a.csv data/b.csv"),
     ("fit 'data/*.csv'", "data/a.csv data/b.csv"),
@@ -322,11 +330,11 @@ def test_each_script_is_parsed_once(project: Project, monkeypatch: pytest.Monkey
     parsed: list[str] = []
     original = read_script
 
-    def count(reader: Reader, content: bytes) -> References:
+    def count(language: Language, content: bytes) -> References:
         parsed.append(content.decode().strip())
-        return original(reader, content)
+        return original(language, content)
 
-    monkeypatch.setattr("lightcone.state.reference_cache.read_script", count)
+    monkeypatch.setattr("lightcone.state.readers.read_script", count)
     monkeypatch.setattr(reference_cache, "_memory", {})
     project.write("src/helper.py", f"x = {'1 + ' * 200}1")
     project.write("src/fit.py", f"import helper, pkg.a{' ' * 600}")
@@ -342,7 +350,7 @@ def test_each_script_is_parsed_once(project: Project, monkeypatch: pytest.Monkey
     parsed.clear()
     expected = {"src/fit.py", "src/helper.py", "src/pkg/__init__.py", "src/pkg/a.py"}
     assert set(CommandScanner(project.root, kept).all_files("python src/fit.py")) == expected
-    assert parsed == [""]
+    assert parsed == []
     content = kept.read_text()
     for damage in ("", "[]", '{"version": 1}', content.replace('"import"', '"other"')):
         kept.write_text(damage)
