@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from lightcone.errors import SettingsError
 from lightcone.system.files import read_file
 from lightcone.system.units import parse_seconds
 
-__all__ = ["SETTINGS_FILE", "Settings", "load_settings"]
+__all__ = ["SETTINGS_FILE", "OutputSettings", "Settings", "load_settings"]
 
 SETTINGS_FILE = "lightcone.toml"
 _LONGEST = 10 * 366 * 86400.0
@@ -22,6 +22,19 @@ _KNOWN = {
     "run": {"grace", "oversized"},
     "results": {"depend_on", "layout"},
 }
+_OUTPUTS = "outputs"
+_KNOWN_OF_AN_OUTPUT = {"resume"}
+
+
+@dataclass(frozen=True)
+class OutputSettings:
+    """The settings of one output, ``[outputs.NAME]``.
+
+    Attributes:
+        resume: whether its recipe always finds what it had written before, as with ``--resume``.
+    """
+
+    resume: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,6 +53,7 @@ class Settings:
             that its command names; ``**`` stands for any directories.
         forgotten_timeout: seconds after which a session ends in which a program holds results,
             but nothing is computed and nothing asked.
+        outputs: the settings of single outputs, by qualified id.
     """
 
     idle_timeout: float = 1800.0
@@ -50,6 +64,14 @@ class Settings:
     layout: str = "auto"
     depend_on: tuple[str, ...] = ()
     forgotten_timeout: float = 86400.0
+    outputs: Mapping[str, OutputSettings] = field(default_factory=dict)
+
+    def of_output(self, name: str) -> OutputSettings:
+        """Return the settings of the output with that qualified id."""
+        return self.outputs.get(name, _NO_SETTINGS)
+
+
+_NO_SETTINGS = OutputSettings()
 
 
 def load_settings(root: Path, environ: Mapping[str, str] | None = None) -> Settings:
@@ -79,6 +101,7 @@ def load_settings(root: Path, environ: Mapping[str, str] | None = None) -> Setti
         oversized=_choice(run, "oversized", ("refuse", "clamp"), where),
         layout=_choice(results, "layout", ("auto", "file", "directory"), where),
         depend_on=_patterns(results.get("depend_on", []), where),
+        outputs=_outputs(table.get(_OUTPUTS, {}), where),
     )
 
 
@@ -93,18 +116,45 @@ def _read(path: Path) -> dict[str, Any]:
     except RecursionError as error:
         raise SettingsError(f"{path} is nested too deeply: check its brackets.") from error
     for section, values in table.items():
-        if section not in _KNOWN:
-            known = ", ".join(f"[{name}]" for name in _KNOWN)
+        if section not in _KNOWN and section != _OUTPUTS:
+            known = ", ".join(f"[{name}]" for name in (*_KNOWN, f"{_OUTPUTS}.NAME"))
             raise SettingsError(f"{path} has an unknown section [{section}]: known are {known}.")
         if not isinstance(values, dict):
             raise SettingsError(f"'{section}' in {path} must be a section: write [{section}].")
-        for key in values:
+        for key in values if section in _KNOWN else ():
             if key not in _KNOWN[section]:
                 known = ", ".join(sorted(_KNOWN[section]))
                 raise SettingsError(
                     f"{path} has an unknown setting '{key}' in [{section}]: known are {known}."
                 )
     return table
+
+
+def _outputs(table: Mapping[str, Any], where: str) -> dict[str, OutputSettings]:
+    found = {}
+    for name, values in table.items():
+        section = f"[{_OUTPUTS}.{name}]"
+        if not isinstance(values, dict):
+            raise SettingsError(
+                f"'{name}' in [{_OUTPUTS}] {where} must be a section: write {section}."
+            )
+        for key, value in values.items():
+            if key in _KNOWN_OF_AN_OUTPUT:
+                continue
+            if isinstance(value, dict):
+                raise SettingsError(
+                    f"[{_OUTPUTS}.{name}.{key}] {where} names no output: write "
+                    f'[{_OUTPUTS}."{name}.{key}"].'
+                )
+            known = ", ".join(sorted(_KNOWN_OF_AN_OUTPUT))
+            raise SettingsError(
+                f"{section} {where} has an unknown setting '{key}': known are {known}."
+            )
+        resume = values.get("resume", False)
+        if not isinstance(resume, bool):
+            raise SettingsError(f"'resume' of {section} {where} is {resume!r}: use true or false.")
+        found[name] = OutputSettings(resume=resume)
+    return found
 
 
 def _duration(name: str, value: Any, where: str) -> float:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightcone.errors import SettingsError
-from lightcone.project.settings import SETTINGS_FILE, Settings, load_settings
+from lightcone.project.settings import SETTINGS_FILE, OutputSettings, Settings, load_settings
 
 
 def load(root: Path, text: str | None = None, **environ: str) -> Settings:
@@ -46,6 +46,15 @@ depend_on = ["config/*.yaml", "src/**/*.R"]
         depend_on=("config/*.yaml", "src/**/*.R"),
         forgotten_timeout=3 * 86400.0,
     )
+
+
+def test_settings_of_single_outputs(tmp_path: Path) -> None:
+    text = '[outputs.fit]\nresume = true\n[outputs."sub.fit"]\n'
+    found = load(tmp_path, text)
+    assert found.outputs == {"fit": OutputSettings(resume=True), "sub.fit": OutputSettings()}
+    assert found.of_output("fit").resume
+    assert not found.of_output("sub.fit").resume
+    assert not found.of_output("other").resume
 
 
 def test_the_environment_wins(tmp_path: Path) -> None:
@@ -118,6 +127,20 @@ def test_directories_may_name_variables(tmp_path: Path, monkeypatch: pytest.Monk
             "'depend_on' in {file} has 'b/../../c', which is outside the project: declare such ",
         ),
         ('[run]\ngrace = "x"', "'grace' in {file}: 'x' is not a duration"),
+        (
+            "[outputs.fit]\nresumes = true",
+            "[outputs.fit] in {file} has an unknown setting 'resumes': known are ",
+        ),
+        (
+            '[outputs.fit]\nresume = "yes"',
+            "'resume' of [outputs.fit] in {file} is 'yes': use true or false.",
+        ),
+        (
+            "[outputs.sub.fit]\nresume = true",
+            '[outputs.sub.fit] in {file} names no output: write [outputs."sub.fit"].',
+        ),
+        ("[outputs]\nfit = true", "'fit' in [outputs] in {file} must be a section: write "),
+        ("outputs = 3", "'outputs' in {file} must be a section: write [outputs]."),
     ],
 )
 def test_a_bad_value_is_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:
