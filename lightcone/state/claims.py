@@ -13,20 +13,24 @@ import hashlib
 import os
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lightcone.errors import UsageError
 from lightcone.spec.output import MANIFEST, Output
-from lightcone.state.journal import JOURNAL, Journal, describe_holder, is_proved_dead, read_journal
-from lightcone.state.manifest import (
-    Manifest,
-    Unusable,
-    inspect_manifest,
-    read_manifest,
-    write_manifest,
+from lightcone.state.journal import (
+    JOURNAL,
+    Journal,
+    describe_holder,
+    is_committed,
+    is_lock_of,
+    is_proved_dead,
+    open_lock,
+    read_journal,
 )
+from lightcone.state.manifest import Manifest, Unusable, inspect_manifest, write_manifest
 from lightcone.state.partial import restore_partial
 from lightcone.system.files import make_directory, private_directory
 from lightcone.system.locks import Lock, refresh_lock_file
@@ -116,11 +120,7 @@ def lock_inputs(
                 stack.callback(lock.close)
                 locks.append(lock)
                 journal = read_journal(state)
-                if (
-                    journal is None
-                    or journal.get("lock") == str(lock.path)
-                    or is_proved_dead(journal)
-                ):
+                if journal is None or is_lock_of(journal, lock) or is_proved_dead(journal):
                     continue
             description = f"its input {path.name}, which is being made"
             return Busy(description, None if taken else lock.path, shared=True)
@@ -147,29 +147,34 @@ def holder(output: Output) -> Busy | None:
 
     ``Busy.lock`` of the result is always None.
 
-    ``Busy.lock`` is then always None.
-
     The lock that the journal names decides, so the result is right for every context that shares
     the results. Changes nothing.
     """
     journal = Journal(output).read() if _has_journal(output) else None
     if journal is None or is_proved_dead(journal):
         return None
-    return Busy(describe_holder(journal), None)
+    return Busy(describe_holder(journal, output), None)
 
 
 def is_interrupted(output: Output) -> bool:
     """Return whether a run left ``output`` unfinished, to be recovered."""
     journal = Journal(output).read() if _has_journal(output) else None
-    if journal is None:
-        return False
-    manifest = read_manifest(output.state_dir)
-    return manifest is None or manifest.made.get("attempt") != journal.get("attempt")
+    return journal is not None and not is_committed(journal, output)
 
 
 def _has_journal(output: Output) -> bool:
     # Called for every output of a plan: a check that raises no exception is quicker.
-    return os.access(f"{output.state}/{JOURNAL}", os.F_OK)
+    if os.access(f"{output.state}/{JOURNAL}", os.F_OK):
+        return True
+    if os.access(output.state, os.X_OK):
+        return False
+    try:
+        os.stat(output.state)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        pass
+    return True  # perhaps: in a directory that this user may not enter, it cannot be seen
 
 
 class Claim:
@@ -204,7 +209,8 @@ class Claim:
         lock = Lock(lock_path(claims, output.path, real_path))
         if not acquire(lock):
             record = Journal(output).read()
-            return Busy(describe_holder(record) if record else "a recipe that reads it", lock.path)
+            by = describe_holder(record, output) if record else "a recipe that reads it"
+            return Busy(by, lock.path)
         claim = Claim(output, lock)
         if claim.is_first:
             return claim
@@ -249,10 +255,11 @@ class Claim:
         if not self.is_first:
             self._check_movable(had_output)
         if not self._journal.begin(
-            self.attempt, run, self.lock.path, identity, had_output=had_output, umask=umask
+            self.attempt, run, self.lock, identity, had_output=had_output, umask=umask
         ):
             record = self._journal.read()
-            return Busy(describe_holder(record) if record else "another run", None)
+            by = describe_holder(record, self.output) if record else "another run"
+            return Busy(by, None)
         try:
             if not self.is_first:
                 self._journal.set_aside(had_output=had_output)
@@ -309,27 +316,38 @@ class Claim:
         """Settle the journal of a dead holder, or return the living one."""
         record = self._journal.read()
         if record is None:
+            if self._journal.has_previous:  # the journal was removed by hand
+                self._journal.settle({"had_output": True})
             return None
         if "unreadable" in record:
             raise UsageError(
                 f"Nobody can tell who is making {self.output.name} from {record['unreadable']}: "
                 "make it readable, or remove it when no run is going."
             )
-        if "held" not in record and record.get("lock") == str(self.lock.path):
+        if "held" not in record and is_lock_of(record, self.lock):
             self._journal.settle(record)
             return None
         if not is_proved_dead(record):
-            return Busy(describe_holder(record), None)
-        # Several contexts may try to recover this: the dead holder's lock decides which one does.
+            return Busy(describe_holder(record, self.output), None)
+        return self._recover_from(record)
+
+    def _recover_from(self, dead: Mapping[str, Any]) -> Busy | None:
+        """Settle the journal of another context's dead holder, unless a third one does."""
         with contextlib.ExitStack() as stack:
-            if isinstance(record.get("lock"), str) and os.path.exists(record["lock"]):
-                lock = Lock(Path(record["lock"]))
-                if not lock.acquire():
-                    return Busy(describe_holder(record), None)
-                stack.callback(lock.release)
-            if self._journal.read() == record:
+            lock = open_lock(dead)
+            if lock is not None:
+                stack.callback(lock.close)
+                if not lock.take():
+                    return Busy(describe_holder(dead, self.output), None)
+            if "lock" not in dead:
+                self._journal.settle(dead)  # damaged: it names no holder
+                return None
+            record = self._journal.take_over(dead, self.lock)
+            if record is not None:
                 self._journal.settle(record)
-        return None
+                return None
+            found = self._journal.read()
+            return None if found is None else Busy(describe_holder(found, self.output), None)
 
 
 def recover_output(output: Output, claims: Path) -> None:
