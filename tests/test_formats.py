@@ -250,7 +250,7 @@ def test_older_manifest_is_read(project: Project) -> None:
 def test_journal_is_as_it_was(output: Output, context: Context) -> None:
     claim = Claim.take(output, context.claims)
     assert isinstance(claim, Claim)
-    claim.set_aside("lc run, pid 1", 0o022, IDENTITY)
+    claim.set_aside("lc run, pid 1", 0o022, IDENTITY, found=["fit.log"])
     written = json.loads((output.state_dir / JOURNAL).read_bytes())
     claim.restore()
     claim.release()

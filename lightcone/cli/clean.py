@@ -36,7 +36,10 @@ def command() -> int:
                 click.echo(f"{output.name}: left alone, {claim.by} has it")
                 continue
             try:
-                freed += discard_partial(output)
+                size = discard_partial(output)
+                if size:
+                    click.echo(f"{output.name}: removed {format_bytes(size)} of partial work")
+                freed += size
             finally:
                 claim.release()
         except (OSError, UsageError) as error:

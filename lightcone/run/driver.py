@@ -207,7 +207,7 @@ class Driver:
             cpus=share.cpus,
             grace=self.context.settings.grace,
             force=key in self.results.force,
-            resume=self.options.resume,
+            resume=self.options.resume or self.context.settings.of_output(output.id).resume,
             ends_at=self.walltime.ends_at,
         )
         self.dispatch.add(request, share.resources, 1 if key in self.results.unbatched else size)

@@ -31,10 +31,20 @@ from lightcone.state.journal import (
     read_journal,
 )
 from lightcone.state.manifest import Manifest, Unusable, inspect_manifest, write_manifest
-from lightcone.state.partial import restore_partial
+from lightcone.state.partial import (
+    PartialWork,
+    describe_partial,
+    find_partial,
+    has_partial,
+    measure,
+    restore_partial,
+    write_failure,
+)
+from lightcone.state.products import products_left
 from lightcone.system.files import make_directory, private_directory
 from lightcone.system.locks import Lock, refresh_lock_file
 from lightcone.system.mounts import mount_point_in
+from lightcone.system.units import format_bytes
 
 __all__ = [
     "Busy",
@@ -45,6 +55,7 @@ __all__ = [
     "lock_inputs",
     "lock_path",
     "recover_output",
+    "unfinished_work",
     "wait_for",
 ]
 
@@ -162,6 +173,13 @@ def is_interrupted(output: Output) -> bool:
     return journal is not None and not is_committed(journal, output)
 
 
+def unfinished_work(output: Output) -> int:
+    """Return the bytes that an interrupted recipe has left, for the next run to keep."""
+    journal = Journal(output)
+    record = journal.read()
+    return 0 if record is None else journal.unfinished(record)
+
+
 def _has_journal(output: Output) -> bool:
     # Called for every output of a plan: a check that raises no exception is quicker.
     if os.access(f"{output.state}/{JOURNAL}", os.F_OK):
@@ -184,6 +202,8 @@ class Claim:
         attempt: tells it from all others.
         is_first: whether nothing is kept of the output, not even the directory for it, which is
             made when the result is set aside; so nothing need be looked for in there.
+        is_recovered: whether a dead holder had left the output unfinished.
+        remarks: what became of partial work, in sentences without a beginning and a full stop.
     """
 
     def __init__(self, output: Output, lock: Lock) -> None:
@@ -191,7 +211,10 @@ class Claim:
         self.lock = lock
         self.attempt = secrets.token_hex(8)
         self.is_first = not os.path.isdir(output.state)
+        self.is_recovered = False
+        self.remarks: list[str] = []
         self._journal = Journal(output)
+        self._resumed: PartialWork | None = None
 
     @staticmethod
     def take(
@@ -227,7 +250,13 @@ class Claim:
         return busy
 
     def set_aside(
-        self, run: str, umask: int, identity: str, *, resume: bool = False
+        self,
+        run: str,
+        umask: int,
+        identity: str,
+        *,
+        resume: bool = False,
+        found: Sequence[str] = (),
     ) -> Busy | None:
         """Move the present result aside and give the path to the recipe.
 
@@ -239,6 +268,7 @@ class Claim:
             umask: the recipe's file mode creation mask.
             identity: the identity of the output to be made.
             resume: whether partial work of the same identity is put in place for the recipe.
+            found: the files that the recipe finds; see :meth:`Products.found`.
 
         Raises:
             OSError: where that cannot be done; what was there is then still there.
@@ -255,7 +285,13 @@ class Claim:
         if not self.is_first:
             self._check_movable(had_output)
         if not self._journal.begin(
-            self.attempt, run, self.lock, identity, had_output=had_output, umask=umask
+            self.attempt,
+            run,
+            self.lock,
+            identity,
+            had_output=had_output,
+            umask=umask,
+            found=found,
         ):
             record = self._journal.read()
             by = describe_holder(record, self.output) if record else "another run"
@@ -263,14 +299,24 @@ class Claim:
         try:
             if not self.is_first:
                 self._journal.set_aside(had_output=had_output)
-            resumed = resume and restore_partial(self.output, identity)
-            if self.output.is_directory and not resumed:
+            if not self.is_first:
+                self._resume(identity, resume)
+            if self.output.is_directory and self._resumed is None:
                 path.mkdir()
                 path.chmod(0o777 & ~umask)
         except BaseException:
             self.restore()
             raise
         return None
+
+    def _resume(self, identity: str, resume: bool) -> None:
+        """Put partial work in place if wanted, and say what is done with it."""
+        self._resumed = restore_partial(self.output, identity) if resume else None
+        if self._resumed is not None:
+            self.remarks.append(f"goes on from {format_bytes(self._resumed.size)} of partial work")
+        elif has_partial(self.output):
+            text = describe_partial(find_partial(self.output, identity), "'--resume'")
+            self.remarks += [f"begins anew, and keeps {text}"] if text else []
 
     def _check_movable(self, had_output: bool) -> None:
         path, state = self.output.path, self.output.state_dir
@@ -300,13 +346,22 @@ class Claim:
         if self.is_first:
             self._journal.end()
         else:
-            self._journal.discard_previous()
+            self.remarks += self._journal.discard_previous()
 
     def restore(self) -> None:
         """Undo :meth:`set_aside`, keeping the recipe's data as partial work."""
         record = self._journal.read()
-        if record is not None:
-            self._journal.settle(record)
+        if record is None:
+            return
+        before, self._resumed = self._resumed, None
+        if before is not None:
+            left = measure(self.output.path) if os.path.lexists(self.output.path) else 0
+            if left < before.size:
+                self.remarks.append(
+                    f"the recipe has reduced the {format_bytes(before.size)} of partial work that "
+                    f"it went on from to {format_bytes(left)}"
+                )
+        self.remarks += self._journal.settle(record)
 
     def release(self) -> None:
         """Release the claim, for the recipe's processes too."""
@@ -317,7 +372,7 @@ class Claim:
         record = self._journal.read()
         if record is None:
             if self._journal.has_previous:  # the journal was removed by hand
-                self._journal.settle({"had_output": True})
+                self.remarks += self._journal.settle({"had_output": True})
             return None
         if "unreadable" in record:
             raise UsageError(
@@ -325,7 +380,7 @@ class Claim:
                 "make it readable, or remove it when no run is going."
             )
         if "held" not in record and is_lock_of(record, self.lock):
-            self._journal.settle(record)
+            self._settle(record)
             return None
         if not is_proved_dead(record):
             return Busy(describe_holder(record, self.output), None)
@@ -340,20 +395,35 @@ class Claim:
                 if not lock.take():
                     return Busy(describe_holder(dead, self.output), None)
             if "lock" not in dead:
-                self._journal.settle(dead)  # damaged: it names no holder
+                self._settle(dead)  # damaged: it names no holder
                 return None
             record = self._journal.take_over(dead, self.lock)
             if record is not None:
-                self._journal.settle(record)
+                self._settle(record)
                 return None
             found = self._journal.read()
             return None if found is None else Busy(describe_holder(found, self.output), None)
 
+    def _settle(self, record: Mapping[str, Any]) -> None:
+        """Settle a dead holder's journal, and record its end, which it did not live to do."""
+        products = products_left(self.output, record)
+        if products is not None and not is_committed(record, self.output):
+            write_failure(
+                self.output,
+                str(record.get("identity")),
+                f"{record.get('run', 'a run')} was killed before it was done",
+                exit_code=None,
+                interrupted=True,
+                products=products,
+            )
+        self.is_recovered = True
+        self.remarks += self._journal.settle(record)
 
-def recover_output(output: Output, claims: Path) -> None:
+
+def recover_output(output: Output, claims: Path) -> list[str]:
     """Recover ``output`` from a dead holder, if there is one.
 
-    A living holder keeps its claim.
+    A living holder keeps its claim. Returns remarks about partial work that had to go.
 
     Raises:
         OSError: where the results cannot be written.
@@ -363,3 +433,5 @@ def recover_output(output: Output, claims: Path) -> None:
         claim = Claim.take(output, claims)
         if isinstance(claim, Claim):
             claim.release()
+            return claim.remarks
+    return []

@@ -27,7 +27,7 @@ import secrets
 import socket
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -38,10 +38,16 @@ from lightcone.slurm.allocation import job_id
 from lightcone.slurm.jobs import JobState
 from lightcone.spec.output import MANIFEST, Output
 from lightcone.state.manifest import read_manifest
-from lightcone.state.partial import PARTIAL_NEXT, discard_partial, keep_partial, set_partial_aside
+from lightcone.state.partial import (
+    PARTIAL_NEXT,
+    discard_partial,
+    keep_partial,
+    measure,
+    set_partial_aside,
+)
 from lightcone.system.files import flush_to_disk, read_object, remove, write_new
 from lightcone.system.locks import Lock
-from lightcone.system.units import format_moment
+from lightcone.system.units import format_bytes, format_moment
 
 __all__ = [
     "JOURNAL",
@@ -107,12 +113,21 @@ class Journal:
         return os.path.lexists(self._previous)
 
     def begin(
-        self, attempt: str, run: str, lock: Lock, identity: str, *, had_output: bool, umask: int
+        self,
+        attempt: str,
+        run: str,
+        lock: Lock,
+        identity: str,
+        *,
+        had_output: bool,
+        umask: int,
+        found: Sequence[str] = (),
     ) -> bool:
         """Create the journal, unless there is one; return whether it did.
 
         Contexts that share no lock share the name of the journal. The lock file gets the attempt
-        as its mark, by which :func:`is_lock_of` knows it.
+        as its mark, by which :func:`is_lock_of` knows it. ``found`` are the files that the command
+        names and its recipe finds, and that are not its products.
 
         Raises:
             OSError: where it cannot be written.
@@ -126,6 +141,8 @@ class Journal:
             "had_output": had_output,
             "identity": identity,
             "name": self._output.path.name,
+            "template": self._output.template,
+            "found": list(found),
         }
         lock.mark(attempt)
         draft = self.file.with_name(f".{JOURNAL}.{attempt}.new")
@@ -187,35 +204,49 @@ class Journal:
         for directory in (self._previous, self.file.parent, self._output.path.parent):
             flush_to_disk(directory)
 
-    def settle(self, record: Mapping[str, Any]) -> None:
+    def settle(self, record: Mapping[str, Any]) -> list[str]:
         """Settle the path once the writer of ``record`` is done or gone.
+
+        Returns remarks about partial work that had to go.
 
         Raises:
             OSError: where that cannot be done; it can be tried again.
         """
         if is_committed(record, self._output):
-            self.discard_previous()
-            return
+            return self.discard_previous()
+        remarks = []
         if not os.path.lexists(self._manifest):
-            self._restore(bool(record.get("had_output")))
+            remarks.append(self._restore(bool(record.get("had_output"))))
         if not os.path.lexists(self._output.log):
             # Nothing has been run: the good result's log is the last one again.
             with contextlib.suppress(FileNotFoundError):
                 os.rename(self._output.good_log, self._output.log)
-        keep_partial(self._output, self.file)
+        remarks.append(keep_partial(self._output, self.file))
         remove(self._previous)
         self.end()
+        return [remark for remark in remarks if remark]
 
-    def discard_previous(self) -> None:
+    def discard_previous(self) -> list[str]:
         """Remove the remains of previous results, and then the journal.
+
+        Returns a remark about partial work that goes with them.
 
         Raises:
             OSError: where something cannot be removed; it can be tried again.
         """
         remove(self._output.good_log)
-        discard_partial(self._output)
+        size = discard_partial(self._output)
         remove(self._previous)
         self.end()
+        return [f"{format_bytes(size)} of older partial work was removed"] if size else []
+
+    def unfinished(self, record: Mapping[str, Any]) -> int:
+        """Return the bytes that a dead writer has left at the output's path."""
+        if os.path.lexists(self._manifest) or not os.path.lexists(self._output.place):
+            return 0
+        if record.get("had_output") and not os.path.lexists(self._previous / "output"):
+            return 0  # that is the previous result still
+        return measure(self._output.path)
 
     def end(self) -> None:
         """Remove the journal, which frees the path for the next claim.
@@ -235,10 +266,12 @@ class Journal:
             with contextlib.suppress(FileNotFoundError):
                 os.rename(self._output.log, self._output.good_log)
 
-    def _restore(self, had_output: bool) -> None:
+    def _restore(self, had_output: bool) -> str:
+        """Put the previous result back; return a remark about partial work, or ""."""
         path, kept = self._output.path, self._previous / "output"
+        remark = ""
         if os.path.lexists(path) and (not had_output or os.path.lexists(kept)):
-            set_partial_aside(self._output)
+            remark = set_partial_aside(self._output)
         if os.path.lexists(kept):
             os.rename(kept, path)
             flush_to_disk(path.parent)
@@ -247,6 +280,7 @@ class Journal:
             os.utime(self._previous / MANIFEST)
             os.rename(self._previous / MANIFEST, self._manifest)
         flush_to_disk(self.file.parent)
+        return remark
 
 
 def _writer(lock: Lock) -> dict[str, Any]:

@@ -10,8 +10,9 @@ such; nor is a script ever a product.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from lightcone.errors import LightconeError
 from lightcone.spec.output import Output
@@ -20,7 +21,7 @@ from lightcone.state.imports import is_script
 from lightcone.state.manifest import Manifest, Provenance, read_manifest
 from lightcone.state.partial import products_of, read_failure
 
-__all__ = ["Products"]
+__all__ = ["Products", "products_left"]
 
 
 class Products:
@@ -43,6 +44,14 @@ class Products:
             self._recorded |= set(recorded.products)
         if failure is not None:
             self._recorded |= products_of(failure, output)
+
+    def found(self) -> list[str]:
+        """Return the files that the recipe finds, and that are not its products.
+
+        They are in its journal, so that :func:`products_left` can tell them after any end.
+        """
+        sources = self._present_before & self._provenance.files.keys()
+        return sorted((self._present_before - self._recorded) | sources)
 
     def detect(self, changed: Iterable[str] = ()) -> list[str]:
         """Return the products of the recipe, which has ended.
@@ -91,3 +100,15 @@ class Products:
             if now is not None and now.sha256 != before.sha256:
                 changed.append(name)
         return changed
+
+
+def products_left(output: Output, journal: Mapping[str, Any]) -> list[str] | None:
+    """Return the products of a recipe that was killed, of which there is the journal.
+
+    None where the journal does not tell.
+    """
+    found = journal.get("found")
+    if journal.get("template") != output.template or not isinstance(found, list):
+        return None
+    present = CommandScanner(output.root).named_files(output.command)
+    return sorted(name for name in present if name not in found and not is_script(name))

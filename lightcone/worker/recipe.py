@@ -14,7 +14,14 @@ from lightcone.state.claims import Busy, Claim, lock_inputs
 from lightcone.state.fingerprint import fingerprint, unchanged
 from lightcone.state.journal import JOURNAL
 from lightcone.state.manifest import Manifest, read_manifest, stat_token
-from lightcone.state.partial import FAILURE, write_failure
+from lightcone.state.partial import (
+    FAILURE,
+    describe_partial,
+    find_partial,
+    products_of,
+    read_failure,
+    write_failure,
+)
 from lightcone.state.products import Products
 from lightcone.state.walltime import Walltime
 from lightcone.system.files import flush_tree, remove
@@ -52,6 +59,7 @@ class OutputMaker:
         self.output = request.output
         self.state = request.output.state_dir
         self.identity = request.provenance.identity
+        self.claim: Claim | None = None
         self.execution: Execution | None = None
         self.products: Products | None = None
         self.stat_tokens: dict[str, tuple[int, int] | None] = {}
@@ -68,6 +76,7 @@ class OutputMaker:
             report = yield from self._run()
         except (OSError, LightconeError) as error:
             report = self._report_failure(error)
+        report["remarks"] = self._take_remarks()
         reason = f", {report['reason']}" if "reason" in report else ""
         _logger.info("%s: %s%s", self.output.name, report["result"].value, reason)
         # Messages cross the network as plain values.
@@ -85,11 +94,18 @@ class OutputMaker:
                 self.stat_tokens[name] = stat_token(state)
                 manifest = read_manifest(state)
                 if manifest is None or manifest.data.version != version:
-                    return _changed(name, during_recipe=False)
+                    return _changed(f"input {name} has changed", during_recipe=False)
             claim = Claim.take(self.output, self.request.claims, self.real_path)
             if isinstance(claim, Busy):
                 return _busy(claim)
+            self.claim = claim
             try:
+                mistaken = self._products_among_sources() if claim.is_recovered else set()
+                if mistaken:
+                    return _changed(
+                        f"{', '.join(sorted(mistaken))} turned out to be the recipe's own product",
+                        during_recipe=False,
+                    )
                 existing = None if self.request.force or claim.is_first else self._find_existing()
                 if existing is not None:
                     return {"result": Result.GOOD, "version": existing.data.version}
@@ -107,6 +123,22 @@ class OutputMaker:
             # Closed, not released: the recipe's processes may outlive this worker and hold them.
             for lock in inputs:
                 lock.close()
+
+    def _products_among_sources(self) -> set[str]:
+        """Return the products of a killed recipe that the driver took for sources.
+
+        It planned this before anything was known of that recipe's end.
+        """
+        failure = read_failure(self.state)
+        products = set() if failure is None else products_of(failure, self.output)
+        return products & self.request.provenance.files.keys()
+
+    def _take_remarks(self) -> list[str]:
+        """Return what there is to remark about partial work, once."""
+        if self.claim is None:
+            return []
+        remarks, self.claim.remarks = self.claim.remarks, []
+        return remarks
 
     def _find_existing(self) -> Manifest | None:
         """Return the existing output's manifest, if it is up to date and intact."""
@@ -126,14 +158,26 @@ class OutputMaker:
         umask = int(run["umask"])
         execution = self.execution = Execution(self.task, self.request, run)
         self.products = Products(self.output, self.request.provenance, is_first=claim.is_first)
-        busy = claim.set_aside(str(run["name"]), umask, self.identity, resume=self.request.resume)
+        busy = claim.set_aside(
+            str(run["name"]),
+            umask,
+            self.identity,
+            resume=self.request.resume,
+            found=self.products.found(),
+        )
         if busy is not None:
             return _busy(busy)
         try:
             yield
             started = datetime.now(UTC)
             _logger.info("%s: started for %s", self.output.name, run["name"])
-            start = {"event": "start", "key": self.request.key, "task": self.task.engine_key}
+            start = {
+                "event": "start",
+                "key": self.request.key,
+                "task": self.task.engine_key,
+                "remarks": self._take_remarks(),
+            }
+            execution.remarks = start["remarks"]
             # As bytes: a path need not be text, and of texts only those can be sent that are.
             self.task.emit({**start, "log": os.fsencode(self.output.log)})
             with self.task.commands.devices(self.output.resources.gpus) as gpus:
@@ -143,7 +187,7 @@ class OutputMaker:
             for name, _, state, _ in self.request.producers:
                 if stat_token(state) != self.stat_tokens[name] and not self.task.cancelled:
                     claim.restore()
-                    return _changed(name, during_recipe=True)
+                    return _changed(f"input {name} has changed", during_recipe=True)
             if fault is None:
                 yield
                 flush_tree(self.output.path)
@@ -153,8 +197,11 @@ class OutputMaker:
                 claim.commit(manifest, umask)
                 if not claim.is_first:
                     remove(self.state / FAILURE)
-                version = manifest.data.version
-                return {"result": Result.MADE, "seconds": completed.seconds, "version": version}
+                return {
+                    "result": Result.MADE,
+                    "seconds": completed.seconds,
+                    "version": manifest.data.version,
+                }
         except BaseException:
             claim.restore()
             raise
@@ -166,6 +213,9 @@ class OutputMaker:
             "seconds": completed.seconds,
             "tail": tail,
         }
+        kept = describe_partial(find_partial(self.output, self.identity), "'lc run --resume'")
+        if kept:
+            report["kept"] = kept
         self._record_failure(report)
         return report
 
@@ -209,8 +259,7 @@ class OutputMaker:
         )
 
 
-def _changed(name: str, *, during_recipe: bool) -> dict[str, Any]:
-    reason = f"input {name} has changed"
+def _changed(reason: str, *, during_recipe: bool) -> dict[str, Any]:
     return {"result": Result.CHANGED, "reason": reason, "during_recipe": during_recipe}
 
 

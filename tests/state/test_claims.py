@@ -22,11 +22,20 @@ from lightcone.slurm import controller
 from lightcone.slurm.controller import Unknown
 from lightcone.spec.output import Output
 from lightcone.state import journal
-from lightcone.state.claims import Busy, Claim, holder, is_interrupted, lock_inputs, lock_path
+from lightcone.state.claims import (
+    Busy,
+    Claim,
+    holder,
+    is_interrupted,
+    lock_inputs,
+    lock_path,
+    unfinished_work,
+)
 from lightcone.state.fingerprint import fingerprint, unchanged
 from lightcone.state.journal import JOURNAL_VERSION, Journal, good_log
 from lightcone.state.manifest import Manifest, Provenance, read_manifest, stat_token, write_manifest
-from lightcone.state.partial import discard_partial
+from lightcone.state.partial import discard_partial, find_partial, products_of, read_failure
+from lightcone.state.products import Products
 from lightcone.system.files import flush_tree
 from lightcone.system.locks import Lock
 
@@ -118,9 +127,10 @@ class Place:
         assert good or manifest is None
         return f"{self.file.read_text()}{'' if good else '?'}"
 
-    def partial(self) -> str | None:
-        """What was kept of the recipe that did not come to its end."""
-        file = self.output.state_dir / "partial" / self.file.relative_to(self.output.path)
+    def partial(self, copy: int = 1) -> str | None:
+        """What was kept of a recipe that did not come to its end."""
+        name = "partial" if copy == 1 else f"partial.{copy}"
+        file = self.output.state_dir / name / self.file.relative_to(self.output.path)
         return file.read_text() if file.exists() else None
 
     def rewrite_journal(self, **changes: Any) -> None:
@@ -294,12 +304,176 @@ def test_partial_work_is_kept_apart(place: Place) -> None:
         claim.release()  # as when the worker has been killed
         assert place.found() == f"{text}?"
         assert is_interrupted(place.output)
+        assert unfinished_work(place.output) == len(text)
         _recover(place)
-        assert (place.found(), place.partial()) == ("old", text)
-    _fail(place)
-    assert (place.found(), place.partial()) == ("old", "half")
+        assert (place.found(), place.partial(), place.partial(2)) == ("old", text, None)
+        assert unfinished_work(place.output) == 0
     _succeed(place)
     assert (place.found(), place.partial()) == ("new", None)
+
+
+def _interrupt(place: Place, text: str, identity: str = "identity") -> list[str]:
+    """An attempt that is ended after it has written something; what it remarks."""
+    claim = place.take()
+    claim.set_aside("lc run, pid 1", 0o022, identity)
+    claim.remarks.clear()
+    place.write(text)
+    claim.restore()
+    claim.release()
+    return claim.remarks
+
+
+def test_partial_work_is_not_replaced_by_less(place: Place) -> None:
+    place.put("old")
+    assert _interrupt(place, "26 steps of work") == []
+    less = "6 B of partial work is less than the 16 B before it; both are kept"
+    assert _interrupt(place, "1 step") == [less]
+    assert (place.partial(), place.partial(2)) == ("26 steps of work", "1 step")
+    # The same again, or more, in its own place.
+    assert _interrupt(place, "2 step") == [less]
+    assert (place.partial(), place.partial(2)) == ("26 steps of work", "2 step")
+    assert _interrupt(place, "27 steps of work!") == []
+    assert (place.partial(), place.partial(2)) == ("27 steps of work!", None)
+
+
+def test_partial_work_of_another_identity_is_not_replaced(place: Place) -> None:
+    _interrupt(place, "26 steps of work", "another")
+    assert _interrupt(place, "2 steps") == []
+    removed = "6 B of partial work was removed, as there is more of it"
+    assert _interrupt(place, "1 step") == [removed]
+    assert (place.partial(), place.partial(2)) == ("26 steps of work", "2 steps")
+    assert _interrupt(place, "third", "a third") == [
+        removed.replace("6", "7"),
+    ], "the largest other one stays"
+    assert (place.partial(), place.partial(2)) == ("26 steps of work", "third")
+    # Each is found again by its own identity.
+    for identity, text in (("a third", "third"), ("another", "26 steps of work")):
+        claim = place.take()
+        claim.set_aside("lc run", 0o022, identity, resume=True)
+        assert place.file.read_text() == text
+        assert claim.remarks == [f"goes on from {len(text)} B of partial work"]
+        claim.restore()
+        claim.release()
+    assert discard_partial(place.output) == len("26 steps of work" + "third")
+    assert [path.name for path in place.output.state_dir.iterdir()] == []
+
+
+def test_work_that_goes_on_and_is_interrupted_again_is_kept(place: Place) -> None:
+    _interrupt(place, "26 steps")
+    claim = place.take()
+    claim.set_aside("lc run", 0o022, "identity", resume=True)
+    place.write("27 steps of work")
+    claim.restore()
+    claim.release()
+    assert claim.remarks == ["goes on from 8 B of partial work"]
+    assert (place.partial(), place.partial(2)) == ("27 steps of work", None)
+    claim = place.take()
+    claim.set_aside("lc run", 0o022, "identity", resume=True)
+    claim.remarks.clear()
+    place.write("1 step")
+    claim.restore()
+    claim.release()
+    assert claim.remarks == [
+        "the recipe has reduced the 16 B of partial work that it went on from to 6 B"
+    ]
+
+
+def test_keeping_less_work_may_end_at_any_instant(
+    place: Place, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    place.claims.mkdir()
+    place.put("old")
+    _interrupt(place, "half a day")
+    _interrupt(place, "an hour")
+    for what in _crashes(_fail, place, tmp_path_factory.mktemp("kept") / "kept"):
+        _recover(place)
+        assert place.found() == "old", what
+        assert place.partial() == "half a day", what
+        assert place.partial(2) in ("an hour", "half"), what
+        work = find_partial(place.output, "identity")
+        assert [copy.obstacle for copy in work] == ["", ""], what
+
+
+def test_why_partial_work_is_not_gone_on_with(place: Place) -> None:
+    _interrupt(place, "half")
+    begins = "begins anew, and keeps 4 B of partial work, from which '--resume' "
+    reasons = {
+        "identity": "goes on",
+        "another": "does not go on: an input, a script, a decision or the command has changed "
+        "since",
+    }
+    for identity, reason in reasons.items():
+        claim = place.take()
+        claim.set_aside("lc run", 0o022, identity, resume=identity != "identity")
+        assert claim.remarks == [begins + reason]
+        claim.restore()
+        claim.release()
+    template = place.output
+    place.output = replace(template, template="false")
+    claim = place.take()
+    claim.set_aside("lc run", 0o022, "another", resume=True)
+    assert claim.remarks == [
+        begins + "does not go on: the recipe's command has changed since",
+    ]
+    claim.restore()
+    claim.release()
+    (place.output.state_dir / "partial.json").write_text("{")
+    claim = place.take()
+    claim.set_aside("lc run", 0o022, "identity", resume=True)
+    assert claim.remarks == [begins + "does not go on: what it was made for is not recorded"]
+    claim.restore()
+    claim.release()
+
+
+def test_success_says_that_it_removes_older_work(place: Place) -> None:
+    _interrupt(place, "half")
+    claim = place.begin()
+    claim.remarks.clear()
+    place.write("new")
+    claim.commit(place.record(claim.attempt))
+    claim.release()
+    assert claim.remarks == ["4 B of older partial work was removed"]
+    assert place.partial() is None
+
+
+def test_products_of_a_killed_recipe_are_told_from_sources(place: Place) -> None:
+    """What it found is in the journal, as it did not live to record what it left."""
+    place.root.joinpath("config.txt").write_text("1")
+    command = "fit config.txt fit.log"
+    place.output = replace(place.output, command=command, template=command)
+    products = Products(place.output, Provenance(command, command))
+    claim = place.take()
+    claim.set_aside("lc run, pid 1", 0o022, "identity", found=products.found())
+    place.write("half")
+    place.root.joinpath("fit.log").write_text("step 1")
+    claim.release()
+    again = place.take()
+    assert again.is_recovered
+    again.release()
+    failure = read_failure(place.output.state_dir)
+    assert failure is not None
+    assert (failure["products"], failure["interrupted"]) == (["fit.log"], True)
+    assert failure["reason"] == "lc run, pid 1 was killed before it was done"
+    assert products_of(failure, place.output) == {"fit.log"}
+    # What was a product stays one, though the next recipe finds it.
+    products = Products(place.output, Provenance(command, command))
+    assert products.found() == ["config.txt"]
+
+
+def test_partial_work_can_be_gone_on_with_or_discarded(place: Place) -> None:
+    _fail(place)
+    claim = place.take()
+    claim.set_aside("lc run", 0o022, "another identity", resume=True)
+    assert not place.file.exists()
+    claim.restore()
+    claim.set_aside("lc run", 0o022, "identity", resume=True)
+    assert place.file.read_text() == "half"
+    claim.restore()
+    claim.release()
+    assert place.partial() == "half"
+    assert discard_partial(place.output) >= len("half")
+    assert discard_partial(place.output) == 0
+    assert place.partial() is None
 
 
 def test_log_of_the_good_result_stays_while_later_attempts_fail(place: Place) -> None:
@@ -326,22 +500,6 @@ def test_log_of_a_failure_is_not_taken_for_that_of_a_result_made_elsewhere(place
     for _ in range(2):
         _fail(place)
         assert place.good_log() is None
-
-
-def test_partial_work_can_be_gone_on_with_or_discarded(place: Place) -> None:
-    _fail(place)
-    claim = place.take()
-    claim.set_aside("lc run", 0o022, "another identity", resume=True)
-    assert not place.file.exists()
-    claim.restore()
-    claim.set_aside("lc run", 0o022, "identity", resume=True)
-    assert place.file.read_text() == "half"
-    claim.restore()
-    claim.release()
-    assert place.partial() == "half"
-    assert discard_partial(place.output) >= len("half")
-    assert discard_partial(place.output) == 0
-    assert place.partial() is None
 
 
 def test_partial_work_of_another_name_is_not_gone_on_with(place: Place) -> None:
@@ -744,11 +902,11 @@ def test_of_two_contexts_that_find_a_holder_dead_one_recovers(
     settle = Journal.settle
     seen: list[Claim | Busy] = []
 
-    def settling(journal: Journal, record: dict[str, Any]) -> None:
+    def settling(journal: Journal, record: dict[str, Any]) -> list[str]:
         if not seen:
             seen.append(Claim.take(place.output, place.root / "other claims"))
             assert place.file.read_text() == "half"
-        settle(journal, record)
+        return settle(journal, record)
 
     monkeypatch.setattr(Journal, "settle", settling)
     _recover(place)
@@ -963,7 +1121,8 @@ def test_journal_is_readable_by_later_versions(place: Place) -> None:
     journal = json.loads(place.journal.read_bytes())
     assert set(journal) == {
         "version", "attempt", "run", "lock", "lock_device", "lock_inode", "host", "machine",
-        "boot_id", "job", "cluster", "started", "had_output", "identity", "name",
+        "boot_id", "job", "cluster", "started", "had_output", "identity", "name", "template",
+        "found",
     }  # fmt: skip
     assert journal["version"] == JOURNAL_VERSION == 2
     claim.restore()
