@@ -13,12 +13,14 @@ import click
 
 from lightcone.cli.completion import complete_outputs, complete_universes
 from lightcone.errors import UsageError
-from lightcone.project.context import current_context
+from lightcone.project.context import Context, current_context
 from lightcone.spec.output import Output
 from lightcone.spec.outputs import load_outputs
-from lightcone.spec.selection import named
+from lightcone.spec.selection import named, select
 from lightcone.state.claims import holder
 from lightcone.state.journal import good_log
+from lightcone.state.partial import describe_partial, find_partial, has_partial
+from lightcone.state.plan import plan
 
 __all__ = ["command", "find_output"]
 
@@ -44,7 +46,8 @@ def command(output: str, universe: str | None, follow: bool, good: bool) -> None
     if good and follow:
         raise UsageError("'--good' shows what has ended: leave out '--follow'.")
     context = current_context()
-    chosen = find_output(load_outputs(context.root, context.settings, universe), output)
+    outputs = load_outputs(context.root, context.settings, universe)
+    chosen = find_output(outputs, output)
     log = good_log(chosen) if good or not chosen.log.exists() else chosen.log
     if log is None:
         missing = "no log of a good result" if good else "no log"
@@ -55,6 +58,20 @@ def command(output: str, universe: str | None, follow: bool, good: bool) -> None
     else:
         with open(log, "rb") as file:
             shutil.copyfileobj(file, sys.stdout.buffer)
+    if not good and holder(chosen) is None and has_partial(chosen):
+        sys.stdout.buffer.flush()
+        partial = _describe_partial(context, outputs, chosen)
+        if partial:
+            click.echo(f"# kept: {partial}")
+
+
+def _describe_partial(context: Context, outputs: list[Output], chosen: Output) -> str:
+    """Describe the partial work of an output, and whether a recipe can go on from it."""
+    assessed = plan(select(outputs, [chosen.name]), hashes=context.hashes)
+    provenance = assessed[chosen.key].provenance
+    work = find_partial(chosen, None if provenance is None else provenance.identity)
+    by_rule = context.settings.for_output(chosen.universe, chosen.id).resume
+    return describe_partial(work, "the next 'lc run'" if by_rule else "'lc run --resume'")
 
 
 def _check(log: Path) -> None:

@@ -12,9 +12,13 @@ from lightcone.cli.completion import only_universe
 from lightcone.cli.streams import warn
 from lightcone.errors import UsageError
 from lightcone.project.context import current_context
+from lightcone.project.settings import Settings
+from lightcone.spec.output import Output
 from lightcone.spec.outputs import load_outputs
-from lightcone.state.claims import holder, is_interrupted
+from lightcone.state.claims import holder, is_interrupted, unfinished_work
+from lightcone.state.partial import PartialWork, describe_partial, find_partial, has_partial
 from lightcone.state.plan import Assessment, State, plan
+from lightcone.system.units import format_bytes
 
 __all__ = ["command", "current_state"]
 
@@ -57,17 +61,27 @@ def command(universe: str | None, as_json: bool, check: bool, allow_unconfirmed:
     for assessment in assessed.values():
         output = assessment.output
         state, why = current_state(assessment)
+        work = _partial_work(assessment, state)
         # Of tens of thousands, relative paths are made only where somebody reads them.
         path = os.path.relpath(output.place, context.root) if as_json else ""
-        rows.append((output.id, output.universe, state, why, path))
+        if work and not as_json:
+            partial = describe_partial(work, _resume(output, state, context.settings))
+            why = f"{why}; {partial}" if why and partial else why or partial
+        rows.append((output.id, output.universe, state, why, path, work))
     if as_json:
-        keys = ("id", "universe", "state", "why", "path")
-        shown = [dict(zip(keys, row, strict=True)) for row in rows]
-        print(json.dumps({"outputs": shown, "warnings": warnings}))
+        print(json.dumps({"outputs": [_row(*row) for row in rows], "warnings": warnings}))
     else:
         _show(rows)
     accepted = {State.OK, State.UNCONFIRMED} if allow_unconfirmed else {State.OK}
     return int(check and any(row[2] not in accepted for row in rows))
+
+
+def _row(
+    name: str, universe: str, state: State, why: str, path: str, work: list[PartialWork]
+) -> dict[str, object]:
+    row = {"id": name, "universe": universe, "state": state, "why": why, "path": path}
+    size = sum(copy.size for copy in work)
+    return {**row, "partial": size, "resumable": bool(work) and not work[0].obstacle}
 
 
 def current_state(assessment: Assessment) -> tuple[State, str]:
@@ -76,18 +90,38 @@ def current_state(assessment: Assessment) -> tuple[State, str]:
     if claimant is not None:
         return State.RUNNING, f"by {claimant.by}"
     if is_interrupted(assessment.output):
-        return State.INTERRUPTED, "the next 'lc run' puts back what was there and makes it"
+        why = "the next 'lc run' puts back what was there and makes it"
+        size = unfinished_work(assessment.output)
+        return (
+            State.INTERRUPTED,
+            f"{why}; it keeps {format_bytes(size)} unfinished" if size else why,
+        )
     return assessment.state, assessment.why
 
 
-def _show(rows: list[tuple[str, str, State, str, str]]) -> None:
+def _partial_work(assessment: Assessment, state: State) -> list[PartialWork]:
+    """Return the partial work of an output, but for what its present maker has in hand."""
+    if state is State.RUNNING or not has_partial(assessment.output):
+        return []
+    provenance = assessment.provenance
+    return find_partial(assessment.output, None if provenance is None else provenance.identity)
+
+
+def _resume(output: Output, state: State, settings: Settings) -> str:
+    """Return what would go on from partial work."""
+    if settings.for_output(output.universe, output.id).resume and state is not State.OK:
+        return "the next 'lc run'"
+    return "'lc run -f --resume'" if state is State.OK else "'lc run --resume'"
+
+
+def _show(rows: list[tuple[str, str, State, str, str, list[PartialWork]]]) -> None:
     if not rows:
         click.echo("No output has a recipe.")
         return
     colour = sys.stdout.isatty()
     width = max(len(f"{universe}/{name}") for name, universe, *_ in rows)
     lines = []
-    for name, universe, state, why, _ in rows:
+    for name, universe, state, why, *_ in rows:
         word = f"{state.value:<11}"
         word = click.style(word, fg=_COLOURS[state]) if colour else word
         lines.append(f"{word} {f'{universe}/{name}':<{width}}  {why}".rstrip())

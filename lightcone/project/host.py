@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import socket
 import sys
 from functools import cache
@@ -11,7 +12,14 @@ from pathlib import Path
 
 from lightcone.project.settings import Settings
 
-__all__ = ["SOCKET_PATH_MAX", "address_facing", "boot_id", "own_scratch", "runtime_directory"]
+__all__ = [
+    "SOCKET_PATH_MAX",
+    "address_facing",
+    "boot_id",
+    "machine_id",
+    "own_scratch",
+    "runtime_directory",
+]
 
 _ANY_PORT = 9
 # sockaddr_un.sun_path, less the final NUL; macOS has four bytes fewer than Linux.
@@ -28,6 +36,37 @@ def boot_id() -> str:
 
         text = socket.gethostname() + (run_quiet("/usr/sbin/sysctl", "-n", "kern.boottime") or "")
     return hashlib.sha256(text.strip().encode()).hexdigest()
+
+
+# The kernel's numbers of the namespaces that it starts with, of host names and of processes.
+_FIRST_NAMESPACES = {"uts": 0xEFFFFFFE, "pid": 0xEFFFFFFC}
+
+
+@cache
+def machine_id() -> str | None:
+    """Return a hex id of this host that outlasts its boots, or None where none is certain.
+
+    A name alone is not certain, because hosts may share one. Neither is anything in a container,
+    because containers of one image look alike on every host.
+    """
+    if sys.platform == "darwin":
+        from lightcone.system.processes import run_quiet
+
+        registry = run_quiet("/usr/sbin/ioreg", "-rd1", "-c", "IOPlatformExpertDevice") or ""
+        match = re.search(r'"IOPlatformUUID" = "([^"]+)"', registry)
+        installed = match[1] if match else ""
+    else:
+        try:
+            for name, number in _FIRST_NAMESPACES.items():
+                if os.stat(f"/proc/self/ns/{name}").st_ino != number:
+                    return None
+            installed = Path("/etc/machine-id").read_text(encoding="ascii").strip()
+        except (OSError, ValueError):
+            return None
+    if not re.fullmatch(r"[0-9A-Fa-f-]{32,36}", installed):
+        return None
+    # Nodes of a cluster that start from one image have one machine id, but each its name.
+    return hashlib.sha256(f"{installed} {socket.gethostname()}".encode()).hexdigest()
 
 
 def address_facing(host: str) -> str:

@@ -46,9 +46,11 @@ class OutputSettings:
 
     Attributes:
         observe: False for a recipe that is never observed, whatever the run's settings.
+        resume: whether its recipe always finds what it had written before, as with ``--resume``.
     """
 
     observe: bool = True
+    resume: bool = False
 
 
 _OUTPUT_DEFAULTS = OutputSettings()
@@ -74,7 +76,7 @@ class Settings:
         forgotten_timeout: seconds after which a session ends in which a program holds results,
             but nothing is computed and nothing asked.
         observe: whether recipes are observed, which finds the project's files that they use.
-        outputs: the settings of single outputs, by ``id``, ``sub.id`` or ``universe/id``.
+        outputs: what is set for single outputs, by ``id``, ``sub.id`` or ``universe/id``.
     """
 
     idle_timeout: float = 1800.0
@@ -87,11 +89,14 @@ class Settings:
     ignore: tuple[str, ...] = ()
     forgotten_timeout: float = 86400.0
     observe: bool = False
-    outputs: Mapping[str, OutputSettings] = field(default_factory=dict)
+    outputs: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
 
     def for_output(self, universe: str, id: str) -> OutputSettings:
-        """Return the settings of one output; those of a single universe win."""
-        return self.outputs.get(f"{universe}/{id}") or self.outputs.get(id, _OUTPUT_DEFAULTS)
+        """Return the settings of one output; what is set for a single universe wins."""
+        if not self.outputs:
+            return _OUTPUT_DEFAULTS
+        in_all, in_one = self.outputs.get(id, {}), self.outputs.get(f"{universe}/{id}", {})
+        return OutputSettings(**{**in_all, **in_one})
 
 
 def load_settings(root: Path, environ: Mapping[str, str] | None = None) -> Settings:
@@ -158,8 +163,8 @@ def _read(path: Path) -> dict[str, Any]:
     return table
 
 
-def _outputs(table: Any, above: str, where: str) -> Iterator[tuple[str, OutputSettings]]:
-    """Yield the settings of each output of ``[outputs]``, by name.
+def _outputs(table: Any, above: str, where: str) -> Iterator[tuple[str, dict[str, bool]]]:
+    """Yield what ``[outputs]`` sets for each output, by name.
 
     ``[outputs.sub.id]`` and ``[outputs."sub.id"]`` are the same.
     """
@@ -180,8 +185,7 @@ def _outputs(table: Any, above: str, where: str) -> Iterator[tuple[str, OutputSe
                     f"{_closest(key, sorted(known))}known are {', '.join(sorted(known))}."
                 )
         if own or not values:
-            switches = {key: _switch(key, value, where) for key, value in own.items()}
-            yield qualified, OutputSettings(**switches)
+            yield qualified, {key: _switch(key, value, where) for key, value in own.items()}
         below = {key: value for key, value in values.items() if isinstance(value, dict)}
         yield from _outputs(below, f"{qualified}.", where)
 

@@ -194,6 +194,7 @@ class Driver:
             self.results.mark_left(output, objection)
             return
         self.results.attempts[key] = self.results.attempts.get(key, 0) + 1
+        settings = self.context.settings.for_output(output.universe, output.id)
         request = MakeRequest(
             # A key that is used again would be given the old task's end.
             key=self.client.key(f"{output.name}-{next(self.serial)}"),
@@ -214,16 +215,11 @@ class Driver:
             cpus=share.cpus,
             grace=self.context.settings.grace,
             force=key in self.results.force,
-            resume=self.options.resume,
+            resume=self.options.resume or settings.resume,
             ends_at=self.walltime.ends_at,
-            observe=self._observes(output),
+            observe=settings.observe and (self.options.observe or self.context.settings.observe),
         )
         self.dispatch.add(request, share.resources, 1 if key in self.results.unbatched else size)
-
-    def _observes(self, output: Output) -> bool:
-        settings = self.context.settings
-        is_wanted = self.options.observe or settings.observe
-        return is_wanted and settings.for_output(output.universe, output.id).observe
 
     def _input_versions(self, output: Output) -> dict[str, str]:
         return {

@@ -71,9 +71,9 @@ class LiveReporter(PlainReporter):
         self.running.pop(output.key, None)
         super().failed(output, failure)
 
-    def interrupted(self, output: Output) -> None:
+    def interrupted(self, output: Output, kept: str = "") -> None:
         self.running.pop(output.key, None)
-        super().interrupted(output)
+        super().interrupted(output, kept)
 
     def finish(self) -> None:
         self.live.stop()

@@ -31,6 +31,7 @@ class Reporter:
         self.start_time = time.monotonic()
         self.counts = Counter(dict.fromkeys(_COUNTED, 0))
         self.session = "none"
+        self.has_partial = False  # whether partial work of an interrupted recipe is kept
         self.out_of_time = False  # whether the allocation that the run is in is over
 
     def begin(self, total: int, session: str) -> None:
@@ -92,9 +93,10 @@ class Reporter:
     def interrupting(self, running: int, repeated: bool) -> None:
         """Report that the run is interrupted, with ``running`` recipes still running."""
 
-    def interrupted(self, output: Output) -> None:
-        """Report that a recipe was interrupted."""
+    def interrupted(self, output: Output, kept: str = "") -> None:
+        """Report that a recipe was interrupted; ``kept`` describes its partial work."""
         self.counts["interrupted"] += 1
+        self.has_partial |= bool(kept)
 
     def finish(self) -> None:
         """Report that the run is over."""
@@ -186,6 +188,8 @@ class PlainReporter(Reporter):
             )
         if failure.get("log"):
             self.print_line(f"  its whole log: {os.path.relpath(failure['log'])}")
+        if failure.get("kept"):
+            self.print_line(f"  kept: {failure['kept']}")
 
     def blocked(self, output: Output, by: Output) -> None:
         super().blocked(output, by)
@@ -202,9 +206,11 @@ class PlainReporter(Reporter):
         elif running:
             self.print_line(f"lc: asked {recipes} to end; interrupt again to end at once")
 
-    def interrupted(self, output: Output) -> None:
-        super().interrupted(output)
+    def interrupted(self, output: Output, kept: str = "") -> None:
+        super().interrupted(output, kept)
         self.print_line(f"{output.name}: interrupted")
+        if kept:
+            self.print_line(f"  kept: {kept}")
 
     def finish(self) -> None:
         self.print_line(f"lc: {self.describe_summary()}")
@@ -219,7 +225,11 @@ class PlainReporter(Reporter):
         elif self.counts["left"] or self.out_of_time:
             text += "; run again with --resume in another allocation"
         elif self.counts["interrupted"]:
-            text += "; run again to go on"
+            text += (
+                "; run again with --resume to go on from the partial work"
+                if self.has_partial
+                else "; run again to go on"
+            )
         return text
 
     def _seconds(self) -> float:
@@ -273,7 +283,7 @@ class JsonReporter(Reporter):
 
     def failed(self, output: Output, failure: Mapping[str, Any]) -> None:
         super().failed(output, failure)
-        keys = ("reason", "exit_code", "tail", "log")
+        keys = ("reason", "exit_code", "tail", "log", "kept")
         self._print_event("failed", output, **{key: failure[key] for key in keys if key in failure})
 
     def blocked(self, output: Output, by: Output) -> None:
@@ -284,9 +294,9 @@ class JsonReporter(Reporter):
         super().left(output, why)
         self._print_event("left", output, why=why)
 
-    def interrupted(self, output: Output) -> None:
-        super().interrupted(output)
-        self._print_event("interrupted", output)
+    def interrupted(self, output: Output, kept: str = "") -> None:
+        super().interrupted(output, kept)
+        self._print_event("interrupted", output, **({"kept": kept} if kept else {}))
 
     def finish(self) -> None:
         self._print_event("summary", **self.summary())

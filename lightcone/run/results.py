@@ -125,9 +125,9 @@ class Results:
         for blocked in self.graph.mark_failed(output):
             self.reporter.left(blocked, f"it needs {output.name}")
 
-    def mark_interrupted(self, key: Key) -> None:
-        """Mark the output interrupted, because its recipe was ended."""
-        self.reporter.interrupted(self.graph.outputs[key])
+    def mark_interrupted(self, key: Key, message: Mapping[str, Any] | None = None) -> None:
+        """Mark the output interrupted, because its recipe was ended, as ``message`` says."""
+        self.reporter.interrupted(self.graph.outputs[key], (message or {}).get("kept", ""))
         self.graph.pending.discard(key)
 
     def on_start(self, message: dict[str, Any]) -> None:
@@ -135,6 +135,7 @@ class Results:
         key = self.dispatch.mark_running(message["key"])
         if key is not None:
             self.reporter.started(self.graph.outputs[key])
+            self._report_remarks(self.graph.outputs[key], message)
 
     def on_lines(self, message: dict[str, Any]) -> None:
         """Handle lines that a recipe has printed."""
@@ -161,6 +162,7 @@ class Results:
         if key is None:
             return
         output, result = self.graph.outputs[key], Result(message["result"])
+        self._report_remarks(output, message)
         if result in (Result.MADE, Result.GOOD):
             self.force.discard(key)
             # Its record is not read here: another run may be remaking the output by now.
@@ -182,7 +184,7 @@ class Results:
         elif result is Result.INTERRUPTED and (
             self.stop.interrupts or self.stop.has_allocation_ended()
         ):
-            self.mark_interrupted(key)
+            self.mark_interrupted(key, message)
         elif result is Result.INTERRUPTED:
             # Not by this run: the worker is closing, and its session may be with it.
             self._retry_counted(output, "its worker was asked to end")
@@ -226,6 +228,10 @@ class Results:
             if place in self._names_by_place:
                 return self._names_by_place[place]
         return file
+
+    def _report_remarks(self, output: Output, message: Mapping[str, Any]) -> None:
+        for remark in message.get("remarks", ()):
+            self.reporter.note(f"{output.name}: {remark}")
 
     def _retry_alone(self, key: Key) -> None:
         """Retry the output outside a batch, without counting an attempt."""

@@ -144,11 +144,12 @@ def _detect_layout(
             continue
         qualified = ".".join((*scope[len(home) :], name))
         for stem in {name, qualified}:
-            made = (results / STATE / stem / MANIFEST).exists
-            if present.get(stem) and ((results / stem / OLD_MANIFEST).exists() or made()):
+            records = (results / stem / OLD_MANIFEST, results / STATE / stem / MANIFEST)
+            # A directory that this user may not enter shows no record, and is no error.
+            if present.get(stem) and any(map(os.path.exists, records)):
                 return Layout.DIRECTORY
         if extension and f"{qualified}.{extension}" in present:
-            made = (results / STATE / qualified / MANIFEST).exists
-            if f".{qualified}.manifest.json" in present or made():
+            record = results / STATE / qualified / MANIFEST
+            if f".{qualified}.manifest.json" in present or os.path.exists(record):
                 return Layout.FILE
     return None

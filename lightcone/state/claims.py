@@ -14,13 +14,23 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lightcone.errors import UsageError
 from lightcone.spec.output import MANIFEST, Output
-from lightcone.state.journal import JOURNAL, Journal, describe_holder, is_proved_dead, read_journal
+from lightcone.state.journal import (
+    JOURNAL,
+    Journal,
+    describe_holder,
+    is_committed,
+    is_lock_of,
+    is_proved_dead,
+    open_lock,
+    read_journal,
+)
 from lightcone.state.manifest import (
     Manifest,
     Unusable,
@@ -28,10 +38,20 @@ from lightcone.state.manifest import (
     read_manifest,
     write_manifest,
 )
-from lightcone.state.partial import restore_partial
+from lightcone.state.partial import (
+    PartialWork,
+    describe_partial,
+    find_partial,
+    has_partial,
+    measure,
+    restore_partial,
+    write_failure,
+)
+from lightcone.state.products import products_left
 from lightcone.system.files import make_directory, private_directory
 from lightcone.system.locks import Lock, refresh_lock_file
 from lightcone.system.mounts import mount_point_in
+from lightcone.system.units import format_bytes
 
 __all__ = [
     "Busy",
@@ -42,6 +62,7 @@ __all__ = [
     "lock_inputs",
     "lock_path",
     "recover_output",
+    "unfinished_work",
     "wait_for",
 ]
 
@@ -119,11 +140,7 @@ def lock_inputs(
                 stack.callback(lock.close)
                 locks.append(lock)
                 journal = read_journal(state)
-                if (
-                    journal is None
-                    or journal.get("lock") == str(lock.path)
-                    or is_proved_dead(journal)
-                ):
+                if journal is None or is_lock_of(journal, lock) or is_proved_dead(journal):
                     continue
             description = f"its input {path.name}, which is being made"
             return Busy(description, None if taken else lock.path, shared=True)
@@ -150,29 +167,41 @@ def holder(output: Output) -> Busy | None:
 
     ``Busy.lock`` of the result is always None.
 
-    ``Busy.lock`` is then always None.
-
     The lock that the journal names decides, so the result is right for every context that shares
     the results. Changes nothing.
     """
     journal = Journal(output).read() if _has_journal(output) else None
     if journal is None or is_proved_dead(journal):
         return None
-    return Busy(describe_holder(journal), None)
+    return Busy(describe_holder(journal, output), None)
 
 
 def is_interrupted(output: Output) -> bool:
     """Return whether a run left ``output`` unfinished, to be recovered."""
     journal = Journal(output).read() if _has_journal(output) else None
-    if journal is None:
-        return False
-    manifest = read_manifest(output.state_dir)
-    return manifest is None or manifest.made.get("attempt") != journal.get("attempt")
+    return journal is not None and not is_committed(journal, output)
+
+
+def unfinished_work(output: Output) -> int:
+    """Return the bytes that an interrupted recipe has left, for the next run to keep."""
+    journal = Journal(output)
+    record = journal.read()
+    return 0 if record is None else journal.unfinished(record)
 
 
 def _has_journal(output: Output) -> bool:
     # Called for every output of a plan: a check that raises no exception is quicker.
-    return os.access(f"{output.state}/{JOURNAL}", os.F_OK)
+    if os.access(f"{output.state}/{JOURNAL}", os.F_OK):
+        return True
+    if os.access(output.state, os.X_OK):
+        return False
+    try:
+        os.stat(output.state)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        pass
+    return True  # perhaps: in a directory that this user may not enter, it cannot be seen
 
 
 class Claim:
@@ -182,6 +211,8 @@ class Claim:
         attempt: tells it from all others.
         is_first: whether nothing is kept of the output, not even the directory for it, which is
             made when the result is set aside; so nothing need be looked for in there.
+        is_recovered: whether a dead holder had left the output unfinished.
+        remarks: what became of partial work, in sentences without a beginning and a full stop.
     """
 
     def __init__(self, output: Output, lock: Lock) -> None:
@@ -189,7 +220,10 @@ class Claim:
         self.lock = lock
         self.attempt = secrets.token_hex(8)
         self.is_first = not os.path.isdir(output.state)
+        self.is_recovered = False
+        self.remarks: list[str] = []
         self._journal = Journal(output)
+        self._resumed: PartialWork | None = None
 
     @staticmethod
     def take(
@@ -207,7 +241,8 @@ class Claim:
         lock = Lock(lock_path(claims, output.path, real_path))
         if not acquire(lock):
             record = Journal(output).read()
-            return Busy(describe_holder(record) if record else "a recipe that reads it", lock.path)
+            by = describe_holder(record, output) if record else "a recipe that reads it"
+            return Busy(by, lock.path)
         claim = Claim(output, lock)
         if claim.is_first:
             return claim
@@ -224,7 +259,13 @@ class Claim:
         return busy
 
     def set_aside(
-        self, run: str, umask: int, identity: str, *, resume: bool = False
+        self,
+        run: str,
+        umask: int,
+        identity: str,
+        *,
+        resume: bool = False,
+        found: Sequence[str] = (),
     ) -> Busy | None:
         """Move the present result aside and give the path to the recipe.
 
@@ -236,6 +277,7 @@ class Claim:
             umask: the recipe's file mode creation mask.
             identity: the identity of the output to be made.
             resume: whether partial work of the same identity is put in place for the recipe.
+            found: the files that the recipe finds; see :meth:`Products.found`.
 
         Raises:
             OSError: where that cannot be done; what was there is then still there.
@@ -252,21 +294,38 @@ class Claim:
         if not self.is_first:
             self._check_movable(had_output)
         if not self._journal.begin(
-            self.attempt, run, self.lock.path, identity, had_output=had_output, umask=umask
+            self.attempt,
+            run,
+            self.lock,
+            identity,
+            had_output=had_output,
+            umask=umask,
+            found=found,
         ):
             record = self._journal.read()
-            return Busy(describe_holder(record) if record else "another run", None)
+            by = describe_holder(record, self.output) if record else "another run"
+            return Busy(by, None)
         try:
             if not self.is_first:
                 self._journal.set_aside(had_output=had_output)
-            resumed = resume and restore_partial(self.output, identity)
-            if self.output.is_directory and not resumed:
+            if not self.is_first:
+                self._resume(identity, resume)
+            if self.output.is_directory and self._resumed is None:
                 path.mkdir()
                 path.chmod(0o777 & ~umask)
         except BaseException:
             self.restore()
             raise
         return None
+
+    def _resume(self, identity: str, resume: bool) -> None:
+        """Put partial work in place if wanted, and say what is done with it."""
+        self._resumed = restore_partial(self.output, identity) if resume else None
+        if self._resumed is not None:
+            self.remarks.append(f"goes on from {format_bytes(self._resumed.size)} of partial work")
+        elif has_partial(self.output):
+            text = describe_partial(find_partial(self.output, identity), "'--resume'")
+            self.remarks += [f"begins anew, and keeps {text}"] if text else []
 
     def _check_movable(self, had_output: bool) -> None:
         path, state = self.output.path, self.output.state_dir
@@ -302,7 +361,7 @@ class Claim:
             if self.is_first:
                 self._journal.end()
             else:
-                self._journal.discard_previous()
+                self.remarks += self._journal.discard_previous()
         except OSError as error:
             written = read_manifest(self.output.state_dir)
             if written is None or written.made.get("attempt") != self.attempt:
@@ -312,8 +371,17 @@ class Claim:
     def restore(self) -> None:
         """Undo :meth:`set_aside`, keeping the recipe's data as partial work."""
         record = self._journal.read()
-        if record is not None:
-            self._journal.settle(record)
+        if record is None:
+            return
+        before, self._resumed = self._resumed, None
+        if before is not None:
+            left = measure(self.output.path) if os.path.lexists(self.output.path) else 0
+            if left < before.size:
+                self.remarks.append(
+                    f"the recipe has reduced the {format_bytes(before.size)} of partial work that "
+                    f"it went on from to {format_bytes(left)}"
+                )
+        self.remarks += self._journal.settle(record)
 
     def release(self) -> None:
         """Release the claim, for the recipe's processes too."""
@@ -323,33 +391,59 @@ class Claim:
         """Settle the journal of a dead holder, or return the living one."""
         record = self._journal.read()
         if record is None:
+            if self._journal.has_previous:  # the journal was removed by hand
+                self.remarks += self._journal.settle({"had_output": True})
             return None
         if "unreadable" in record:
             raise UsageError(
                 f"Nobody can tell who is making {self.output.name} from {record['unreadable']}: "
                 "make it readable, or remove it when no run is going."
             )
-        if "held" not in record and record.get("lock") == str(self.lock.path):
-            self._journal.settle(record)
+        if "held" not in record and is_lock_of(record, self.lock):
+            self._settle(record)
             return None
         if not is_proved_dead(record):
-            return Busy(describe_holder(record), None)
-        # Several contexts may try to recover this: the dead holder's lock decides which one does.
+            return Busy(describe_holder(record, self.output), None)
+        return self._recover_from(record)
+
+    def _recover_from(self, dead: Mapping[str, Any]) -> Busy | None:
+        """Settle the journal of another context's dead holder, unless a third one does."""
         with contextlib.ExitStack() as stack:
-            if isinstance(record.get("lock"), str) and os.path.exists(record["lock"]):
-                lock = Lock(Path(record["lock"]))
-                if not lock.acquire():
-                    return Busy(describe_holder(record), None)
-                stack.callback(lock.release)
-            if self._journal.read() == record:
-                self._journal.settle(record)
-        return None
+            lock = open_lock(dead)
+            if lock is not None:
+                stack.callback(lock.close)
+                if not lock.take():
+                    return Busy(describe_holder(dead, self.output), None)
+            if "lock" not in dead:
+                self._settle(dead)  # damaged: it names no holder
+                return None
+            record = self._journal.take_over(dead, self.lock)
+            if record is not None:
+                self._settle(record)
+                return None
+            found = self._journal.read()
+            return None if found is None else Busy(describe_holder(found, self.output), None)
+
+    def _settle(self, record: Mapping[str, Any]) -> None:
+        """Settle a dead holder's journal, and record its end, which it did not live to do."""
+        products = products_left(self.output, record)
+        if products is not None and not is_committed(record, self.output):
+            write_failure(
+                self.output,
+                str(record.get("identity")),
+                f"{record.get('run', 'a run')} was killed before it was done",
+                exit_code=None,
+                interrupted=True,
+                products=products,
+            )
+        self.is_recovered = True
+        self.remarks += self._journal.settle(record)
 
 
-def recover_output(output: Output, claims: Path) -> None:
+def recover_output(output: Output, claims: Path) -> list[str]:
     """Recover ``output`` from a dead holder, if there is one.
 
-    A living holder keeps its claim.
+    A living holder keeps its claim. Returns remarks about partial work that had to go.
 
     Raises:
         OSError: where the results cannot be written.
@@ -359,3 +453,5 @@ def recover_output(output: Output, claims: Path) -> None:
         claim = Claim.take(output, claims)
         if isinstance(claim, Claim):
             claim.release()
+            return claim.remarks
+    return []

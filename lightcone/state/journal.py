@@ -23,24 +23,31 @@ import errno
 import json
 import math
 import os
+import secrets
 import socket
+import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lightcone.errors import SessionError
-from lightcone.project.host import boot_id
+from lightcone.project.host import boot_id, machine_id
 from lightcone.slurm import controller, jobs
 from lightcone.slurm.allocation import job_id
 from lightcone.slurm.jobs import JobState
 from lightcone.spec.output import MANIFEST, Output
 from lightcone.state.manifest import read_manifest
-from lightcone.state.partial import PARTIAL_NEXT, discard_partial, keep_partial, set_partial_aside
+from lightcone.state.partial import (
+    PARTIAL_NEXT,
+    discard_partial,
+    keep_partial,
+    measure,
+    set_partial_aside,
+)
 from lightcone.system.files import flush_to_disk, read_object, remove, write_new
 from lightcone.system.locks import Lock
-from lightcone.system.units import format_moment
+from lightcone.system.units import format_bytes, format_moment
 
 __all__ = [
     "JOURNAL",
@@ -48,12 +55,15 @@ __all__ = [
     "Journal",
     "describe_holder",
     "good_log",
+    "is_committed",
+    "is_lock_of",
     "is_proved_dead",
+    "open_lock",
     "read_journal",
 ]
 
 JOURNAL = "journal.json"
-JOURNAL_VERSION = 1
+JOURNAL_VERSION = 2
 # Cached, because every output of a run asks the same, and each would wait for SLURM's reply.
 _CACHE_SECONDS = 2.0
 _ended_jobs: dict[tuple[int, str], tuple[bool, float]] = {}
@@ -97,12 +107,27 @@ class Journal:
         """Read the journal, or return None if there is none."""
         return read_journal(self._output.state_dir)
 
+    @property
+    def has_previous(self) -> bool:
+        """Whether a result is set aside."""
+        return os.path.lexists(self._previous)
+
     def begin(
-        self, attempt: str, run: str, lock: Path, identity: str, *, had_output: bool, umask: int
+        self,
+        attempt: str,
+        run: str,
+        lock: Lock,
+        identity: str,
+        *,
+        had_output: bool,
+        umask: int,
+        found: Sequence[str] = (),
     ) -> bool:
         """Create the journal, unless there is one; return whether it did.
 
-        Contexts that share no lock share the name of the journal.
+        Contexts that share no lock share the name of the journal. The lock file gets the attempt
+        as its mark, by which :func:`is_lock_of` knows it. ``found`` are the files that the command
+        names and its recipe finds, and that are not its products.
 
         Raises:
             OSError: where it cannot be written.
@@ -111,16 +136,15 @@ class Journal:
             "version": JOURNAL_VERSION,
             "attempt": attempt,
             "run": run,
-            "lock": str(lock),
-            "host": socket.gethostname(),
-            "boot_id": boot_id(),
-            "job": job_id(os.environ),
-            "cluster": os.environ.get("SLURM_CLUSTER_NAME"),
+            **_writer(lock),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "had_output": had_output,
             "identity": identity,
             "name": self._output.path.name,
+            "template": self._output.template,
+            "found": list(found),
         }
+        lock.mark(attempt)
         draft = self.file.with_name(f".{JOURNAL}.{attempt}.new")
         write_new(draft, json.dumps(record).encode(), 0o666, durable=had_output, umask=umask)
         try:
@@ -136,6 +160,29 @@ class Journal:
         if had_output:
             flush_to_disk(self.file.parent)
         return True
+
+    def take_over(self, record: Mapping[str, Any], lock: Lock) -> Mapping[str, Any] | None:
+        """Make the caller the writer of a dead writer's journal, to settle it.
+
+        Several contexts that share no lock may find the same writer dead; whoever comes later finds
+        a living one. Returns the new record, or None where the journal has changed meanwhile.
+
+        Raises:
+            OSError: where it cannot be written; it can be tried again.
+        """
+        attempt = str(record.get("attempt", ""))
+        lock.mark(attempt)
+        mine = {**record, **_writer(lock)}
+        draft = self.file.with_name(f".{JOURNAL}.{secrets.token_hex(8)}.new")
+        mode = stat.S_IMODE(os.lstat(self.file).st_mode)
+        write_new(draft, json.dumps(mine).encode(), mode, durable=True, umask=0)
+        try:
+            if self.read() != record:
+                return None
+            os.rename(draft, self.file)
+        finally:
+            draft.unlink(missing_ok=True)
+        return mine if self.read() == mine else None
 
     def set_aside(self, *, had_output: bool) -> None:
         """Move the present result aside; the journal has begun.
@@ -157,37 +204,49 @@ class Journal:
         for directory in (self._previous, self.file.parent, self._output.path.parent):
             flush_to_disk(directory)
 
-    def settle(self, record: Mapping[str, Any]) -> None:
+    def settle(self, record: Mapping[str, Any]) -> list[str]:
         """Settle the path once the writer of ``record`` is done or gone.
+
+        Returns remarks about partial work that had to go.
 
         Raises:
             OSError: where that cannot be done; it can be tried again.
         """
-        manifest = read_manifest(self._output.state_dir)
-        committed = manifest is not None and manifest.made.get("attempt") == record.get("attempt")
-        if committed:
-            self.discard_previous()
-            return
+        if is_committed(record, self._output):
+            return self.discard_previous()
+        remarks = []
         if not os.path.lexists(self._manifest):
-            self._restore(bool(record.get("had_output")))
+            remarks.append(self._restore(bool(record.get("had_output"))))
         if not os.path.lexists(self._output.log):
             # Nothing has been run: the good result's log is the last one again.
             with contextlib.suppress(FileNotFoundError):
                 os.rename(self._output.good_log, self._output.log)
-        keep_partial(self._output, self.file)
+        remarks.append(keep_partial(self._output, self.file))
         remove(self._previous)
         self.end()
+        return [remark for remark in remarks if remark]
 
-    def discard_previous(self) -> None:
+    def discard_previous(self) -> list[str]:
         """Remove the remains of previous results, and then the journal.
+
+        Returns a remark about partial work that goes with them.
 
         Raises:
             OSError: where something cannot be removed; it can be tried again.
         """
         remove(self._output.good_log)
-        discard_partial(self._output)
+        size = discard_partial(self._output)
         remove(self._previous)
         self.end()
+        return [f"{format_bytes(size)} of older partial work was removed"] if size else []
+
+    def unfinished(self, record: Mapping[str, Any]) -> int:
+        """Return the bytes that a dead writer has left at the output's path."""
+        if os.path.lexists(self._manifest) or not os.path.lexists(self._output.place):
+            return 0
+        if record.get("had_output") and not os.path.lexists(self._previous / "output"):
+            return 0  # that is the previous result still
+        return measure(self._output.path)
 
     def end(self) -> None:
         """Remove the journal, which frees the path for the next claim.
@@ -207,10 +266,12 @@ class Journal:
             with contextlib.suppress(FileNotFoundError):
                 os.rename(self._output.log, self._output.good_log)
 
-    def _restore(self, had_output: bool) -> None:
+    def _restore(self, had_output: bool) -> str:
+        """Put the previous result back; return a remark about partial work, or ""."""
         path, kept = self._output.path, self._previous / "output"
+        remark = ""
         if os.path.lexists(path) and (not had_output or os.path.lexists(kept)):
-            set_partial_aside(self._output)
+            remark = set_partial_aside(self._output)
         if os.path.lexists(kept):
             os.rename(kept, path)
             flush_to_disk(path.parent)
@@ -219,6 +280,31 @@ class Journal:
             os.utime(self._previous / MANIFEST)
             os.rename(self._previous / MANIFEST, self._manifest)
         flush_to_disk(self.file.parent)
+        return remark
+
+
+def _writer(lock: Lock) -> dict[str, Any]:
+    """Return what tells whether the present writer of a journal is alive."""
+    status = os.fstat(lock.fd)
+    return {
+        "lock": str(lock.path),
+        "lock_device": status.st_dev,
+        "lock_inode": status.st_ino,
+        "host": socket.gethostname(),
+        "machine": machine_id(),
+        "boot_id": boot_id(),
+        "job": job_id(os.environ),
+        "cluster": os.environ.get("SLURM_CLUSTER_NAME"),
+    }
+
+
+def is_committed(record: Mapping[str, Any], output: Output) -> bool:
+    """Return whether the attempt of a journal has made the output's present manifest."""
+    attempt = record.get("attempt")
+    if not isinstance(attempt, str):
+        return False  # damaged; nor has a result that was made elsewhere or adopted an attempt
+    manifest = read_manifest(output.state_dir)
+    return manifest is not None and manifest.made.get("attempt") == attempt
 
 
 def good_log(output: Output) -> Path | None:
@@ -234,19 +320,66 @@ def good_log(output: Output) -> Path | None:
 
 
 def is_proved_dead(record: Mapping[str, Any]) -> bool:
-    """Return whether a journal's writer and its processes are proved dead."""
-    lock = record.get("lock")
+    """Return whether a journal's writer and its processes are proved dead.
+
+    The proof is its lock, found free; a later boot of the same host; or SLURM, which reports that
+    its job has ended. That the lock cannot be found proves nothing: another user, container or
+    mount namespace may have it.
+    """
     if "held" in record:
         return False
-    if not isinstance(lock, str):
+    if not isinstance(record.get("lock"), str):
         return True
-    if not _is_lock_visible(record, lock):
-        # This host's before it was started anew or its scratch was cleaned; or another host's.
-        return record.get("host") == socket.gethostname() or _has_job_ended(record)
+    lock = open_lock(record)
+    if lock is None:
+        return _has_host_rebooted(record) or _has_job_ended(record)
     try:
-        return Lock.is_free(Path(lock), including_shared=True)
-    except (OSError, SessionError):
-        return False  # another user's, say: it cannot be asked, so it is not known to be gone
+        return lock.take()
+    except OSError:
+        return False
+    finally:
+        lock.close()
+
+
+def open_lock(record: Mapping[str, Any]) -> Lock | None:
+    """Open the lock of a journal's writer; None where it cannot be reached from here.
+
+    That of another host is not opened: whether its locks reach this host is not certain.
+    """
+    path = record.get("lock")
+    if not isinstance(path, str) or record.get("boot_id") != boot_id():
+        return None
+    lock = Lock.open_existing(Path(path))
+    if lock is not None and not is_lock_of(record, lock):
+        lock.close()
+        return None
+    return lock
+
+
+def is_lock_of(record: Mapping[str, Any], lock: Lock) -> bool:
+    """Return whether an open lock is the one that the writer of a journal holds.
+
+    Its path alone is no proof: other hosts, containers and mount namespaces have a file of their
+    own at the same path. The attempt is in the file, unless its disk was full; in one boot, its
+    device and inode tell too.
+    """
+    attempt = record.get("attempt")
+    if isinstance(attempt, str) and attempt and lock.marks(len(attempt)) == attempt:
+        return True
+    if record.get("boot_id") != boot_id():
+        return False
+    if "lock_inode" not in record:
+        return record.get("lock") == str(lock.path)  # version 1
+    status = os.fstat(lock.fd)
+    return (record.get("lock_device"), record["lock_inode"]) == (status.st_dev, status.st_ino)
+
+
+def _has_host_rebooted(record: Mapping[str, Any]) -> bool:
+    """Return whether the writer ran on this very host, before its last boot."""
+    machine, boot = record.get("machine"), record.get("boot_id")
+    is_here = isinstance(machine, str) and machine == machine_id()
+    is_here = is_here and record.get("host") == socket.gethostname()
+    return is_here and isinstance(boot, str) and boot != boot_id()
 
 
 def _has_job_ended(record: Mapping[str, Any]) -> bool:
@@ -263,23 +396,39 @@ def _has_job_ended(record: Mapping[str, Any]) -> bool:
     return ended
 
 
-def describe_holder(record: Mapping[str, Any]) -> str:
-    """Describe the writer of a journal in a phrase."""
+def describe_holder(record: Mapping[str, Any], output: Output) -> str:
+    """Describe the writer of the journal of ``output`` in a phrase."""
     if "held" in record:
         return str(record["held"])
-    host, lock = record.get("host", "another host"), record.get("lock")
+    host = record.get("host", "another host")
     started = format_moment(str(record.get("started", "")))
     description = f"{record.get('run', 'a run')} on {host} since {started}"
-    if isinstance(lock, str) and not _is_lock_visible(record, lock) and not is_proved_dead(record):
-        description += (
-            f", whose end is only known there: if it has ended, start 'lc run' on {host} once"
-        )
+    lock = open_lock(record)
+    if lock is not None:
+        lock.close()
+    elif not is_proved_dead(record):
+        description += f", {_why_unknown(record, output)}"
     return description
 
 
-def _is_lock_visible(record: Mapping[str, Any], lock: str) -> bool:
-    """Return whether the writer's lock can be probed from here.
-
-    Not so for the lock of another host, or of a container on this one.
-    """
-    return record.get("boot_id") == boot_id() and os.path.exists(lock)
+def _why_unknown(record: Mapping[str, Any], output: Output) -> str:
+    """Explain why it is unknown whether a writer is alive, and what to do."""
+    host, remove = record.get("host", "another host"), f"remove {output.state_dir / JOURNAL}"
+    if record.get("boot_id") != boot_id():
+        remedy = f"start 'lc run' on {host} once"
+        if host == socket.gethostname():  # which does not tell where that is
+            remedy += f", or {remove}"
+        return f"whose end is only known there: if it has ended, {remedy}"
+    try:
+        os.stat(str(record.get("lock")))
+    except FileNotFoundError:
+        why = "is not to be found from here"
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        why = f"cannot be reached from here ({reason})"
+    else:
+        why = "is not the file that is at its path here"
+    return (
+        f"whose end is unknown, as its lock {why}: if it has ended, have its user start 'lc run' "
+        f"where it ran, or {remove}"
+    )

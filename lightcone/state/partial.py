@@ -1,7 +1,9 @@
-"""Partial work of a failed or interrupted recipe, one copy for each output.
+"""Partial work of failed and interrupted recipes, at most two copies for each output.
 
 It is kept by renaming alone. When a recipe fails because the disk is full, there is no room for
-anything else, and what it has written may be the checkpoint of a day's work.
+anything else, and what it has written may be the checkpoint of a day's work. Work of the same
+identity that has at least as many bytes replaces the work before it. Less is kept beside it. Of
+three, the largest one of the last identity and the largest other one are kept.
 """
 
 from __future__ import annotations
@@ -11,19 +13,26 @@ import json
 import os
 import stat
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from lightcone.spec.output import Output
 from lightcone.system.files import read_file, read_object, remove, write_atomically, write_new
+from lightcone.system.units import format_bytes
 
 __all__ = [
     "FAILURE",
     "FAILURE_VERSION",
     "PARTIAL_NEXT",
+    "PartialWork",
+    "describe_partial",
     "discard_partial",
+    "find_partial",
+    "has_partial",
     "keep_partial",
+    "measure",
     "products_of",
     "read_failure",
     "restore_partial",
@@ -97,15 +106,92 @@ PARTIAL_NEXT = "partial.new"
 
 """The name of partial work until the previous result is restored."""
 
-_PARTIAL = "partial"
+# The places of the copies; each has the journal of its recipe beside it, as NAME.json.
+_SLOTS = ("partial", "partial.2")
 
-_PARTIAL_JOURNAL = "partial.json"
+
+@dataclass(frozen=True)
+class PartialWork:
+    """A copy of partial work.
+
+    Attributes:
+        path: where it is, a file or a directory.
+        size: its bytes.
+        made_for: the identity and the file name of the output that it was to become; None where
+            that is not recorded.
+        obstacle: why the recipe cannot go on from it, as a clause; "" where it can.
+    """
+
+    path: Path
+    size: int
+    made_for: tuple[str, object] | None
+    obstacle: str = ""
+
+    @staticmethod
+    def read(path: Path, note: Path, output: Output, identity: str | None) -> PartialWork:
+        """Read what ``note``, the journal of its recipe, says of the work at ``path``."""
+        try:
+            journal = read_object(note)
+        except (OSError, ValueError):
+            journal = {}
+        made_for, name, template = (journal.get(key) for key in ("identity", "name", "template"))
+        size = measure(path)
+        if not isinstance(made_for, str):
+            return PartialWork(path, size, None, "what it was made for is not recorded")
+        if name != output.path.name:  # the same command may make a file of another name
+            obstacle = f"it was to become {name}"
+        elif made_for == identity:
+            obstacle = ""
+        elif isinstance(template, str) and template != output.template:
+            obstacle = "the recipe's command has changed since"
+        else:
+            obstacle = "an input, a script, a decision or the command has changed since"
+        return PartialWork(path, size, (made_for, name), obstacle)
+
+    def is_alike(self, other: PartialWork) -> bool:
+        """Return whether both are known to be of one identity."""
+        return self.made_for is not None and self.made_for == other.made_for
 
 
-def set_partial_aside(output: Output) -> None:
+def has_partial(output: Output) -> bool:
+    """Return whether there is partial work; called for every output of a plan."""
+    return any(os.access(f"{output.state}/{name}", os.F_OK) for name in _SLOTS)
+
+
+def find_partial(output: Output, identity: str | None = None) -> list[PartialWork]:
+    """Return the copies of partial work.
+
+    Those that a recipe of ``identity`` can go on from come first, then those with more bytes.
+    """
+    copies = [
+        PartialWork.read(path, _note(path), output, identity)
+        for path in (output.state_dir / name for name in _SLOTS)
+        if os.path.lexists(path)
+    ]
+    return sorted(copies, key=lambda copy: (bool(copy.obstacle), -copy.size))
+
+
+def describe_partial(copies: Sequence[PartialWork], resume: str) -> str:
+    """Describe what :func:`find_partial` found, and what ``resume`` does with it.
+
+    "" where there is nothing.
+    """
+    if not any(copy.size for copy in copies):
+        return ""
+    first, *others = copies
+    text = f"{format_bytes(first.size)} of partial work"
+    if others:
+        text += f" (and another {format_bytes(others[0].size)})"
+    if first.obstacle:
+        return f"{text}, from which {resume} does not go on: {first.obstacle}"
+    return f"{text}, from which {resume} goes on"
+
+
+def set_partial_aside(output: Output) -> str:
     """Move the partial work at the output's path aside.
 
-    Where it cannot be moved it is removed: the result before it comes first.
+    Where it cannot be moved it is removed, because the result before it comes first. Returns a
+    remark about that, or "".
 
     Raises:
         OSError: where it can be neither moved nor removed.
@@ -113,63 +199,87 @@ def set_partial_aside(output: Output) -> None:
     path, next_partial = output.path, output.state_dir / PARTIAL_NEXT
     if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
         path.rmdir()
-        return
+        return ""
     try:
         remove(next_partial)
         os.rename(path, next_partial)
-    except OSError:
+    except OSError as error:
+        size = measure(path)
         remove(path)
+        return f"{format_bytes(size)} of partial work could not be kept ({error.strerror})"
+    return ""
 
 
-def keep_partial(output: Output, journal: Path) -> None:
-    """Replace the kept partial work by the work set aside, if any.
+def keep_partial(output: Output, journal: Path) -> str:
+    """Keep the partial work set aside, if any, for which ``journal`` was written.
 
-    ``journal`` records the identity that it was made for.
+    Returns a remark about partial work that had to go, or is more than this; "" for none.
     """
-    kept, next_partial, journal_copy = (
-        output.state_dir / name for name in (_PARTIAL, PARTIAL_NEXT, _PARTIAL_JOURNAL)
-    )
+    next_partial = output.state_dir / PARTIAL_NEXT
     if not os.path.lexists(next_partial):
-        return
-    remove(journal_copy)
-    remove(kept)
+        return ""
+    new = PartialWork.read(next_partial, journal, output, None)
+    remark = ""
+    kept = []
+    for copy in find_partial(output):
+        if copy.is_alike(new) and copy.size <= new.size:
+            _remove_copy(copy)
+        else:
+            kept.append(copy)
+    if len(kept) == len(_SLOTS):
+        loser = _least([*kept, new])
+        remark = f"{format_bytes(loser.size)} of partial work was removed, as there is more of it"
+        _remove_copy(loser)
+        if loser is new:
+            return remark
+        kept.remove(loser)
+    taken = {copy.path.name for copy in kept}
+    path = output.state_dir / next(name for name in _SLOTS if name not in taken)
+    remove(_note(path))
     # Where there is no room even for this, the work is there to be looked at.
     with contextlib.suppress(OSError):
         try:
-            os.link(journal, journal_copy)
+            os.link(journal, _note(path))
         except OSError:
             mode = stat.S_IMODE(os.stat(journal).st_mode)
-            write_new(journal_copy, read_file(journal), mode, umask=0)
-    os.rename(next_partial, kept)
+            write_new(_note(path), read_file(journal), mode, umask=0)
+    os.rename(next_partial, path)
+    more = [copy for copy in kept if copy.is_alike(new)]
+    if more and new.size and not remark:
+        sizes = format_bytes(new.size), format_bytes(more[0].size)
+        remark = "{} of partial work is less than the {} before it; both are kept".format(*sizes)
+    return remark
 
 
-def restore_partial(output: Output, identity: str) -> bool:
-    """Restore the partial work of ``identity``; return False without any."""
-    kept, journal_copy = output.state_dir / _PARTIAL, output.state_dir / _PARTIAL_JOURNAL
-    # The same command may make a file of another name, or a directory.
-    if not os.path.lexists(kept) or _identity_and_name(journal_copy) != (
-        identity,
-        output.path.name,
-    ):
-        return False
-    os.rename(kept, output.path)
-    remove(journal_copy)
-    return True
+def restore_partial(output: Output, identity: str) -> PartialWork | None:
+    """Put the partial work of ``identity`` in place; return it, or None without any."""
+    for copy in find_partial(output, identity):
+        if not copy.obstacle:
+            os.rename(copy.path, output.path)
+            remove(_note(copy.path))
+            return copy
+    return None
 
 
 def discard_partial(output: Output) -> int:
-    """Remove the partial work; return the bytes that it took."""
+    """Remove every copy of the partial work; return the bytes that they took."""
     size = 0
-    for name in (_PARTIAL, PARTIAL_NEXT):
-        kept = output.state_dir / name
+    for name in (*_SLOTS, PARTIAL_NEXT):
+        path = output.state_dir / name
         with contextlib.suppress(FileNotFoundError):
-            size += _size(kept)
-            remove(kept)
-    remove(output.state_dir / _PARTIAL_JOURNAL)
+            size += measure(path)
+            remove(path)
+    for name in _SLOTS:
+        remove(_note(output.state_dir / name))
     return size
 
 
-def _size(path: Path) -> int:
+def measure(path: Path) -> int:
+    """Return the bytes of a file or of the files in a tree.
+
+    Raises:
+        FileNotFoundError: where nothing is there.
+    """
     status = os.lstat(path)
     if not stat.S_ISDIR(status.st_mode):
         return status.st_size
@@ -181,9 +291,21 @@ def _size(path: Path) -> int:
     return size
 
 
-def _identity_and_name(file: Path) -> tuple[object, object]:
-    try:
-        record = read_object(file)
-    except (OSError, ValueError):
-        return None, None
-    return record.get("identity"), record.get("name")
+def _least(copies: list[PartialWork]) -> PartialWork:
+    """Return the copy that is given up, the last one being new.
+
+    That is neither the largest one of the new one's identity nor the largest other one.
+    """
+    *kept, new = copies
+    ranked = sorted([new, *kept], key=lambda copy: -copy.size)
+    ranked.remove(next(copy for copy in ranked if copy is new or copy.is_alike(new)))
+    return ranked[-1]
+
+
+def _remove_copy(copy: PartialWork) -> None:
+    remove(copy.path)
+    remove(_note(copy.path))
+
+
+def _note(path: Path) -> Path:
+    return path.with_name(f"{path.name}.json")

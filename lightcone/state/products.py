@@ -11,8 +11,9 @@ edited by somebody, so the output is stale; nor is a script ever a product.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from lightcone.errors import LightconeError
 from lightcone.spec.inputs import match_again
@@ -23,7 +24,7 @@ from lightcone.state.imports import Way, is_script
 from lightcone.state.manifest import Manifest, Provenance, read_manifest
 from lightcone.state.partial import products_of, read_failure
 
-__all__ = ["Products"]
+__all__ = ["Products", "products_left"]
 
 
 class Products:
@@ -49,6 +50,14 @@ class Products:
         # Whoever adds a file to those of a pattern adds a source, whenever it is.
         self._patterns = {way.pattern for name, way in before.items() if name not in self._recorded}
         self._patterns.discard("")
+
+    def found(self) -> list[str]:
+        """Return the files that the recipe finds, and that are not its products.
+
+        They are in its journal, so that :func:`products_left` can tell them after any end.
+        """
+        sources = self._present_before & self._provenance.files.keys()
+        return sorted((self._present_before - self._recorded) | sources)
 
     def detect(self, changed: Iterable[str] = ()) -> list[str]:
         """Return the products of the recipe, which has ended.
@@ -118,3 +127,20 @@ class Products:
             if version != self._provenance.inputs[given.id].version:
                 changed.append(given.id)
         return changed
+
+
+def products_left(output: Output, journal: Mapping[str, Any]) -> list[str] | None:
+    """Return the products of a recipe that was killed, of which there is the journal.
+
+    None where the journal does not tell.
+    """
+    found = journal.get("found")
+    if journal.get("template") != output.template or not isinstance(found, list):
+        return None
+    files = CommandScanner(output.root).found(output.command).files
+    patterns = {files[name].pattern for name in found if name in files} - {""}
+    return sorted(
+        name
+        for name, way in files.items()
+        if name not in found and way.pattern not in patterns and not is_script(name)
+    )

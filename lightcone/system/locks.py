@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import stat
 import time
 from pathlib import Path
 
@@ -73,6 +74,47 @@ class Lock:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+    def mark(self, text: str) -> None:
+        """Write ``text`` into the lock file, by which others know it; the lock is held.
+
+        A full disk may keep it out.
+        """
+        with contextlib.suppress(OSError):
+            os.pwrite(self.fd, text.encode(), 0)
+
+    def marks(self, size: int) -> str:
+        """Return the first ``size`` characters of the lock file, which is open."""
+        with contextlib.suppress(OSError):
+            return os.pread(self.fd, size, 0).decode("ascii", "replace")
+        return ""
+
+    @staticmethod
+    def open_existing(path: Path) -> Lock | None:
+        """Open a lock file without taking or making it; None where that cannot be done."""
+        lock = Lock(path)
+        # A pipe there must not hold anybody up.
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+        try:
+            lock.fd = os.open(path, flags)
+        except (OSError, ValueError):
+            return None
+        if stat.S_ISREG(os.fstat(lock.fd).st_mode):
+            return lock
+        lock.close()
+        return None
+
+    def take(self) -> bool:
+        """Take the lock of the open file, exclusively and at once, or return False.
+
+        Raises:
+            OSError: where the file system has no locks.
+        """
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
     @staticmethod
     def is_free(path: Path, *, including_shared: bool = False) -> bool:

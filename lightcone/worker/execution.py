@@ -97,6 +97,9 @@ class Execution:
         request: the request to make the output.
         run: the description of the run.
 
+    Attributes:
+        remarks: lines for the heading of the log.
+
     Raises:
         ContainerError: where it has a container that no runtime here can run.
     """
@@ -107,6 +110,7 @@ class Execution:
         self.output = request.output
         self.run = run
         self.log: Log | None = None
+        self.remarks: Sequence[str] = ()
         self.container: Container | None = None
         self.observation: Observation | None = None
         if self.output.container is not None:
@@ -230,4 +234,5 @@ class Execution:
         more = environment_lines(before, {**variables, MARK: self.task.group.mark})
         if self.container is not None:
             more.append(self.container.describe())
+        more += self.remarks
         return heading(self.output, self.request.cpus, str(self.run["name"]), more)

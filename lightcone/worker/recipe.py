@@ -19,7 +19,14 @@ from lightcone.state.identity import describe_disturbed
 from lightcone.state.journal import JOURNAL
 from lightcone.state.manifest import Manifest, read_manifest
 from lightcone.state.observed import Selection, changes_of, observed_now, select
-from lightcone.state.partial import FAILURE, write_failure
+from lightcone.state.partial import (
+    FAILURE,
+    describe_partial,
+    find_partial,
+    products_of,
+    read_failure,
+    write_failure,
+)
 from lightcone.state.products import Products
 from lightcone.state.walltime import Walltime
 from lightcone.system.files import flush_tree, remove
@@ -66,6 +73,7 @@ class OutputMaker:
         self.output = request.output
         self.state = request.output.state_dir
         self.identity = request.provenance.identity
+        self.claim: Claim | None = None
         self.execution: Execution | None = None
         self.products: Products | None = None
         self.inputs = Inputs(request.produced, request.output.root)
@@ -82,6 +90,7 @@ class OutputMaker:
             report = yield from self._run()
         except (OSError, LightconeError) as error:
             report = self._report_failure(error)
+        report["remarks"] = self._take_remarks()
         reason = f", {report['reason']}" if "reason" in report else ""
         _logger.info("%s: %s%s", self.output.name, report["result"].value, reason)
         # Messages cross the network as plain values.
@@ -100,7 +109,13 @@ class OutputMaker:
             claim = Claim.take(self.output, self.request.claims, self.real_path)
             if isinstance(claim, Busy):
                 return _busy(claim)
+            self.claim = claim
             try:
+                mistaken = self._products_among_sources() if claim.is_recovered else set()
+                if mistaken:
+                    return _changed(
+                        f"{_listed(sorted(mistaken))} turned out to be the recipe's own product"
+                    )
                 existing = None if self.request.force or claim.is_first else self._find_existing()
                 if existing is not None:
                     return {"result": Result.GOOD, **_record(existing)}
@@ -117,6 +132,22 @@ class OutputMaker:
         finally:
             # Closed, not released: the recipe's processes may outlive this worker and hold them.
             self.inputs.close()
+
+    def _products_among_sources(self) -> set[str]:
+        """Return the products of a killed recipe that the driver took for sources.
+
+        It planned this before anything was known of that recipe's end.
+        """
+        failure = read_failure(self.state)
+        products = set() if failure is None else products_of(failure, self.output)
+        return products & self.request.provenance.files.keys()
+
+    def _take_remarks(self) -> list[str]:
+        """Return what there is to remark about partial work, once."""
+        if self.claim is None:
+            return []
+        remarks, self.claim.remarks = self.claim.remarks, []
+        return remarks
 
     def _find_existing(self) -> Manifest | None:
         """Return the existing output's manifest, if it is up to date and intact."""
@@ -150,14 +181,26 @@ class OutputMaker:
         changed = self.products.changed_sources(unless_product=True)
         if changed:
             return _changed(f"{_listed(changed)} changed after the run had read it")
-        busy = claim.set_aside(str(run["name"]), umask, self.identity, resume=self.request.resume)
+        busy = claim.set_aside(
+            str(run["name"]),
+            umask,
+            self.identity,
+            resume=self.request.resume,
+            found=self.products.found(),
+        )
         if busy is not None:
             return _busy(busy)
         try:
             yield
             started = datetime.now(UTC)
             _logger.info("%s: started for %s", self.output.name, run["name"])
-            start = {"event": "start", "key": self.request.key, "task": self.task.engine_key}
+            start = {
+                "event": "start",
+                "key": self.request.key,
+                "task": self.task.engine_key,
+                "remarks": self._take_remarks(),
+            }
+            execution.remarks = start["remarks"]
             # As bytes: a path need not be text, and of texts only those can be sent that are.
             self.task.emit({**start, "log": os.fsencode(self.output.log)})
             since = self._file_system_time() if self.request.observe else 0
@@ -168,8 +211,7 @@ class OutputMaker:
             if observation is not None and completed.cause is Cause.ITSELF:
                 if observation.was_late(completed.code):
                     claim.restore()
-                    reason = "strace did not begin to watch in time"
-                    return {"result": Result.CHANGED, "reason": reason, "during_recipe": False}
+                    return _changed("strace did not begin to watch in time")
                 if not observation.is_complete:
                     fault = _BROKEN_OFF
             inputs = [] if self.task.cancelled else self.inputs.check_after()
@@ -218,6 +260,9 @@ class OutputMaker:
             "seconds": completed.seconds,
             "tail": tail,
         }
+        kept = describe_partial(find_partial(self.output, self.identity), "'lc run --resume'")
+        if kept:
+            report["kept"] = kept
         self._record_failure(report)
         return report
 

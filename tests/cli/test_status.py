@@ -48,7 +48,7 @@ def test_every_state_for_real(analysis: Analysis) -> None:
         "ok", "stale", "failed", "interrupted", "missing", "running",
     ]  # fmt: skip
     for each in told["outputs"]:
-        assert list(each) == ["id", "universe", "state", "why", "path"]
+        assert list(each) == ["id", "universe", "state", "why", "path", "partial", "resumable"]
         assert each["universe"] == "baseline"
         assert each["path"] == f"results/baseline/{each['id']}.txt"
         assert bool(each["why"]) == (each["state"] != "ok")

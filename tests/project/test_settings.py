@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightcone.errors import SettingsError
-from lightcone.project.settings import SETTINGS_FILE, Settings, load_settings
+from lightcone.project.settings import SETTINGS_FILE, OutputSettings, Settings, load_settings
 
 
 def load(root: Path, text: str | None = None, **environ: str) -> Settings:
@@ -134,6 +134,10 @@ def test_directories_may_name_variables(tmp_path: Path, monkeypatch: pytest.Monk
             "[outputs.x]\nobserved = false",
             "[outputs.x] in {file} has an unknown setting 'observed': did you mean 'observe'? ",
         ),
+        (
+            '[outputs.fit]\nresume = "yes"',
+            "'resume' in {file} is 'yes': write true or false.",
+        ),
         ("[outputs.x]\nobserve = 1", "'observe' in {file} is 1: write true or false."),
         ("[outputs]\nobserve = true", "'observe' under [outputs] in {file} belongs to no output: "),
         ("outputs = 3", "'outputs' in {file} must be a section: write [outputs]."),
@@ -178,7 +182,7 @@ def test_settings_of_single_outputs(tmp_path: Path) -> None:
     found = load(
         tmp_path,
         "[run]\nobserve = true\n"
-        "[outputs.x]\nobserve = false\n"
+        "[outputs.x]\nobserve = false\nresume = true\n"
         '[outputs."u/x"]\nobserve = true\n'
         "[outputs.sub.y]\nobserve = false\n"
         '[outputs."other.y"]\nobserve = false\n',
@@ -186,6 +190,7 @@ def test_settings_of_single_outputs(tmp_path: Path) -> None:
     assert found.observe
     assert set(found.outputs) == {"x", "u/x", "sub.y", "other.y"}
     assert not found.for_output("v", "x").observe
-    assert found.for_output("u", "x").observe
+    assert found.for_output("v", "x").resume
+    assert found.for_output("u", "x") == OutputSettings(observe=True, resume=True)
     assert not found.for_output("u", "sub.y").observe
     assert found.for_output("u", "z").observe

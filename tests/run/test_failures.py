@@ -26,6 +26,7 @@ def test_failure_is_told_with_its_last_lines_and_the_rest_is_made(analysis: Anal
     log = "results/baseline/.lightcone/bad/log.txt"
     assert told.startswith(
         f"baseline/bad: FAILED, exit code 3\n  its last lines:\n{lines}  its whole log: {log}\n"
+        "  kept: 5 B of partial work, from which 'lc run --resume' goes on\n"
         "baseline/after: blocked by baseline/bad\nbaseline/last: blocked by baseline/bad\n"
     )
     counted = r"lc: 2 made, 1 failed, 2 blocked in [\d.]+ s; mend what failed, and run again\n$"

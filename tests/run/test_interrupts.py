@@ -80,7 +80,7 @@ def test_interrupt_ends_every_process_of_a_recipe(patient: Analysis, signum: int
     assert (program.returncode, errors) == (130, b"")
     assert b"lc: asked 1 recipe to end; interrupt again to end at once\n" in out
     assert b"baseline/x: interrupted\n" in out
-    assert out.endswith(b"run again to go on\n")
+    assert out.endswith(b"run again with --resume to go on from the partial work\n")
     assert patient.text("x") == "good\n"
     assert patient.states() == {"x": "ok", "after": "missing"}
     assert (patient.state("x") / "partial").read_text() == "half\n"

@@ -159,7 +159,8 @@ def test_killed_with_everything_the_previous_result_is_shown_as_interrupted_and_
         os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not kept.box.processes(), "every process has ended")
     assert kept.states()["again"] == "interrupted"
-    assert kept.why("again") == "the next 'lc run' puts back what was there and makes it"
+    puts_back = "the next 'lc run' puts back what was there and makes it"
+    assert kept.why("again") == f"{puts_back}; it keeps 4 B unfinished"
     assert kept.text("again") == "half"
     told = kept.events("again", env={"GOOD": "1"})
     assert told[-1]["failed"] == 0

@@ -18,16 +18,24 @@ from typing import Any
 import pytest
 
 from lightcone.errors import SessionError, UsageError
-from lightcone.project.host import boot_id
 from lightcone.slurm import controller
 from lightcone.slurm.controller import Unknown
 from lightcone.spec.output import Output
 from lightcone.state import journal
-from lightcone.state.claims import Busy, Claim, holder, is_interrupted, lock_inputs, lock_path
+from lightcone.state.claims import (
+    Busy,
+    Claim,
+    holder,
+    is_interrupted,
+    lock_inputs,
+    lock_path,
+    unfinished_work,
+)
 from lightcone.state.fingerprint import fingerprint, unchanged
-from lightcone.state.journal import JOURNAL_VERSION, good_log
+from lightcone.state.journal import JOURNAL_VERSION, Journal, good_log
 from lightcone.state.manifest import Manifest, Provenance, read_manifest, stat_token, write_manifest
-from lightcone.state.partial import discard_partial
+from lightcone.state.partial import discard_partial, find_partial, products_of, read_failure
+from lightcone.state.products import Products
 from lightcone.system import files
 from lightcone.system.files import flush_tree
 from lightcone.system.locks import Lock
@@ -120,9 +128,10 @@ class Place:
         assert good or manifest is None
         return f"{self.file.read_text()}{'' if good else '?'}"
 
-    def partial(self) -> str | None:
-        """What was kept of the recipe that did not come to its end."""
-        file = self.output.state_dir / "partial" / self.file.relative_to(self.output.path)
+    def partial(self, copy: int = 1) -> str | None:
+        """What was kept of a recipe that did not come to its end."""
+        name = "partial" if copy == 1 else f"partial.{copy}"
+        file = self.output.state_dir / name / self.file.relative_to(self.output.path)
         return file.read_text() if file.exists() else None
 
     def rewrite_journal(self, **changes: Any) -> None:
@@ -296,12 +305,176 @@ def test_partial_work_is_kept_apart(place: Place) -> None:
         claim.release()  # as when the worker has been killed
         assert place.found() == f"{text}?"
         assert is_interrupted(place.output)
+        assert unfinished_work(place.output) == len(text)
         _recover(place)
-        assert (place.found(), place.partial()) == ("old", text)
-    _fail(place)
-    assert (place.found(), place.partial()) == ("old", "half")
+        assert (place.found(), place.partial(), place.partial(2)) == ("old", text, None)
+        assert unfinished_work(place.output) == 0
     _succeed(place)
     assert (place.found(), place.partial()) == ("new", None)
+
+
+def _interrupt(place: Place, text: str, identity: str = "identity") -> list[str]:
+    """An attempt that is ended after it has written something; what it remarks."""
+    claim = place.take()
+    claim.set_aside("lc run, pid 1", 0o022, identity)
+    claim.remarks.clear()
+    place.write(text)
+    claim.restore()
+    claim.release()
+    return claim.remarks
+
+
+def test_partial_work_is_not_replaced_by_less(place: Place) -> None:
+    place.put("old")
+    assert _interrupt(place, "26 steps of work") == []
+    less = "6 B of partial work is less than the 16 B before it; both are kept"
+    assert _interrupt(place, "1 step") == [less]
+    assert (place.partial(), place.partial(2)) == ("26 steps of work", "1 step")
+    # The same again, or more, in its own place.
+    assert _interrupt(place, "2 step") == [less]
+    assert (place.partial(), place.partial(2)) == ("26 steps of work", "2 step")
+    assert _interrupt(place, "27 steps of work!") == []
+    assert (place.partial(), place.partial(2)) == ("27 steps of work!", None)
+
+
+def test_partial_work_of_another_identity_is_not_replaced(place: Place) -> None:
+    _interrupt(place, "26 steps of work", "another")
+    assert _interrupt(place, "2 steps") == []
+    removed = "6 B of partial work was removed, as there is more of it"
+    assert _interrupt(place, "1 step") == [removed]
+    assert (place.partial(), place.partial(2)) == ("26 steps of work", "2 steps")
+    assert _interrupt(place, "third", "a third") == [
+        removed.replace("6", "7"),
+    ], "the largest other one stays"
+    assert (place.partial(), place.partial(2)) == ("26 steps of work", "third")
+    # Each is found again by its own identity.
+    for identity, text in (("a third", "third"), ("another", "26 steps of work")):
+        claim = place.take()
+        claim.set_aside("lc run", 0o022, identity, resume=True)
+        assert place.file.read_text() == text
+        assert claim.remarks == [f"goes on from {len(text)} B of partial work"]
+        claim.restore()
+        claim.release()
+    assert discard_partial(place.output) == len("26 steps of work" + "third")
+    assert [path.name for path in place.output.state_dir.iterdir()] == []
+
+
+def test_work_that_goes_on_and_is_interrupted_again_is_kept(place: Place) -> None:
+    _interrupt(place, "26 steps")
+    claim = place.take()
+    claim.set_aside("lc run", 0o022, "identity", resume=True)
+    place.write("27 steps of work")
+    claim.restore()
+    claim.release()
+    assert claim.remarks == ["goes on from 8 B of partial work"]
+    assert (place.partial(), place.partial(2)) == ("27 steps of work", None)
+    claim = place.take()
+    claim.set_aside("lc run", 0o022, "identity", resume=True)
+    claim.remarks.clear()
+    place.write("1 step")
+    claim.restore()
+    claim.release()
+    assert claim.remarks == [
+        "the recipe has reduced the 16 B of partial work that it went on from to 6 B"
+    ]
+
+
+def test_keeping_less_work_may_end_at_any_instant(
+    place: Place, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    place.claims.mkdir()
+    place.put("old")
+    _interrupt(place, "half a day")
+    _interrupt(place, "an hour")
+    for what in _crashes(_fail, place, tmp_path_factory.mktemp("kept") / "kept"):
+        _recover(place)
+        assert place.found() == "old", what
+        assert place.partial() == "half a day", what
+        assert place.partial(2) in ("an hour", "half"), what
+        work = find_partial(place.output, "identity")
+        assert [copy.obstacle for copy in work] == ["", ""], what
+
+
+def test_why_partial_work_is_not_gone_on_with(place: Place) -> None:
+    _interrupt(place, "half")
+    begins = "begins anew, and keeps 4 B of partial work, from which '--resume' "
+    reasons = {
+        "identity": "goes on",
+        "another": "does not go on: an input, a script, a decision or the command has changed "
+        "since",
+    }
+    for identity, reason in reasons.items():
+        claim = place.take()
+        claim.set_aside("lc run", 0o022, identity, resume=identity != "identity")
+        assert claim.remarks == [begins + reason]
+        claim.restore()
+        claim.release()
+    template = place.output
+    place.output = replace(template, template="false")
+    claim = place.take()
+    claim.set_aside("lc run", 0o022, "another", resume=True)
+    assert claim.remarks == [
+        begins + "does not go on: the recipe's command has changed since",
+    ]
+    claim.restore()
+    claim.release()
+    (place.output.state_dir / "partial.json").write_text("{")
+    claim = place.take()
+    claim.set_aside("lc run", 0o022, "identity", resume=True)
+    assert claim.remarks == [begins + "does not go on: what it was made for is not recorded"]
+    claim.restore()
+    claim.release()
+
+
+def test_success_says_that_it_removes_older_work(place: Place) -> None:
+    _interrupt(place, "half")
+    claim = place.begin()
+    claim.remarks.clear()
+    place.write("new")
+    claim.commit(place.record(claim.attempt))
+    claim.release()
+    assert claim.remarks == ["4 B of older partial work was removed"]
+    assert place.partial() is None
+
+
+def test_products_of_a_killed_recipe_are_told_from_sources(place: Place) -> None:
+    """What it found is in the journal, as it did not live to record what it left."""
+    place.root.joinpath("config.txt").write_text("1")
+    command = "fit config.txt fit.log"
+    place.output = replace(place.output, command=command, template=command)
+    products = Products(place.output, Provenance(command, command))
+    claim = place.take()
+    claim.set_aside("lc run, pid 1", 0o022, "identity", found=products.found())
+    place.write("half")
+    place.root.joinpath("fit.log").write_text("step 1")
+    claim.release()
+    again = place.take()
+    assert again.is_recovered
+    again.release()
+    failure = read_failure(place.output.state_dir)
+    assert failure is not None
+    assert (failure["products"], failure["interrupted"]) == (["fit.log"], True)
+    assert failure["reason"] == "lc run, pid 1 was killed before it was done"
+    assert products_of(failure, place.output) == {"fit.log"}
+    # What was a product stays one, though the next recipe finds it.
+    products = Products(place.output, Provenance(command, command))
+    assert products.found() == ["config.txt"]
+
+
+def test_partial_work_can_be_gone_on_with_or_discarded(place: Place) -> None:
+    _fail(place)
+    claim = place.take()
+    claim.set_aside("lc run", 0o022, "another identity", resume=True)
+    assert not place.file.exists()
+    claim.restore()
+    claim.set_aside("lc run", 0o022, "identity", resume=True)
+    assert place.file.read_text() == "half"
+    claim.restore()
+    claim.release()
+    assert place.partial() == "half"
+    assert discard_partial(place.output) >= len("half")
+    assert discard_partial(place.output) == 0
+    assert place.partial() is None
 
 
 def test_log_of_the_good_result_stays_while_later_attempts_fail(place: Place) -> None:
@@ -328,22 +501,6 @@ def test_log_of_a_failure_is_not_taken_for_that_of_a_result_made_elsewhere(place
     for _ in range(2):
         _fail(place)
         assert place.good_log() is None
-
-
-def test_partial_work_can_be_gone_on_with_or_discarded(place: Place) -> None:
-    _fail(place)
-    claim = place.take()
-    claim.set_aside("lc run", 0o022, "another identity", resume=True)
-    assert not place.file.exists()
-    claim.restore()
-    claim.set_aside("lc run", 0o022, "identity", resume=True)
-    assert place.file.read_text() == "half"
-    claim.restore()
-    claim.release()
-    assert place.partial() == "half"
-    assert discard_partial(place.output) >= len("half")
-    assert discard_partial(place.output) == 0
-    assert place.partial() is None
 
 
 def test_partial_work_of_another_name_is_not_gone_on_with(place: Place) -> None:
@@ -593,11 +750,21 @@ def test_lock_that_a_cleaner_removed_as_it_was_taken_is_taken_anew(
     claim.release()
 
 
-def _left_by(place: Place, **journal: Any) -> None:
-    """Leave what another context leaves that was killed over a good result."""
+def _left_by(place: Place, other: Lock | None = None, **journal: Any) -> None:
+    """Leave what another context leaves that was killed over a good result.
+
+    Its lock is ``other``, or else one that is nowhere to be found.
+    """
     place.put("old")
     claim = place.begin()
     place.write("half")
+    os.truncate(claim.lock.path, 0)
+    place.rewrite_journal(lock=str(place.root / "gone.lock"), lock_inode=0)
+    if other is not None:
+        other.mark(claim.attempt)
+        status = os.fstat(other.fd)
+        device, inode = status.st_dev, status.st_ino
+        place.rewrite_journal(lock=str(other.path), lock_device=device, lock_inode=inode)
     place.rewrite_journal(**journal)
     claim.release()
 
@@ -614,7 +781,7 @@ def _is_left_alone(place: Place) -> bool:
 def test_claim_of_another_context_is_left_alone_while_it_lives(place: Place) -> None:
     other = Lock(place.root / "other.lock")
     assert other.acquire(shared=True)
-    _left_by(place, lock=str(other.path), run="lc run, pid 5")
+    _left_by(place, other, run="lc run, pid 5")
     assert place.busy().by.startswith("lc run, pid 5 on ")
     assert _is_left_alone(place)
     other.release()
@@ -626,7 +793,7 @@ def test_claim_of_another_context_is_left_alone_while_it_lives(place: Place) -> 
 def test_input_that_another_context_is_making_is_not_read(place: Place) -> None:
     other = Lock(place.root / "other.lock")
     assert other.acquire(shared=True)
-    _left_by(place, lock=str(other.path))
+    _left_by(place, other)
     inputs = [(place.output.path, place.output.state_dir)]
     busy = lock_inputs(place.claims, inputs)
     assert isinstance(busy, Busy) and busy.lock is None
@@ -637,24 +804,88 @@ def test_input_that_another_context_is_making_is_not_read(place: Place) -> None:
     locks[0].release()
 
 
-def test_claim_of_this_host_before_it_was_started_anew_is_over(place: Place) -> None:
-    _left_by(place, boot_id="0" * 64, lock=str(place.root / "gone.lock"))
+_HERE = "this very host"
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that is certain, which it is not in a container."""
+    monkeypatch.setattr(journal, "machine_id", lambda: _HERE)
+
+
+def test_claim_of_this_host_before_it_was_started_anew_is_over(place: Place, machine: None) -> None:
+    _left_by(place, boot_id="0" * 64)
+    assert holder(place.output) is None
+    assert is_interrupted(place.output)
+    _recover(place)
+    assert (place.found(), place.partial()) == ("old", "half")
+
+
+def test_claim_of_another_host_is_left_alone(place: Place, machine: None) -> None:
+    _left_by(place, boot_id="0" * 64, host="elsewhere", machine="another one")
+    assert _is_left_alone(place)
+    assert "whose end is only known there: if it has ended, start 'lc run' on elsewhere once" in (
+        place.busy().by
+    )
+
+
+@pytest.mark.parametrize("theirs", ["another one", None, 7])
+def test_claim_of_another_host_of_the_same_name_is_left_alone(
+    place: Place, machine: None, theirs: object
+) -> None:
+    """Two hosts, or containers of one image; or one of before there was more than the name."""
+    _left_by(place, boot_id="0" * 64, machine=theirs)
+    assert json.loads(place.journal.read_bytes())["host"] == socket.gethostname()
+    assert _is_left_alone(place)
+
+
+def test_claim_of_a_host_that_is_not_certain_is_left_alone(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "machine_id", lambda: None)
+    _left_by(place, boot_id="0" * 64)
+    assert _is_left_alone(place)
+
+
+def test_lock_of_another_host_at_the_same_path_is_another_lock(place: Place) -> None:
+    """As with the default scratch directory, which every host has for itself."""
+    lock = str(lock_path(place.claims, place.output.path))
+    _left_by(place, boot_id="0" * 64, machine=None, lock=lock)
+    assert Path(lock).exists()
+    assert _is_left_alone(place)
+    inputs = [(place.output.path, place.output.state_dir)]
+    assert isinstance(lock_inputs(place.claims, inputs), Busy)
+
+
+def test_lock_of_another_host_on_a_shared_scratch_is_the_same_lock(place: Place) -> None:
+    """Its device has another number there. Who takes it needs no other proof."""
+    place.put("old")
+    claim = place.begin()
+    place.write("half")
+    place.rewrite_journal(boot_id="0" * 64, machine=None, lock_device=0)
+    assert place.busy().lock == claim.lock.path
+    claim.release()
+    _recover(place)
+    assert (place.found(), place.partial()) == ("old", "half")
+
+
+def test_lock_on_a_full_disk_is_known_by_its_inode(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "pwrite", _no_links)
+    claim = place.begin()
+    assert claim.lock.path.stat().st_size == 0
+    assert holder(place.output) is not None
+    claim.release()
     assert holder(place.output) is None
     _recover(place)
-    assert place.found() == "old"
-
-
-def test_claim_of_another_host_is_left_alone(place: Place) -> None:
-    _left_by(place, boot_id="0" * 64, host="elsewhere", lock=str(place.root / "gone.lock"))
-    assert _is_left_alone(place)
 
 
 def test_slurm_is_asked_once_for_all_outputs_of_a_run(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A controller that is away takes seconds to be given up, for each question."""
-    there = {"host": "elsewhere", "job": 7, "cluster": "c"}
-    _left_by(place, boot_id="0" * 64, lock=str(place.root / "gone.lock"), **there)
+    _left_by(place, boot_id="0" * 64, machine=None, host="elsewhere", job=7, cluster="c")
     asked = []
 
     def ask(timeout: float = 5.0) -> Unknown:
@@ -669,21 +900,126 @@ def test_slurm_is_asked_once_for_all_outputs_of_a_run(
     assert len(asked) == 1
 
 
-def test_claim_whose_lock_was_cleaned_away_is_over(place: Place) -> None:
-    _left_by(place, lock=str(place.root / "gone.lock"))
+def test_claim_whose_lock_was_cleaned_away_is_left_alone(
+    place: Place, child: Callable[[int], subprocess.Popen[bytes]]
+) -> None:
+    """The recipe may run on, and nothing can be asked about it."""
+    place.put("old")
+    claim = place.begin()
+    place.write("half")
+    process = child(claim.lock.fd)
+    claim.lock.close()
+    claim.lock.path.unlink()
+    assert _is_left_alone(place)
+    assert claim.lock.path.exists(), "made again by who looked"
+    assert _is_left_alone(place)
+    by = place.busy().by
+    assert "whose end is unknown, as its lock is not the file that is at its path here" in by
+    assert by.endswith(f"or remove {place.journal}")
+    process.kill()
+    process.wait()
+    place.journal.unlink()  # as the message says
     _recover(place)
-    assert place.found() == "old"
+    assert (place.found(), place.partial()) == ("old", "half")
 
 
 def test_claim_of_a_container_on_this_host_is_left_alone(place: Place) -> None:
     """It has the same kernel, and a scratch directory that is not seen from here."""
-    _left_by(place, boot_id=boot_id(), host="4f2a", lock=str(place.root / "gone.lock"))
-    assert _is_left_alone(place)
+    for host in ("4f2a", socket.gethostname()):
+        shutil.rmtree(place.root / "results", ignore_errors=True)
+        _left_by(place, host=host)
+        assert _is_left_alone(place)
+        assert "as its lock is not to be found from here" in place.busy().by
 
 
 def test_claim_whose_lock_cannot_be_asked_is_left_alone(place: Place) -> None:
     _left_by(place, lock=str(place.root))  # a directory, which no lock file can be
     assert _is_left_alone(place)
+    os.mkfifo(place.root / "pipe")
+    place.rewrite_journal(lock=str(place.root / "pipe"))
+    assert _is_left_alone(place)
+    place.rewrite_journal(lock="a\0b")
+    assert _is_left_alone(place)
+
+
+def test_of_two_contexts_that_find_a_holder_dead_one_recovers(
+    place: Place, machine: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They share no lock; the second one looks while the first is at it."""
+    _left_by(place, boot_id="0" * 64)
+    settle = Journal.settle
+    seen: list[Claim | Busy] = []
+
+    def settling(journal: Journal, record: dict[str, Any]) -> list[str]:
+        if not seen:
+            seen.append(Claim.take(place.output, place.root / "other claims"))
+            assert place.file.read_text() == "half"
+        return settle(journal, record)
+
+    monkeypatch.setattr(Journal, "settle", settling)
+    _recover(place)
+    assert isinstance(seen[0], Busy)
+    assert (place.found(), place.partial()) == ("old", "half")
+
+
+def test_recovery_of_another_context_may_end_at_any_instant(
+    place: Place, machine: None, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    _left_by(place, boot_id="0" * 64)
+    for what in _crashes(_recover, place, tmp_path_factory.mktemp("kept") / "kept"):
+        _recover(place)
+        assert (place.found(), place.partial()) == ("old", "half"), what
+        assert not place.journal.exists(), what
+
+
+def test_journal_of_version_1_is_known_by_the_path_of_its_lock_in_one_boot(place: Place) -> None:
+    claim = place.begin()
+    table = json.loads(place.journal.read_bytes())
+    new = {"lock_device", "lock_inode", "machine"}
+    old = {name: value for name, value in table.items() if name not in new} | {"version": 1}
+    os.truncate(claim.lock.path, 0)
+    place.journal.write_text(json.dumps(old | {"boot_id": "0" * 64}))
+    claim.release()
+    assert holder(place.output) is not None
+    assert isinstance(Claim.take(place.output, place.claims), Busy)
+    place.journal.write_text(json.dumps(old))
+    assert holder(place.output) is None
+    _recover(place)
+
+
+def test_journal_in_a_directory_that_may_not_be_entered_may_be_there(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may enter every one, so that this is told to the code alone; see tests/security."""
+    place.put("old")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "stat", _refused)
+    monkeypatch.setattr(journal, "read_object", _refused)
+    found = holder(place.output)
+    monkeypatch.undo()
+    assert found is not None and "which cannot be read (Permission denied)" in found.by
+
+
+def _refused(*_: object, **__: object) -> None:
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def test_damaged_journal_beside_an_adopted_result_loses_no_partial_work(place: Place) -> None:
+    """Such a result has no attempt either; that is not the same one."""
+    place.put("old")
+    found = read_manifest(place.output.state_dir)
+    assert found is not None
+    write_manifest(place.output.state_dir, replace(found, made={"host": "elsewhere"}))
+    (place.output.state_dir / "partial.new").mkdir()
+    kept = place.output.state_dir / "partial.new" / place.file.relative_to(place.output.path)
+    if not place.output.is_directory:
+        kept.rmdir()
+    kept.write_text("half")
+    place.journal.write_bytes(b"")
+    assert is_interrupted(place.output)
+    _recover(place)
+    assert (place.found(), place.partial()) == ("old", "half")
+    assert not place.journal.exists()
 
 
 @pytest.mark.parametrize("content", [b"", b'{"had', b"[]", b"\xff\xfe", b"null", b"{}"])
@@ -704,7 +1040,11 @@ def test_damaged_journal_loses_nothing(place: Place, content: bytes) -> None:
 
 
 def test_journal_with_more_in_it_is_understood(place: Place) -> None:
-    _left_by(place, more={"things": [1]})
+    place.put("old")
+    claim = place.begin()
+    place.write("half")
+    place.rewrite_journal(more={"things": [1]})
+    claim.release()
     _recover(place)
     assert place.found() == "old"
 
@@ -828,9 +1168,10 @@ def test_journal_is_readable_by_later_versions(place: Place) -> None:
     claim = place.begin()
     journal = json.loads(place.journal.read_bytes())
     assert set(journal) == {
-        "version", "attempt", "run", "lock", "host", "boot_id", "job", "cluster", "started",
-        "had_output", "identity", "name",
+        "version", "attempt", "run", "lock", "lock_device", "lock_inode", "host", "machine",
+        "boot_id", "job", "cluster", "started", "had_output", "identity", "name", "template",
+        "found",
     }  # fmt: skip
-    assert journal["version"] == JOURNAL_VERSION == 1
+    assert journal["version"] == JOURNAL_VERSION == 2
     claim.restore()
     claim.release()
