@@ -13,7 +13,6 @@ from lightcone.cli.completion import complete_outputs, only_universe
 from lightcone.cli.streams import notify, warn
 from lightcone.errors import INTERRUPTED, OUT_OF_TIME, UsageError
 from lightcone.project.context import Context, current_context, external_address
-from lightcone.project.settings import SETTINGS_FILE
 from lightcone.project.sites import current_site
 from lightcone.project.variables import ADDRESS_VARIABLE, RECIPE_VARIABLE
 from lightcone.run.report import JsonReporter, PlainReporter, Reporter, Verbosity
@@ -114,7 +113,6 @@ def command(
             with contextlib.suppress(OSError):
                 for remark in recover_output(output, claims):
                     reporter.note(f"{output.name}: {remark}")
-    _check_settings(context, declared, universe, reporter)
     assessed = plan(wanted, forced, context.hashes)
     if not dry_run and adopt_all(assessed, context.claims, context.hashes):
         assessed = plan(wanted, forced, context.hashes)
@@ -207,17 +205,6 @@ def _attach(context: Context, name: str | None) -> int:
         notify(f"{run.name} runs on; 'lc cancel {run.name}' ends it")
         return INTERRUPTED
     return exit_code_of(run)
-
-
-def _check_settings(
-    context: Context, declared: list[Output], universe: str | None, reporter: Reporter
-) -> None:
-    """Report settings of outputs that no universe has."""
-    names = context.settings.outputs.keys()
-    if not names or universe is not None:
-        return
-    for name in sorted(names - {output.id for output in declared}):
-        reporter.note(f"[outputs.{name}] in {SETTINGS_FILE} names no output of this project")
 
 
 def _import_driver() -> None:

@@ -73,7 +73,8 @@ def test_file_that_no_command_shows_makes_stale(observed: Analysis) -> None:
 
 def test_listed_directory_counts_by_its_names(observed: Analysis) -> None:
     observed.write("parts/a", "")
-    observed.spec(output("x", "python3 -c \"import os; print(os.listdir('parts'))\" > {output}"))
+    listing = 'd=$(printf pa)rts; python3 -c "import os, sys; print(os.listdir(sys.argv[1]))" $d'
+    observed.spec(output("x", f"{listing} > {{output}}"))
     observed.run()
     for name in ("parts/.a.swp", "parts/__pycache__/x.pyc", "parts/a~", ".git/x", "other"):
         observed.write(name, "")

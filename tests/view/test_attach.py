@@ -116,7 +116,7 @@ def _viewers(sandbox: Sandbox) -> list[int]:
     found = []
     for process in sandbox.processes():
         with contextlib.suppress(psutil.Error):
-            if "lightcone.view.overview" in process.cmdline()[:5]:
+            if "lightcone.view.overview" in process.cmdline()[:6]:
                 found.append(process.pid)
     return found
 
