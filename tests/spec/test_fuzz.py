@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,8 +17,10 @@ from lightcone.errors import SpecError
 from lightcone.project.settings import Settings
 from lightcone.spec.outputs import load_outputs
 from lightcone.state.plan import plan
-from tests.fuzzing import examples
+from tests.fuzzing import SOAKED, examples
 from tests.spec.test_outputs import NESTED, SUB
+
+pytestmark = pytest.mark.timeout(0 if SOAKED else 120)
 
 SPEC = yaml.safe_load(NESTED)
 SPEC["analyses"]["part"] = {"path": "part"}
