@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping
 
 from lightcone.spec.output import Input, Output
 from lightcone.state.dependencies import SourceFiles, ignored
-from lightcone.state.fingerprint import does_count
 from lightcone.state.imports import is_script
 from lightcone.state.manifest import UNOBSERVED, Manifest, Provenance, Source, Stamp
+from lightcone.state.names import does_count
 from lightcone.state.observed import changes_of, observed_now
 
 __all__ = ["changes", "describe_disturbed", "identify"]
