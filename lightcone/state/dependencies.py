@@ -39,10 +39,15 @@ class SourceFiles:
     Args:
         root: the project's directory.
         hashes: where the stamps of files are kept from one plan to the next.
+        unreadable: where given, a file that cannot be read counts as missing, and its absolute path
+            is added here.
     """
 
-    def __init__(self, root: Path, hashes: HashCache | None = None) -> None:
+    def __init__(
+        self, root: Path, hashes: HashCache | None = None, unreadable: set[str] | None = None
+    ) -> None:
         self.root = root
+        self._unreadable = unreadable
         self.directories = Directories(os.fspath(root))
         # What outputs of one recipe were observed to use is mostly the same.
         self.observed: dict[object, Observed] = {}
@@ -248,6 +253,10 @@ class SourceFiles:
             except (FileNotFoundError, NotADirectoryError):
                 self._data[path] = None
             except OSError as error:
+                if self._unreadable is not None:
+                    self._unreadable.add(path)
+                    self._data[path] = None
+                    return None
                 raise SpecError(
                     f"{error.filename or path}, which {output.name} depends on, cannot be read "
                     f"({error.strerror}): make it readable."
