@@ -100,7 +100,7 @@ class SourceFiles:
         files = {name: way for name, way in by_command.files.items() if name not in declared}
         for name in self._files_matching(output.depend_on) if output.depend_on else ():
             files.setdefault(name, Way("depend_on"))
-        if output.container is not None and self.file(output.container, output) is not None:
+        if output.container is not None and self.container_file(output) is not None:
             files.setdefault(output.container, Way("container"))
         texts = {given.text for given in output.inputs}
         directories = [
@@ -124,6 +124,15 @@ class SourceFiles:
         """Return the stamp of a project's file, or None if missing."""
         data = self._data_at(self._root_prefix + name, output)
         return None if data is None else data.files.get("")
+
+    def container_file(self, output: Output) -> Stamp | None:
+        """Return the stamp of the project's file that an output's container is, if it is one.
+
+        Of an image that is a directory only the name counts: it has links to the host's files.
+        """
+        if output.container is None or self.directories.is_directory(output.container):
+            return None
+        return self.file(output.container, output)
 
     def input_data(self, given: Input, output: Output) -> Data:
         """Return the data of an input that no output makes.

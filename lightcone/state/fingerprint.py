@@ -193,7 +193,8 @@ def difference(path: str | Path, data: Data, cache: StampCache | None = None) ->
                 if not does_count(name):
                     # Left there by another program that used the result.
                     continue
-                return f"has a new file {name}"
+                lost = [each for each in data.files if each.startswith(f"{name}/")]
+                return f"lacks {min(lost)}" if lost else f"has a new file {name}"
             if not _same(full, status, stamp, cache):
                 return f"has a changed file {name}"
             present.add(name)

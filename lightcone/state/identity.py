@@ -64,7 +64,7 @@ def identify(
     if products and before.template == output.template:
         files = {name: stamp for name, stamp in files.items() if name not in products}
     if output.container is not None and output.container not in files:
-        stamp = sources.file(output.container, output)
+        stamp = sources.container_file(output)
         if stamp is not None:
             files = files | {output.container: stamp}
     decisions = dict(output.decisions)

@@ -82,6 +82,14 @@ def test_a_link_to_a_directory_is_the_tree_there(
     assert not before & versions(tree)
 
 
+def test_a_directory_that_is_not_there_any_more(tree: Path) -> None:
+    """As of a disk that is not mounted."""
+    (tree / "run").symlink_to("../big/run")
+    data = fingerprint(tree)
+    (tree.parent / "big").rename(tree.parent / "away")
+    assert difference(tree, data) == "lacks run/one/y.dat"
+
+
 def test_each_directory_counts_once(tree: Path) -> None:
     """Under the first name; further links to it count by where they point."""
     (tree / "latest").symlink_to("deep")
