@@ -6,7 +6,7 @@ import os
 
 from lightcone.project.context import SPEC_FILE
 from lightcone.spec.layout import RESULTS
-from lightcone.state.names import NOT_IN_PROJECT, does_count
+from lightcone.state.trees import NOT_IN_PROJECT, does_count
 
 __all__ = ["Directories"]
 

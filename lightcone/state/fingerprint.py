@@ -19,8 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from lightcone.state.names import does_count
-from lightcone.state.trees import Entry, hash_link, walk
+from lightcone.state.trees import Entry, does_count, hash_link, walk
 
 __all__ = [
     "LARGE",
@@ -112,7 +111,7 @@ def fingerprint(
     write (a few milliseconds; up to 2 s for large outputs on file systems with coarse clocks), so
     that the stamps can be trusted. Flush them first.
 
-    Of files that do not count (:func:`lightcone.state.names.does_count`), those are left out that
+    Of files that do not count (:func:`lightcone.state.trees.does_count`), those are left out that
     ``recorded`` lacks: they came after it. Without it all are hashed.
 
     That clock is read by setting the times of ``clock``, a file of the caller's on the same file
@@ -141,7 +140,7 @@ def fingerprint_foreign(
 
     Otherwise as :func:`fingerprint`. ``known`` returns a stamp that matches a file, by its path
     within the tree and its status, or None. Files within a tree that do not count are left out
-    (:func:`lightcone.state.names.does_count`).
+    (:func:`lightcone.state.trees.does_count`).
 
     Raises:
         FileNotFoundError: where there is nothing.

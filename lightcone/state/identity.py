@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from lightcone.spec.output import Input, Output
 from lightcone.state.dependencies import SourceFiles, ignored
 from lightcone.state.manifest import UNOBSERVED, Manifest, Provenance, Source, Stamp
-from lightcone.state.names import does_count
 from lightcone.state.observed import observed_now
+from lightcone.state.trees import does_count
 
 __all__ = ["identify"]
 

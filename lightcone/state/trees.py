@@ -1,4 +1,10 @@
-"""Trees of files, with what the links in them lead to.
+"""Trees of files: which names in them count, and what the links in them lead to.
+
+Interpreters, editors, desktops and network file systems leave files in any directory, so these
+count in no input, no listing and no pattern of a command. A result is what its recipe made, so it
+has those that the recipe left; those that come later do not count. A repository, a cache of
+programs and an environment are left out in the project's own directories alone: within an input
+they may well be the data, and ``ignore`` can leave them out.
 
 A program reads through links, so what they lead to counts: a file as its own bytes, a directory as
 the tree there. A link counts by where it points, as a file of its own, where following it tells
@@ -10,14 +16,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import TypeAlias
 
-from lightcone.state.names import is_incidental
+from lightcone.spec.layout import STATE
 
-__all__ = ["Entry", "hash_link", "walk"]
+__all__ = ["NOT_IN_PROJECT", "Entry", "does_count", "hash_link", "walk"]
 
 Entry: TypeAlias = tuple[str, str, os.stat_result]
 """The name of a file from the top of its tree, a path to it, and its status.
@@ -25,7 +32,31 @@ Entry: TypeAlias = tuple[str, str, os.stat_result]
 The status is that of a link only where the link counts by where it points.
 """
 
+# What desktops and network file systems leave in any directory, and what lc itself did.
+_INCIDENTAL = r"\.DS_Store|\.snakemake_timestamp|\.nfs[0-9a-f]{8,}|\.lightcone-[^/]*"
+
+# Such a name counts nowhere, not even in a result when it is made.
+_is_incidental = re.compile(_INCIDENTAL).fullmatch
+
+_LEFT_BEHIND = re.compile(
+    rf"(?:^|/)(?:{_INCIDENTAL}|__pycache__|\.ipynb_checkpoints|\.(?:pytest|mypy|ruff)_cache"
+    r"|\.Rhistory|\.directory|Thumbs\.db|desktop\.ini|\._[^/]*|\.#[^/]*|#[^/]*#"
+    r"|\.[^/]*\.sw[a-z]|\.~lock\.[^/]*#|[^/]*(?:~|\.py[co]))(?:/|$)"
+).search
+
+NOT_IN_PROJECT = frozenset({".cache", ".git", ".hg", ".nox", ".svn", ".tox", STATE})
+"""Names of directories that, besides, count nowhere but in an input that contains them."""
+
 _MADE_UP = ("/proc", "/sys", "/dev", "/run")
+
+
+def does_count(name: str, ignore: Callable[[str], object] | None = None) -> bool:
+    """Return whether a file or directory counts, by its path within a tree.
+
+    Not that of an interpreter's cache, of an editor that has a file open, or one that ``ignore``
+    accepts.
+    """
+    return _LEFT_BEHIND(name) is None and not (ignore is not None and ignore(name))
 
 
 def walk(top: str, counts: Callable[[str], object] | None = None) -> Iterator[Entry]:
@@ -98,7 +129,7 @@ def _scan(
         with entries:
             for entry in entries:
                 base = entry.name
-                if base[0] == "." and is_incidental(base):
+                if base[0] == "." and _is_incidental(base):
                     continue
                 name = prefix + base
                 if counts is not None and not counts(name):
