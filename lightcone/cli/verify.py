@@ -26,8 +26,9 @@ def command(universe: str | None, as_json: bool) -> int:
 
     Exits with 1 if anything differs. Prints tampered (other bytes than were made), missing (a
     record without its result), no record (a result without a record), changed source or missing
-    source (an input or a script), broken chain (made from another input than is there now),
-    damaged record, or newer record (upgrade lc). 'lc status' and 'lc run' know of it afterwards.
+    source (an input, a script or another file that counts), broken chain (made from another input
+    than is there now), damaged record, or newer record (upgrade lc). 'lc status' and 'lc run' know
+    of it afterwards.
     """
     context = current_context()
     outputs = load_outputs(context.root, context.settings, universe)

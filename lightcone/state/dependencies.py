@@ -39,10 +39,15 @@ class SourceFiles:
     Args:
         root: the project's directory.
         hashes: where the stamps of files are kept from one plan to the next.
+        unreadable: where given, a file that cannot be read counts as missing, and its absolute path
+            is added here.
     """
 
-    def __init__(self, root: Path, hashes: HashCache | None = None) -> None:
+    def __init__(
+        self, root: Path, hashes: HashCache | None = None, unreadable: set[str] | None = None
+    ) -> None:
         self.root = root
+        self._unreadable = unreadable
         self.directories = Directories(os.fspath(root))
         # What outputs of one recipe were observed to use is mostly the same.
         self.observed: dict[object, Observed] = {}
@@ -95,7 +100,7 @@ class SourceFiles:
         files = {name: way for name, way in by_command.files.items() if name not in declared}
         for name in self._files_matching(output.depend_on) if output.depend_on else ():
             files.setdefault(name, Way("depend_on"))
-        if output.container is not None and self.file(output.container, output) is not None:
+        if output.container is not None and self.container_file(output) is not None:
             files.setdefault(output.container, Way("container"))
         texts = {given.text for given in output.inputs}
         directories = [
@@ -119,6 +124,15 @@ class SourceFiles:
         """Return the stamp of a project's file, or None if missing."""
         data = self._data_at(self._root_prefix + name, output)
         return None if data is None else data.files.get("")
+
+    def container_file(self, output: Output) -> Stamp | None:
+        """Return the stamp of the project's file that an output's container is, if it is one.
+
+        Of an image that is a directory only the name counts: it has links to the host's files.
+        """
+        if output.container is None or self.directories.is_directory(output.container):
+            return None
+        return self.file(output.container, output)
 
     def input_data(self, given: Input, output: Output) -> Data:
         """Return the data of an input that no output makes.
@@ -248,6 +262,10 @@ class SourceFiles:
             except (FileNotFoundError, NotADirectoryError):
                 self._data[path] = None
             except OSError as error:
+                if self._unreadable is not None:
+                    self._unreadable.add(path)
+                    self._data[path] = None
+                    return None
                 raise SpecError(
                     f"{error.filename or path}, which {output.name} depends on, cannot be read "
                     f"({error.strerror}): make it readable."

@@ -3,35 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 
 from lightcone.project.context import SPEC_FILE
-from lightcone.spec.layout import RESULTS, STATE
+from lightcone.spec.layout import RESULTS
+from lightcone.state.trees import NOT_IN_PROJECT, does_count
 
 __all__ = ["Directories"]
 
-_UNCOUNTED = frozenset(
-    {
-        ".DS_Store",
-        ".cache",
-        ".git",
-        ".hg",
-        ".ipynb_checkpoints",
-        ".mypy_cache",
-        ".nox",
-        ".pytest_cache",
-        ".ruff_cache",
-        ".snakemake_timestamp",
-        ".svn",
-        ".tox",
-        STATE,
-        "__pycache__",
-    }
-)
-# Compiled Python, and what editors and network file systems leave beside an open file.
-_TRANSIENT = re.compile(
-    r".*\.py[co]|.*~|\..*\.sw[a-z]|\.#.*|#.*#|\.nfs.*|\.lightcone-.*", re.DOTALL
-)
 _ENVIRONMENT_MARKS = ("pyvenv.cfg", "conda-meta")
 
 
@@ -76,8 +54,8 @@ class Directories:
             above, _, last = name.rpartition("/")
             known = (
                 (not above or self.counts(above))
-                and last not in _UNCOUNTED
-                and _TRANSIENT.fullmatch(last) is None
+                and last not in NOT_IN_PROJECT
+                and does_count(last)
                 and not self._is_environment(name)
             )
             self._counts[name] = known

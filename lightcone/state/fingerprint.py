@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
+
+from lightcone.state.trees import Entry, does_count, hash_link, walk
 
 __all__ = [
     "LARGE",
@@ -28,7 +29,6 @@ __all__ = [
     "Stamp",
     "StampCache",
     "difference",
-    "does_count",
     "fingerprint",
     "fingerprint_foreign",
     "unchanged",
@@ -50,15 +50,6 @@ LARGE = 16 << 20
 _COARSEST_TICK_NS = 2_100_000_000
 # Longer than the tick of a kernel's own file systems (10 ms with 100 Hz).
 _USUAL_TICK = 0.03
-# What desktops and network file systems leave in any directory, and what lc itself did.
-_IGNORED = frozenset({".DS_Store", ".snakemake_timestamp"})
-_IGNORED_PREFIXES = (".nfs0", ".lightcone-")
-# What interpreters and editors leave besides in a directory that they work in.
-_LEFT_BEHIND = re.compile(
-    r"(?:^|/)(?:__pycache__|\.ipynb_checkpoints|\.(?:pytest|mypy|ruff)_cache|\.Rhistory"
-    r"|\.directory|Thumbs\.db|desktop\.ini|\._[^/]*|\.#[^/]*|#[^/]*#|\.[^/]*\.sw[a-p]|\.~lock\.[^/]*#"
-    r"|[^/]*(?:~|\.py[co]))(?:/|$)"
-).search
 
 
 class Stamp(NamedTuple):
@@ -115,13 +106,13 @@ def fingerprint(
 ) -> Data:
     """Hash a file or a tree, except files that match ``known`` stamps.
 
-    The path itself may be a link; links within a tree count by where they point, and are not
-    followed. Modes, times, owners and empty directories do not count. Waits until the clock of
-    the file system has passed the last write (a few milliseconds; up to 2 s for large outputs on
-    file systems with coarse clocks), so that the stamps can be trusted. Flush them first.
+    What a link leads to counts, as :func:`lightcone.state.trees.walk` has it. Modes, times, owners
+    and empty directories do not count. Waits until the clock of the file system has passed the last
+    write (a few milliseconds; up to 2 s for large outputs on file systems with coarse clocks), so
+    that the stamps can be trusted. Flush them first.
 
-    Of files that do not count (:func:`does_count`), those are left out that ``recorded`` lacks:
-    they came after it. Without it all are hashed.
+    Of files that do not count (:func:`lightcone.state.trees.does_count`), those are left out that
+    ``recorded`` lacks: they came after it. Without it all are hashed.
 
     That clock is read by setting the times of ``clock``, a file of the caller's on the same file
     system whose times mean nothing, or else by making a file for a moment.
@@ -135,17 +126,9 @@ def fingerprint(
     if recorded is not None:
         files = [each for each in files if each[0] in recorded.files or does_count(each[0])]
     fresh = [status for name, _, status in files if not _matches(stamps.get(name), status)]
-    settled = _wait_for_tick(path, fresh, clock) if fresh else 0
-    return _hash_files(files, stamps, settled)
-
-
-def does_count(name: str, ignore: Callable[[str], object] | None = None) -> bool:
-    """Return whether a file within a tree counts, by its path within it.
-
-    Not that of an interpreter's cache, of an editor that has a file open, or one that ``ignore``
-    accepts.
-    """
-    return _LEFT_BEHIND(name) is None and not (ignore is not None and ignore(name))
+    device = os.stat(path).st_dev
+    settled = _wait_for_tick(path, fresh, device, clock) if fresh else 0
+    return _hash_files(files, stamps, settled, device)
 
 
 def fingerprint_foreign(
@@ -157,13 +140,13 @@ def fingerprint_foreign(
 
     Otherwise as :func:`fingerprint`. ``known`` returns a stamp that matches a file, by its path
     within the tree and its status, or None. Files within a tree that do not count are left out
-    (:func:`does_count`).
+    (:func:`lightcone.state.trees.does_count`).
 
     Raises:
         FileNotFoundError: where there is nothing.
         OSError: where a file cannot be read.
     """
-    files = [each for each in _files(path) if not each[0] or does_count(each[0], ignore)]
+    files = _files(path, lambda name: does_count(name, ignore))
     stamps = {name: known(name, status) for name, _, status in files}
     fresh = [status for name, _, status in files if stamps[name] is None]
     settled = time.time_ns() - _COARSEST_TICK_NS
@@ -203,14 +186,15 @@ def difference(path: str | Path, data: Data, cache: StampCache | None = None) ->
         if single is not None:
             return "is now a directory"
         present = set()
-        for name, full, status in _walk(os.fspath(path)):
+        for name, full, status in walk(os.fspath(path)):
             stamp = data.files.get(name)
             if stamp is None:
                 if not does_count(name):
                     # Left there by another program that used the result.
                     continue
-                return f"has a new file {name}"
-            if not _same(full, status, stamp, cache, follow=False):
+                lost = [each for each in data.files if each.startswith(f"{name}/")]
+                return f"lacks {min(lost)}" if lost else f"has a new file {name}"
+            if not _same(full, status, stamp, cache):
                 return f"has a changed file {name}"
             present.add(name)
     except FileNotFoundError:
@@ -222,24 +206,24 @@ def difference(path: str | Path, data: Data, cache: StampCache | None = None) ->
     return f"lacks {min(set(data.files) - present)}"
 
 
-def _files(path: Path) -> list[tuple[str, str, os.stat_result]]:
+def _files(path: Path, counts: Callable[[str], object] | None = None) -> list[Entry]:
     top = os.stat(path)
     if stat.S_ISDIR(top.st_mode):
-        return list(_walk(os.fspath(path)))
+        return list(walk(os.fspath(path), counts))
     return [("", os.fspath(path), top)]
 
 
 def _matches(stamp: Stamp | None, status: os.stat_result) -> bool:
-    return stamp is not None and stamp.matches(status)
+    # A link may lead elsewhere although it is the same, through another link.
+    return stamp is not None and stamp.matches(status) and not stat.S_ISLNK(status.st_mode)
 
 
-def _wait_for_tick(path: Path, fresh: list[os.stat_result], clock: Path | None) -> int:
-    """Return the file system's time once it has passed all of ``fresh``.
+def _wait_for_tick(path: Path, fresh: list[os.stat_result], device: int, clock: Path | None) -> int:
+    """Return the time of the file system ``device`` once it has passed all of ``fresh``.
 
     In nanoseconds; earlier than that where waiting longer is not worth it.
     """
     newest = max(map(_last_change, fresh))
-    device = fresh[0].st_dev
     now = _clock(path, device, clock)
     large = sum(status.st_size for status in fresh) > LARGE
     timeout = _COARSEST_TICK_NS / 1e9 if large else _USUAL_TICK
@@ -270,15 +254,19 @@ def _clock(path: Path, device: int, file: Path | None) -> int:
 
 
 def _hash_files(
-    files: list[tuple[str, str, os.stat_result]],
+    files: list[Entry],
     known: Mapping[str, Stamp | None],
     settled: int,
+    device: int | None = None,
 ) -> Data:
+    """Hash what does not match ``known``; ``settled`` is the time of ``device``, or of all."""
+    elsewhere = settled if device is None else min(settled, time.time_ns() - _COARSEST_TICK_NS)
     stamps = {}
     for name, full, status in files:
         stamp = known.get(name)
-        if stamp is None or not stamp.matches(status):
-            stamp = _take_stamp(full, status, settled, follow=not name)
+        if stamp is None or not _matches(stamp, status):
+            by = settled if status.st_dev == device else elsewhere
+            stamp = _take_stamp(full, status, by)
         stamps[name] = stamp
     if "" in stamps:
         return Data(stamps[""].sha256, stamps)
@@ -289,10 +277,10 @@ def _hash_files(
     return Data(digest_of_all.hexdigest(), stamps)
 
 
-def _take_stamp(path: str, before: os.stat_result, settled: int, *, follow: bool) -> Stamp:
+def _take_stamp(path: str, before: os.stat_result, settled: int) -> Stamp:
     """Hash a file; the stamp is trusted if it last changed before ``settled``."""
     digest = _hash(path, before)
-    after = os.stat(path, follow_symlinks=follow)
+    after = os.stat(path, follow_symlinks=not stat.S_ISLNK(before.st_mode))
     trusted = (
         _last_change(after) < settled
         and before.st_ctime_ns == after.st_ctime_ns
@@ -309,24 +297,18 @@ def _last_change(status: os.stat_result) -> int:
     return max(status.st_mtime_ns, status.st_ctime_ns)
 
 
-def _same(
-    path: str,
-    status: os.stat_result,
-    stamp: Stamp,
-    cache: StampCache | None,
-    *,
-    follow: bool = True,
-) -> bool:
-    if stamp.matches(status):
+def _same(path: str, status: os.stat_result, stamp: Stamp, cache: StampCache | None) -> bool:
+    if _matches(stamp, status):
         return True
+    if stat.S_ISLNK(status.st_mode):
+        return hash_link(path) == stamp.sha256
     if status.st_size != stamp.size:
         return False
     if cache is None:
         return _hash(path, status) == stamp.sha256
     found = None if stamp.mtime_ns == REFUTED else cache.find(path, status)
     if found is None:
-        settled = time.time_ns() - _COARSEST_TICK_NS
-        found = _take_stamp(path, status, settled, follow=follow)
+        found = _take_stamp(path, status, time.time_ns() - _COARSEST_TICK_NS)
         cache.keep(path, found)
     return found.sha256 == stamp.sha256
 
@@ -336,20 +318,5 @@ def _hash(path: str, status: os.stat_result) -> str:
         with open(path, "rb", buffering=0) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     if stat.S_ISLNK(status.st_mode):
-        return hashlib.sha256(b"link\0" + os.fsencode(os.readlink(path))).hexdigest()
+        return hash_link(path)
     return hashlib.sha256(b"special\0%o" % stat.S_IFMT(status.st_mode)).hexdigest()
-
-
-def _walk(top: str) -> Iterator[tuple[str, str, os.stat_result]]:
-    """Yield the relative name, path and status of every file below ``top``."""
-    waiting = [("", top)]
-    while waiting:
-        prefix, directory = waiting.pop()
-        with os.scandir(directory) as entries:
-            for entry in entries:
-                if entry.name in _IGNORED or entry.name.startswith(_IGNORED_PREFIXES):
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append((f"{prefix}{entry.name}/", entry.path))
-                else:
-                    yield prefix + entry.name, entry.path, entry.stat(follow_symlinks=False)

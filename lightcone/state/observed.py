@@ -1,4 +1,4 @@
-"""What a recipe was observed to use: which of it counts, and whether that has changed.
+"""What a recipe was observed to use: which of it counts, and what is there now.
 
 Of the paths in the project that a recipe used, these count from then on: files that it read,
 directories that it listed, and paths that it looked for and did not find. Its inputs and its
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
@@ -20,7 +20,7 @@ from lightcone.state.fingerprint import UNTRUSTED, Stamp
 from lightcone.state.imports import is_script
 from lightcone.state.manifest import Observed, Provenance
 
-__all__ = ["Selection", "Trace", "changes_of", "observed_now", "select"]
+__all__ = ["Selection", "Trace", "observed_now", "select"]
 
 _CODE = re.compile(
     r".*\.(?:r|jl|m|pl|pm|lua|rb|js|stan|c|cc|cpp|h|hpp|f|f90|so(?:\.[\d.]+)?|dylib|pyd|pyi|pyx"
@@ -180,40 +180,6 @@ def _names(directory: str, before: Observed, sources: SourceFiles) -> tuple[str,
         return names
     prefix = "" if directory == "." else f"{directory}/"
     return tuple(name for name in names if prefix + name not in before.written)
-
-
-def changes_of(before: Observed, now: Observed, described: Collection[str] = ()) -> Iterator[str]:
-    """Describe each difference between what was observed and what is there now.
-
-    Files in ``described`` are left out, because they count whether or not they were observed.
-    """
-    if before is now:
-        return
-    named = set(described)
-    is_there = now.files.keys() | now.listings.keys()
-    for name, stamp in before.files.items():
-        if name in described:
-            continue
-        current = now.files.get(name)
-        if current is None:
-            named.add(name)
-            yield f"{name} is now a directory" if name in now.listings else f"{name} is gone"
-        elif current.sha256 != stamp.sha256:
-            yield f"{name} changed{'' if stamp.sha256 else ' while it was made'}"
-    for name in before.missing:
-        if name in is_there and name not in described:
-            named.add(name)
-            yield f"{name} is there now, which the recipe looked for"
-    for name, names in before.listings.items():
-        current_names = now.listings.get(name)
-        if current_names is None:
-            yield f"{name} is gone"
-            continue
-        above = "" if name == "." else f"{name}/"
-        for each in sorted(set(current_names) ^ set(names)):
-            if above + each not in named:
-                change = "new in" if each in current_names else "gone from"
-                yield f"{above}{each} is {change} a directory that the recipe lists"
 
 
 def _inputs(output: Output, provenance: Provenance) -> Callable[[str, bool], bool]:

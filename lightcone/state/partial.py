@@ -13,12 +13,13 @@ import json
 import os
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from lightcone.spec.output import Output
+from lightcone.state.manifest import Provenance
 from lightcone.system.files import read_file, read_object, remove, write_atomically, write_new
 from lightcone.system.units import format_bytes
 
@@ -37,6 +38,7 @@ __all__ = [
     "read_failure",
     "restore_partial",
     "set_partial_aside",
+    "without_products",
     "write_failure",
 ]
 
@@ -100,6 +102,17 @@ def products_of(record: Mapping[str, Any], output: Output) -> set[str]:
     if record.get("template") != output.template or not isinstance(products, list):
         return set()
     return {name for name in products if isinstance(name, str)}
+
+
+def without_products(
+    provenance: Provenance, failure: Mapping[str, Any] | None, output: Output
+) -> Provenance:
+    """Return ``provenance`` without the files that the failed recipe wrote itself."""
+    products = set() if failure is None else products_of(failure, output)
+    if products.isdisjoint(provenance.files):
+        return provenance
+    files = {name: stamp for name, stamp in provenance.files.items() if name not in products}
+    return replace(provenance, files=files)
 
 
 PARTIAL_NEXT = "partial.new"

@@ -13,13 +13,14 @@ from typing import Any
 
 from lightcone.spec.inputs import match_again
 from lightcone.spec.output import MANIFEST, Key, Output
+from lightcone.state.changes import changes
 from lightcone.state.dependencies import SourceFiles
 from lightcone.state.fingerprint import difference
 from lightcone.state.hash_cache import HashCache
-from lightcone.state.identity import changes, identify
+from lightcone.state.identity import identify
 from lightcone.state.manifest import Manifest, Provenance, Unusable, inspect_manifest
 from lightcone.state.older import OlderRecord, find_older, older_as_manifest, outdated_reasons
-from lightcone.state.partial import FAILURE, products_of, read_failure
+from lightcone.state.partial import FAILURE, read_failure, without_products
 from lightcone.state.pointers import Absence
 from lightcone.system.interpreter import gc_paused
 
@@ -227,14 +228,10 @@ def _assess(
     failure = None
     if reasons and not (waiting and is_missing):
         failure = read_failure(output.state)
-    if failure is not None:
-        products = products_of(failure, output) & provenance.files.keys()
-        if products:
-            files = {
-                name: stamp for name, stamp in provenance.files.items() if name not in products
-            }
-            provenance = replace(provenance, files=files)
-            reasons, is_missing = _reasons(output, record, provenance, versions, sources)
+    foreign = without_products(provenance, failure, output)
+    if foreign is not provenance:
+        provenance = foreign
+        reasons, is_missing = _reasons(output, record, provenance, versions, sources)
     if waiting and not is_missing:
         reasons += _to_be_remade(waiting)
     pointers = sources.pointer_files(provenance.files)
@@ -294,7 +291,7 @@ def _reasons(
         return outdated_reasons(output, record, produced, sources.tree_versions), False
     if (record.universe, record.output) != output.key:
         return [f"its manifest is that of {record.universe}/{record.output}"], False
-    reasons = changes(output, record, provenance, produced)
+    reasons = [each.reason for each in changes(output, record, provenance, produced)]
     if not record.identity:
         reasons.insert(0, "its manifest was changed by hand, as 'lc verify' found")
     differs = difference(output.place, record.data, sources.hashes)

@@ -7,27 +7,29 @@ manifests which stamps it refutes, so that the next plan finds what verification
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
-from lightcone.errors import LightconeError, SpecError
+from lightcone.errors import LightconeError
 from lightcone.spec.output import Input, Key, Output
+from lightcone.state.changes import Change, Kind, changes
 from lightcone.state.claims import Busy, Claim, holder
 from lightcone.state.dependencies import SourceFiles
 from lightcone.state.fingerprint import REFUTED, UNTRUSTED, Data, Stamp, fingerprint
 from lightcone.state.hash_cache import HashCache
+from lightcone.state.identity import identify
 from lightcone.state.manifest import (
     Manifest,
-    Source,
+    Provenance,
     Unusable,
     inspect_manifest,
     read_manifest,
     write_manifest,
 )
 from lightcone.state.older import OlderRecord, find_older, has_version, output_has_version
+from lightcone.state.partial import read_failure, without_products
 
 __all__ = ["Finding", "Trouble", "Verification", "record_findings", "verify"]
 
@@ -96,7 +98,8 @@ def verify(
     if not outputs:
         return verification
     cache = _Unread(hashes, outputs[0].root)
-    sources = SourceFiles(outputs[0].root, cache)
+    unreadable: set[str] = set()
+    sources = SourceFiles(outputs[0].root, cache, unreadable)
     records = {
         output.key: inspect_manifest(output.state_dir) or find_older(output) for output in outputs
     }
@@ -118,7 +121,7 @@ def verify(
             verification.findings += _check_older(output, record)
         else:
             findings, corrected = _check(output, record, cache)
-            differing, corrected = _check_sources(output, corrected, sources)
+            differing, corrected = _check_sources(output, corrected, sources, unreadable)
             findings += differing
             findings += _check_chain(output, record, records, in_progress)
             if not findings and corrected is record:
@@ -131,7 +134,7 @@ def verify(
     for output in others:
         manifest = read_manifest(output.state_dir)
         if manifest is not None:
-            corrected = _check_sources(output, manifest, sources)[1]
+            corrected = _check_sources(output, manifest, sources, unreadable)[1]
             if corrected is not manifest:
                 verification.corrected.append((output, manifest, corrected))
     if verification.findings:
@@ -217,54 +220,59 @@ def _check(output: Output, manifest: Manifest, cache: HashCache) -> tuple[list[F
 
 
 def _check_sources(
-    output: Output, manifest: Manifest, sources: SourceFiles
+    output: Output, manifest: Manifest, sources: SourceFiles, unreadable: Set[str]
 ) -> tuple[list[Finding], Manifest]:
-    """Compare the inputs from outside and the project's files with a manifest of them."""
-    changed: dict[str, list[str]] = {}
-    absent: dict[str, list[str]] = {}
-    provenance = manifest.provenance
-    files, inputs = provenance.files, dict(provenance.inputs)
-    now = {}
-    for name, stamp in files.items():
-        current = None
-        with suppress(SpecError):  # it cannot be read
-            current = sources.file(name, output)
-        if current is None:
-            absent[name] = [name]
-        else:
-            now[name] = current
-            if current.sha256 != stamp.sha256:
-                changed[name] = [name]
-    files = _corrected_stamps(files, now)
-    for given in output.inputs:
-        source = inputs.get(given.id)
-        if given.producer is not None or source is None:
-            continue
-        data = None
-        with suppress(SpecError):
-            data = sources.input_data(given, output)
-        label = f"input {given.id} ({given.text})"
-        if data is None or (data.version != source.version and not data.files and source.files):
-            absent[label] = [given.text]
-        elif data.version != source.version:
-            names = _differing(source.files, data.files)
-            within = f": {_listing(names)}" if names and names != [""] else ""
-            changed[f"{label}{within}"] = [_join(given.text, name) for name in names]
-        if data is not None:
-            stamps = _corrected_stamps(source.files, data.files)
-            if stamps is not source.files:
-                inputs[given.id] = Source(source.text, source.version, stamps)
-    if files is not provenance.files or inputs != provenance.inputs:
-        manifest = replace(manifest, provenance=replace(provenance, files=files, inputs=inputs))
+    """Find what a plan says of the sources and inputs; return the corrected manifest too."""
+    before = manifest.provenance
+    # Those that outputs make are compared with these outputs' own records.
+    produced = {
+        given.id: before.inputs[given.id].version if given.id in before.inputs else ""
+        for given in output.inputs
+        if given.producer is not None
+    }
+    now = identify(output, produced, manifest, sources)
+    now = without_products(now, read_failure(output.state), output)
+    absent: list[Change] = []
+    changed: list[Change] = []
+    places = {given.text: given.place for given in output.inputs}
+    for change in changes(output, manifest, now, produced):
+        locked = [
+            name
+            for name in change.files
+            if (places.get(name) or f"{output.root}/{name}") in unreadable
+        ]
+        if locked:
+            absent.append(change._replace(reason=f"{_listing(locked)} cannot be read"))
+        elif change.kind is Kind.GONE:
+            absent.append(change)
+        elif change.kind is Kind.SOURCE:
+            changed.append(change)
     findings = []
-    for trouble, found, verb in (
-        (Trouble.CHANGED, changed, "changed since it was made"),
-        (Trouble.ABSENT, absent, "cannot be read or is gone"),
-    ):
+    for trouble, found in ((Trouble.CHANGED, changed), (Trouble.ABSENT, absent)):
         if found:
-            paths = [path for inner in found.values() for path in inner]
-            findings.append(_finding(output, trouble, f"{_listing(list(found))} {verb}", paths))
-    return findings, manifest
+            paths = dict.fromkeys(path for each in found for path in each.files)
+            description = _listing([each.reason for each in found], "; ")
+            findings.append(_finding(output, trouble, description, list(paths)))
+    return findings, _with_corrected_stamps(manifest, now)
+
+
+def _with_corrected_stamps(manifest: Manifest, now: Provenance) -> Manifest:
+    before = manifest.provenance
+    inputs = dict(before.inputs)
+    for name, source in before.inputs.items():
+        if name in now.inputs:
+            stamps = _corrected_stamps(source.files, now.inputs[name].files)
+            if stamps is not source.files:
+                inputs[name] = replace(source, files=stamps)
+    files = _corrected_stamps(before.files, now.files)
+    observed = before.observed
+    stamps = _corrected_stamps(observed.files, now.observed.files)
+    if stamps is not observed.files:
+        observed = replace(observed, files=stamps)
+    if files is before.files and observed is before.observed and inputs == before.inputs:
+        return manifest
+    corrected = replace(before, files=files, inputs=inputs, observed=observed)
+    return replace(manifest, provenance=corrected)
 
 
 def _check_chain(
@@ -348,9 +356,9 @@ def _corrected(stamp: Stamp, now: Stamp) -> Stamp:
     return stamp._replace(mtime_ns=REFUTED) if matched else stamp
 
 
-def _listing(names: Sequence[str]) -> str:
+def _listing(names: Sequence[str], separator: str = ", ") -> str:
     more = f" and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else ""
-    return f"{', '.join(names[:_MAX_SHOWN])}{more}"
+    return f"{separator.join(names[:_MAX_SHOWN])}{more}"
 
 
 def _join(path: str, name: str) -> str:

@@ -12,13 +12,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lightcone.errors import LightconeError
+from lightcone.state.changes import describe_disturbed, observed_changes
 from lightcone.state.claims import Busy, Claim
 from lightcone.state.dependencies import SourceFiles
 from lightcone.state.fingerprint import fingerprint, unchanged
-from lightcone.state.identity import describe_disturbed
 from lightcone.state.journal import JOURNAL
 from lightcone.state.manifest import Manifest, read_manifest
-from lightcone.state.observed import Selection, changes_of, observed_now, select
+from lightcone.state.observed import Selection, observed_now, select
 from lightcone.state.partial import (
     FAILURE,
     describe_partial,
@@ -164,7 +164,7 @@ class OutputMaker:
         sources = SourceFiles(self.output.root)
         sources.learn(made)
         return replace(made, observed=planned).identity == self.identity and not any(
-            changes_of(made.observed, observed_now(made.observed, sources, self.output))
+            observed_changes(made.observed, observed_now(made.observed, sources, self.output))
         )
 
     def _make(

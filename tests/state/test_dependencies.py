@@ -122,6 +122,13 @@ def test_a_container_file_counts(project: Project) -> None:
     assert identify(project.output("x"), {}, None).identity != before.identity
 
 
+def test_a_container_that_is_a_directory_is_not_read(project: Project, reads: list[str]) -> None:
+    project.write("box/etc/passwd", "root")
+    project.spec("outputs: [{id: x, recipe: {command: 'touch {output}/y', container: ./box}}]")
+    provenance = identify(project.output("x"), {}, None)
+    assert provenance.files == {} and reads == []
+
+
 def test_what_every_output_depends_on(project: Project) -> None:
     settings = '[results]\ndepend_on = ["conf/**/*.yaml", "./*.R", "results/**", "absent/*"]\n'
     project.write("lightcone.toml", settings)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -280,3 +282,42 @@ def test_forced_and_selected(oracle: Oracle, data: st.DataObject) -> None:
 def test_nothing_to_plan() -> None:
     assert plan([]) == {}
     assert good_dependents([], {("u", "a")}) == set()
+
+
+LINKED = """\
+inputs: [{id: raw, source: SOURCE}]
+outputs:
+- {id: clean, inputs: [raw], recipe: {command: "ln -sfn ../../../data/raw {output}/in"}}
+- {id: plot, inputs: [clean], recipe: {command: "cat {inputs.clean}/in/*.csv > {output}/t"}}
+"""
+
+
+@pytest.mark.parametrize("source", ["data/raw", "data/r*"])
+def test_links_in_inputs_and_results_count_by_what_they_lead_to(
+    project: Project, source: str
+) -> None:
+    """A recipe that stages its input makes a result of it, and so does the next one."""
+    big = project.write("../big/2024/x.csv", "1\n")
+    shared = project.write("../shared.csv", "2\n")
+    (project.root / "data/raw").mkdir(parents=True)
+    (project.root / "data/raw/shared.csv").symlink_to(shared)
+    project.spec(LINKED.replace("SOURCE", f'"{source}"'))
+    assert project.make() == ["baseline/clean", "baseline/plot"]
+    assert set(project.states().values()) == {"ok"}
+    project.age(shared)
+    assert set(project.states().values()) == {"ok"}
+    shared.write_text("3\n")
+    name = "shared.csv" if source == "data/raw" else "data/raw/shared.csv"
+    assert project.states()["baseline/clean"] == (
+        "stale (results/baseline/clean has a changed file in/shared.csv; "
+        f"input raw changed ({source}: {name} changed))"
+    )
+    # What was made of it is the same text as before: the bytes behind it are not.
+    assert project.make() == ["baseline/clean", "baseline/plot"]
+    assert (project.root / "results/baseline/plot/t").read_text() == "3\n"
+    (project.root / "data/raw/years").symlink_to(big.parent.parent)
+    assert "years/2024/x.csv is new" in project.why("baseline/clean")
+    shutil.rmtree(project.root / "results/baseline")
+    project.make()
+    big.write_text("4\n")
+    assert "years/2024/x.csv changed" in project.why("baseline/clean")

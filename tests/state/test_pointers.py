@@ -210,3 +210,20 @@ def test_what_is_here_has_to_be_as_recorded(project: Project) -> None:
     project.write("count.sh", "cat $1")
     chain(project, "data/other.csv", command="sh count.sh {inputs.raw} > {output}")
     assert project.plan()["baseline/clean"].state is State.STALE
+
+
+def test_links_into_an_annex_in_a_directory(project: Project) -> None:
+    """Fetched they are the data; dropped, what was made of them is unconfirmed."""
+    key = f"SHA256E-s{len(DATA)}--{HASH}.csv"
+    there = project.write(f".git/annex/objects/aa/{key}/{key}", DATA)
+    link(project, f"../.git/annex/objects/aa/{key}/{key}")
+    chain(project, "data", command="cat $(find -L {inputs.raw} -type f) > {output}").make()
+    assert set(project.states().values()) == {"ok"}
+    there.unlink()
+    found = project.plan()["baseline/clean"]
+    assert found.state is State.UNCONFIRMED and "run 'git annex get data'" in found.why
+    link(project, f"../.git/annex/objects/aa/{key.replace(HASH, OTHER)}")
+    assert project.plan()["baseline/clean"].state is State.STALE
+    # Unlocked, it is the data as well.
+    project.write("data/raw.csv", DATA)
+    assert set(project.states().values()) == {"ok"}

@@ -6,15 +6,17 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lightcone.spec.output import Output
+from lightcone.state import fingerprint as module
 from lightcone.state.claims import Claim
 from lightcone.state.fingerprint import Stamp, fingerprint
 from lightcone.state.hash_cache import HashCache
-from lightcone.state.manifest import read_manifest
+from lightcone.state.manifest import Observed, read_manifest, write_manifest
 from lightcone.state.plan import plan
 from lightcone.state.verify import Verification, record_findings, verify
 from tests.projects import Project
@@ -132,17 +134,21 @@ def _replace(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "change", "expected"),
     [
-        ("data/raw.csv", _replace, ("a", "changed", "input raw (data/raw.csv) changed since")),
-        ("code/a.sh", _replace, ("a", "changed", "code/a.sh changed since it was made")),
-        ("data/raw.csv", os.unlink, ("a", "missing", "input raw (data/raw.csv) cannot be read or")),
-        ("code/a.sh", os.unlink, ("a", "missing", "code/a.sh cannot be read or is gone")),
+        ("data/raw.csv", _replace, ("a", "changed", "input raw changed (data/raw.csv)")),
+        ("code/a.sh", _replace, ("a", "changed", "code/a.sh changed")),
+        ("data/raw.csv", os.unlink, ("a", "missing", "input raw is gone (data/raw.csv)")),
+        ("code/a.sh", os.unlink, ("a", "missing", "code/a.sh is gone")),
         (
             "data/tree/x/y.csv",
             _replace,
-            ("c", "changed", "input tree (data/tree): x/y.csv changed since"),
+            ("c", "changed", "input tree changed (data/tree: x/y.csv changed)"),
         ),
-        ("data/p.txt", _replace, ("c", "changed", "input all (data/*.txt): data/p.txt changed")),
-        ("data/p.txt", os.unlink, ("c", "missing", "input all (data/*.txt) cannot be read or is")),
+        (
+            "data/p.txt",
+            _replace,
+            ("c", "changed", "input all changed (data/*.txt: data/p.txt changed)"),
+        ),
+        ("data/p.txt", os.unlink, ("c", "missing", "input all is gone (data/*.txt)")),
     ],
 )
 def test_sources_that_no_longer_match(
@@ -154,18 +160,168 @@ def test_sources_that_no_longer_match(
     change(project.root / name)
     found = verify(project.outputs())
     output, trouble, description = expected
-    ((named, kind, words),) = told(found)
-    assert (named, kind) == (f"baseline/{output}", f"{trouble} source")
-    assert words.startswith(description)
+    named = name if "*" not in description or change is not os.unlink else "data/*.txt"
+    assert told(found) == [(f"baseline/{output}", f"{trouble} source", description)]
+    assert [each.files for each in found.findings] == [(named,)]
     # A plan sees it by itself, so there is nothing to record.
     assert found.corrected == []
+
+
+GATE = """
+inputs: [{id: raw, source: data/tree}]
+outputs:
+- {id: a, format: txt, inputs: [raw], recipe: {command: "COMMAND"}}
+- {id: b, format: txt, inputs: [a], recipe: {command: "cat {inputs.a} > {output}"}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("more/2.csv", "2\n", "more/2.csv is new"),
+        ("conf/b.yaml", "b\n", "conf/b.yaml is new"),
+        ("lib.py", "", "lib.py is new"),
+        ("data/tree/x/z.csv", "z\n", "input raw changed (data/tree: x/z.csv is new)"),
+        ("code/a.py", "import math\n", "code/a.py changed; used.py is no longer used"),
+    ],
+)
+def test_what_a_plan_calls_stale_is_found(
+    project: Project, name: str, text: str, reason: str
+) -> None:
+    """Sources that joined since: to a pattern, to what all depend on, to an import, to an input."""
+    project.write("lightcone.toml", '[results]\ndepend_on = ["conf/*.yaml"]\n')
+    project.write("code/a.py", "import used\ntry:\n    import lib\nexcept ImportError: pass\n")
+    for each in ("used.py", "more/1.csv", "conf/a.yaml"):
+        project.write(each, "")
+    command = "PYTHONPATH=. python3 code/a.py; cat more/*.csv > {output}; ls {inputs.raw}"
+    project.spec(GATE.replace("COMMAND", command))
+    project.make()
+    assert verify(project.outputs()) == Verification(2)
+    project.write(name, text)
+    assert project.states()["baseline/a"] == f"stale ({reason})"
+    found = [each for each in told(verify(project.outputs())) if each[0] == "baseline/a"]
+    assert found == [("baseline/a", "changed source", reason)]
+
+
+@pytest.mark.parametrize(
+    ("change", "trouble", "reason"),
+    [
+        (lambda root: (root / "seen.txt").write_text("2\n"), "changed", "seen.txt changed"),
+        (lambda root: (root / "seen.txt").unlink(), "missing", "seen.txt is gone"),
+        (
+            lambda root: (root / "sought.txt").touch(),
+            "changed",
+            "sought.txt is there now, which the recipe looked for",
+        ),
+        (
+            lambda root: (root / "listed/new").touch(),
+            "changed",
+            "listed/new is new in a directory that the recipe lists",
+        ),
+    ],
+)
+def test_what_a_recipe_was_observed_to_use(
+    project: Project, change: Callable[[Path], object], trouble: str, reason: str
+) -> None:
+    seen = project.write("seen.txt", "1\n")
+    project.write("listed/old", "")
+    output = project.output("a")
+    manifest = read_manifest(output.state_dir)
+    assert manifest is not None
+    stamps = fingerprint(seen).files
+    observed = Observed({"seen.txt": stamps[""]}, {"listed": ("old",)}, ("sought.txt",))
+    provenance = replace(manifest.provenance, observed=observed)
+    write_manifest(
+        output.state_dir, replace(manifest, provenance=provenance, identity=provenance.identity)
+    )
+    assert verify(project.outputs()) == Verification(3)
+    change(project.root)
+    assert project.states()["baseline/a"] == f"stale ({reason})"
+    assert told(verify(project.outputs())) == [("baseline/a", f"{trouble} source", reason)]
+
+
+def test_a_plan_knows_what_was_found_of_an_observed_file(project: Project, claims: Path) -> None:
+    seen = project.write("seen.txt", "1\n")
+    output = project.output("a")
+    manifest = read_manifest(output.state_dir)
+    assert manifest is not None
+    observed = Observed({"seen.txt": fingerprint(seen).files[""]})
+    provenance = replace(manifest.provenance, observed=observed)
+    write_manifest(
+        output.state_dir, replace(manifest, provenance=provenance, identity=provenance.identity)
+    )
+    corrupt(project, seen, "7\n")
+    assert project.states()["baseline/a"] == "ok"
+    found = verify(project.outputs())
+    assert told(found) == [("baseline/a", "changed source", "seen.txt changed")]
+    assert record_findings(found, claims) == []
+    assert project.states()["baseline/a"] == "stale (seen.txt changed)"
+
+
+def test_an_edit_while_the_recipe_ran(project: Project) -> None:
+    output = project.output("a")
+    manifest = read_manifest(output.state_dir)
+    assert manifest is not None
+    write_manifest(output.state_dir, replace(manifest, disturbed=("code/a.sh", "raw")))
+    assert told(verify(project.outputs())) == [
+        (
+            "baseline/a",
+            "changed source",
+            "code/a.sh changed while it was made; input raw changed while it was made "
+            "(data/raw.csv)",
+        )
+    ]
+
+
+def test_what_a_failed_recipe_left_is_no_source(project: Project) -> None:
+    project.spec("outputs: [{id: d, format: txt, recipe: {command: 'ls d.log; date > {output}'}}]")
+    project.write("d.log", "")
+    project.make()
+    (project.root / "d.log").unlink()
+    assert [each.description for each in verify(project.outputs()).findings] == ["d.log is gone"]
+    project.spec(
+        "outputs: [{id: e, format: txt, recipe: {command: 'ls e.log || :; date > {output}'}}]"
+    )
+    project.make()
+    project.write("e.log", "")
+    assert [each.description for each in verify(project.outputs()).findings] == ["e.log is new"]
+    output = project.output("e")
+    project.fail(output, template=output.template, products=["e.log"], exit_code=1)
+    assert project.states() == {"baseline/e": "ok"}
+    assert verify(project.outputs()) == Verification(1)
+
+
+def test_a_recipe_that_the_spec_has_otherwise_now(project: Project) -> None:
+    """Is for a plan: the result is still what its record says."""
+    project.spec(SPEC.replace("cat {inputs.a} > {output}", "cat -n {inputs.a} > {output}"))
+    assert project.states()["baseline/b"] == "stale (recipe changed)"
+    assert verify(project.outputs()) == Verification(3)
 
 
 def test_an_unreadable_source(project: Project) -> None:
     (project.root / "code/a.sh").unlink()
     (project.root / "code/a.sh").symlink_to("a.sh")
     assert told(verify(project.outputs())) == [
-        ("baseline/a", "missing source", "code/a.sh cannot be read or is gone")
+        ("baseline/a", "missing source", "code/a.sh is gone")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "output"), [("code/a.sh", "a"), ("data/raw.csv", "a"), ("data/p.txt", "c")]
+)
+def test_a_source_without_permission(
+    project: Project, monkeypatch: pytest.MonkeyPatch, name: str, output: str
+) -> None:
+    original = module._hash
+
+    def refuse(path: str, status: os.stat_result) -> str:
+        if path.endswith(name):
+            raise PermissionError(13, "Permission denied", path)
+        return original(path, status)
+
+    monkeypatch.setattr(module, "_hash", refuse)
+    assert told(verify(project.outputs())) == [
+        (f"baseline/{output}", "missing source", f"{name} cannot be read")
     ]
 
 
