@@ -279,6 +279,7 @@ class Scripts:
 
     def _located_file(self, path: str, paths: SearchPaths, beside: str) -> str:
         """Return the file at a path that a script names, "" if there is none."""
+        path = os.path.expanduser(path) if path.startswith("~") else path
         if path.startswith((HERE, "/")):
             name = _located(path, "", beside, self._root)
             return name if self.is_file(name) else ""
