@@ -78,15 +78,25 @@ _BEFORE_PROGRAM = frozenset(
     | {"builtin", "nohup", "export", "env", "local", "declare"}
 )
 _TAKES_VALUE = {"python": ("-W", "-X"), "sh": ("-o", "-O", "+o", "+O")}
-_READS_NAMES = ("read", "mapfile", "readarray")
-_TAKES_NAME_VALUE = ("-d", "-n", "-N", "-p", "-t", "-u", "-i", "-C", "-c", "-O", "-s")
+_TAKE_VALUES = {"read": "dnNptui", "mapfile": "dnOsuCc", "readarray": "dnOsuCc"}
 _PRINTS = ("echo", "printf", "test", "[", "[[", "export", "return", "exit", "shift", "trap", "set")
+_NO_FILE = re.compile(
+    r"\$\{?(?:SLURM_\w+|LIGHTCONE_\w+|OMP_NUM_THREADS|HOME|USER|UID|HOSTNAME|RANDOM|SECONDS|PATH"
+    r"|PYTHONPATH|PWD|OLDPWD|TMPDIR|LINENO|PPID)\b"
+    r"|\$\{?[?!#@*$-]|\$[({]MAKE[)}]"
+)
+_ARRAY = re.compile(r"\b([A-Za-z_]\w*)\+?=\(")
 _IS_PLAIN = re.compile(r"[\w./~+@%:,=\0-]*")
 _DEFAULT_FILES = {"snakemake": ("Snakefile", "workflow/Snakefile")}
 _MOVES = ("-C", "--directory")
+_PRINTED = re.compile(
+    r"""\bprintf[ \t]+-v[ \t]+(\w+)[ \t]+['"]?([\w./-]+)['"]?(?=[ \t]*(?:[\n;&|]|$))"""
+)
 _READ_INTO = re.compile(r"(?<![\w.-])(read|mapfile|readarray|printf)[ \t]+([^\n;|&<>()]*)")
 _MAKEFILES = ("GNUmakefile", "makefile", "Makefile")
 _MAX_VALUES = 64
+# No path is longer, and of a list of paths only its parts count.
+_LONGEST = 4096
 
 _Variables = dict[str, tuple[str, ...]]
 
@@ -101,8 +111,8 @@ def read_shell(text: str, *, is_make: bool = False) -> References:
             for command in read_commands(logical)
         ]
     else:
-        commands = read_commands(text)
-    reader = _Reader(variables)
+        commands = list(read_commands(text))
+    reader = _Reader(text, variables)
     reader.written = {bare(each.text) for one in commands for each in written_by(one)}
     if is_make:
         reader.written |= {word for targets in _TARGETS.findall(text) for word in targets.split()}
@@ -114,8 +124,9 @@ def read_shell(text: str, *, is_make: bool = False) -> References:
 class _Reader:
     """Reader of the commands of one text."""
 
-    def __init__(self, variables: _Variables) -> None:
+    def __init__(self, text: str, variables: _Variables) -> None:
         self._variables = variables
+        self._arrays = set(_ARRAY.findall(text))
         self._found: list[Reference] = []
         self._directories: list[str] = []
         self._search: list[str] = []
@@ -180,18 +191,22 @@ class _Reader:
                 self._found.append(Reference(kind, bare(text), word.line))
             elif _LIKE_A_PATH.match(text) and _EXPANSION.fullmatch(text) is None:
                 self._not_followed += _unresolved(text, word.line, self._found)
-            elif is_file and self._is_computed(text):
+            elif is_file and self._is_computed(text) and not self._is_array(text):
                 why = "what it stands for is computed"
                 self._not_followed.append(NotFollowed(bare(text), why, word.line))
 
     def _is_computed(self, text: str) -> bool:
-        """Return whether a word is nothing but what the text itself computes."""
-        if _EXPANSION.fullmatch(text) is None or text.startswith(("<(", "$((")):
+        """Return whether a word is nothing but a substitution or an unknown variable."""
+        if _EXPANSION.fullmatch(text) is None or text.startswith("<("):
             return False
         if text.startswith("$("):
-            return "\ue005" not in text[:3]
-        name = re.match(r"\$\{?(\w+)", text)
-        return name is not None and f"${{{name[1]}}}" in self._variables.get(name[1], ())
+            return not bare(text[:3]).startswith("$((")
+        return _POSITIONAL.match(text) is None and _NO_FILE.match(text) is None
+
+    def _is_array(self, text: str) -> bool:
+        """Return whether a word stands for an array, whose words are in the text."""
+        name = re.match(r"\$\{[#!]?(\w+)\[", text)
+        return name is not None and name[1] in self._arrays - self._variables.keys()
 
     def _read_option(self, words: list[Word], number: int, word: Word) -> None:
         """Note the module after ``-m``, the directory after ``-C``, and ``PYTHONPATH``."""
@@ -245,7 +260,7 @@ class _Reader:
                 if script is not None and not command.is_quoted:
                     self._run_text(script, words)
                 return
-            elif word.text.startswith(("-m", "-c", "-e")) or word.text == "-":
+            elif word.text.startswith(("-m", "-c", "-e")):
                 return
             elif not word.text.startswith(("-", "+")):
                 if name.startswith("python"):
@@ -300,6 +315,8 @@ def _name(word: Word) -> str:
 
 
 def _shown(words: list[Word]) -> str:
+    while words[1:] and not _is_program(words[0].text):
+        words = words[1:]
     text = " ".join(bare(each.text) for each in words).replace("\n", " ")
     return text if len(text) <= 60 else f"{text[:57]}..."
 
@@ -355,8 +372,11 @@ def _variables(text: str, is_make: bool) -> _Variables:
             computed.add(name)
         else:
             variables.setdefault(name, []).extend(split_words(words)[:_MAX_VALUES])
-    for name in _names_read(text) if not is_make else ():
-        computed.add(name)
+    for name, value in _PRINTED.findall(text):
+        variables.setdefault(name, []).append(value)
+    printed = {name for name, _ in _PRINTED.findall(text)}
+    if not is_make:
+        computed.update(name for name in _names_read(text) if name not in printed)
     for name, values in variables.items():
         if any("$(" in value and "$((" not in value for value in values):
             computed.add(name)
@@ -373,13 +393,13 @@ def _names_read(text: str) -> Iterator[str]:
     for match in _READ_INTO.finditer(text):
         words = match[2].split()
         if match[1] == "printf":
-            if "-v" in words[:-1]:
-                yield words[words.index("-v") + 1]
+            if words[:1] == ["-v"] and len(words) > 1:
+                yield words[1]
             continue
         skipped = False
         for word in words:
             if word.startswith("-"):
-                skipped = word[-2:] in _TAKES_NAME_VALUE or word[-1:] in "dnNptui"
+                skipped = word[-1] in _TAKE_VALUES[match[1]]
             elif skipped:
                 skipped = False
             elif word.isidentifier():
@@ -427,7 +447,7 @@ def _is_pattern(text: str, pattern: str) -> bool:
 def _filled(word: Word, variables: _Variables) -> list[tuple[str, str]]:
     """Return the texts and patterns of a word with its variables and braces filled in."""
     filled = [(word.text, word.pattern)]
-    if "$" in word.text:
+    if "$" in word.text and len(word.text) < _LONGEST:
         for match in _VARIABLE.finditer(word.text):
             values = variables.get(match[1] or match[2], ())
             if values and len(filled) * len(values) <= _MAX_VALUES:
@@ -436,7 +456,7 @@ def _filled(word: Word, variables: _Variables) -> list[tuple[str, str]]:
                     for text, pattern in filled
                     for value in values
                 ]
-    if "{" in word.text:
+    if "{" in word.text and len(word.text) < _LONGEST:
         filled = [
             (one, one) if one != text else (text, pattern)
             for text, pattern in filled

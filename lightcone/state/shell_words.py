@@ -11,6 +11,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 __all__ = [
@@ -91,9 +92,10 @@ def bare(text: str) -> str:
     return text.translate(_BARE)
 
 
-def read_commands(text: str) -> list[Command]:
+@lru_cache(maxsize=8)
+def read_commands(text: str) -> tuple[Command, ...]:
     """Return the commands of a text, those in quotes and substitutions included."""
-    return _Lexer(text, 1, 0).commands()
+    return tuple(_Lexer(text, 1, 0).commands())
 
 
 def split_words(text: str) -> list[str]:
