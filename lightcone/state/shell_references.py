@@ -103,7 +103,7 @@ _Variables = dict[str, tuple[str, ...]]
 
 def read_shell(text: str, *, is_make: bool = False) -> References:
     """Return what a shell text or a Makefile refers to."""
-    text, variables = _resolve(text, is_make)
+    text, variables = _resolve(text, is_make=is_make)
     if is_make:
         commands = [
             Command(tuple(word._replace(line=line) for word in command.words), command.operator)
@@ -147,10 +147,14 @@ class _Reader:
         words = [each for each in command.words if not each.redirect]
         program = next((n for n, each in enumerate(words) if _is_program(each.text)), 0)
         name = _name(words[program]) if words else ""
+        assigned = [each for each in words if _is_assignment(each.text)]
         for word in command.words:
             if word.redirect != "<<":
                 is_file = word.redirect == "<" or (
-                    not word.redirect and not command.is_quoted and name not in _PRINTS
+                    not word.redirect
+                    and not command.is_quoted
+                    and name not in _PRINTS
+                    and word not in assigned
                 )
                 self._read_word(word, is_file=is_file)
         if not words:
@@ -280,9 +284,12 @@ class _Reader:
         if _EXPANSION.fullmatch(script.text):
             self._cannot(words, "the command is computed", script.line)
             return
-        for each in read_commands(bare(script.text)):
+        text, variables = _resolve(bare(script.text), is_make=False)
+        outer, self._variables = self._variables, self._variables | variables
+        for each in read_commands(text):
             line = script.line
             self.read(each._replace(words=tuple(one._replace(line=line) for one in each.words)))
+        self._variables = outer
 
     def _check_script(self, words: list[Word], script: list[Word], line: int) -> None:
         """Note a script of which the whole name is computed."""
@@ -306,7 +313,11 @@ class _Reader:
 
 def _is_program(text: str) -> bool:
     """Return whether a word may be the program of a command, not what stands before it."""
-    return text not in _BEFORE_PROGRAM and re.match(r"[A-Za-z_]\w*\+?=", text) is None
+    return text not in _BEFORE_PROGRAM and not _is_assignment(text)
+
+
+def _is_assignment(text: str) -> bool:
+    return re.match(r"[A-Za-z_]\w*\+?=", text) is not None
 
 
 def _name(word: Word) -> str:
@@ -321,7 +332,7 @@ def _shown(words: list[Word]) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _resolve(text: str, is_make: bool) -> tuple[str, _Variables]:
+def _resolve(text: str, *, is_make: bool) -> tuple[str, _Variables]:
     """Fill in what the text itself shows of substitutions and variables."""
     variables: _Variables = {}
     if "$" not in text and "`" not in text:

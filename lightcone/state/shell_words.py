@@ -51,6 +51,7 @@ _END_OF_DOCUMENT = re.compile(r"[ \t]*((?:'[^'\n]*'|\"[^\"\n]*\"|\\.|[^\s;|&<>()
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
 _MAGIC = re.compile(r"([*?[])")
 _IS_MORE = re.compile(r"[;|&<>()'\"`\\\n#$]")
+_HAS_MEANING = re.compile(r"[*?[${}~`()]")
 _LONGEST_ORIGIN = 60
 _MOST_RESTARTS = 8
 _DEEPEST = 3
@@ -274,8 +275,12 @@ class _Lexer:
         if frame.begin < 0:
             frame.begin = position
         frame.is_quoted = True
-        frame.text.append(text.translate(_QUOTED))
-        frame.pattern.append(_MAGIC.sub(r"[\1]", text).translate(_QUOTED))
+        if _HAS_MEANING.search(text) is None:
+            frame.text.append(text)
+            frame.pattern.append(text)
+        else:
+            frame.text.append(text.translate(_QUOTED))
+            frame.pattern.append(_MAGIC.sub(r"[\1]", text).translate(_QUOTED))
 
     def _escape(self, frame: _Frame, position: int) -> int:
         escaped = self._text[position + 1 : position + 2]
