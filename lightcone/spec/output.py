@@ -137,7 +137,7 @@ class Output:
 
     @property
     def misfit(self) -> str:
-        """What is wrong where a pattern matches several files in a place for one; else ""."""
+        """What is wrong where the files of a pattern do not fit into their place; else ""."""
         if self.shell_template is None:
             return ""
         inputs = {f"inputs.{given.id}": given for given in self.inputs}
@@ -145,7 +145,9 @@ class Output:
             {name: given.value for name, given in inputs.items()}
         )
         if name is None:
-            return ""
+            return self.shell_template.first_misfit(
+                {name: given.value for name, given in inputs.items()}
+            )
         given = inputs[name]
         return (
             f"input {given.id}: {given.text} matches {len(given.words)} files, and {{{name}}} is "

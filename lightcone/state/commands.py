@@ -80,7 +80,7 @@ class CommandScanner:
 
     def found(self, command: str) -> Found:
         """Return the same files with the way in which each was found, and what was not followed."""
-        read = self._read(command) if _is_special(command) else References()
+        read = self._read(command)
         search_paths = _AT_ROOT.updated_by(read, "", self._root)
         by_references = self._scripts.of_command(read, search_paths)
         files: dict[str, Way] = {}

@@ -78,9 +78,12 @@ class SearchPaths(NamedTuple):
             return self
         directories = list(self.directories)
         for each in read.directories[:_MOST_DIRECTORIES]:
-            for base in directories[:_MOST_DIRECTORIES]:
-                directories.append(_located(each, base, beside, root))
-        directories = [each for each in directories if not each.startswith("../")]
+            directories += [
+                _located(each, base, beside, root) for base in directories[:_MOST_DIRECTORIES]
+            ]
+        directories = [each for each in dict.fromkeys(directories) if not each.startswith("../")]
+        if len(directories) > _MOST_DIRECTORIES:
+            directories.sort(key=lambda each: not os.path.isdir(os.path.join(root, each)))
         paths = [
             _located(each, base, beside, root)
             for each in read.search
@@ -244,12 +247,12 @@ class Scripts:
                     found = _as_script(name, paths, script.directories)
                     yield found, way._replace(pattern=reference.text)
             else:
-                name = self._located_file(reference.text, paths, beside)
-                if name:
-                    if reference.kind is Kind.GUESS:
-                        way = way._replace(kind="command" if not script.name else "path")
+                names = self._located_files(reference.text, paths, beside)
+                if reference.kind is Kind.GUESS:
+                    way = way._replace(kind="command" if not script.name else "path")
+                for name in names:
                     yield _as_script(name, paths, script.directories), way
-                elif reference.kind is Kind.GUESS:
+                if not names and reference.kind is Kind.GUESS:
                     where = f"{label}:{reference.line}" if script.name else label
                     not_followed.append(
                         f"{reference.origin} in {where}: a variable in it is not set there"
@@ -277,26 +280,28 @@ class Scripts:
         names = [os.path.join(package, "__init__.py"), *self._package_files(package, parts)]
         return filter(self.is_file, names)
 
-    def _located_file(self, path: str, paths: SearchPaths, beside: str) -> str:
-        """Return the file at a path that a script names, "" if there is none."""
+    def _located_files(self, path: str, paths: SearchPaths, beside: str) -> list[str]:
+        """Return the files at a path that a script names.
+
+        Where the text changes directories, it may mean any of them.
+        """
+        path = os.path.expanduser(path) if path.startswith("~") else path
         if path.startswith((HERE, "/")):
             name = _located(path, "", beside, self._root)
-            return name if self.is_file(name) else ""
-        for base in dict.fromkeys((*paths.directories, beside)):
-            name = os.path.normpath(os.path.join(base, path))
-            if self.is_file(name):
-                return name
-        return ""
+            return [name] if self.is_file(name) else []
+        names = [os.path.normpath(os.path.join(base, path)) for base in paths.directories]
+        found = list(filter(self.is_file, dict.fromkeys(names)))
+        name = os.path.normpath(os.path.join(beside, path))
+        return found or ([name] if self.is_file(name) else [])
 
     def _matched(self, pattern: str, paths: SearchPaths, beside: str) -> Iterator[str]:
         if pattern.startswith((HERE, "/")):
             yield from self.matches(_located(pattern, "", beside, self._root))
             return
-        for base in dict.fromkeys((*paths.directories, beside)):
-            matched = self.matches(os.path.normpath(os.path.join(base, pattern)))
-            yield from matched
-            if matched:
-                break
+        found: dict[str, None] = {}
+        for base in paths.directories:
+            found |= dict.fromkeys(self.matches(os.path.normpath(os.path.join(base, pattern))))
+        yield from found or self.matches(os.path.normpath(os.path.join(beside, pattern)))
 
     def _find_module(self, parts: _Parts, directories: tuple[str, ...]) -> list[str]:
         """Return the files of a module, from its outermost package on."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
 import warnings
 from collections.abc import Iterator
 
@@ -44,8 +45,14 @@ _WRITERS = re.compile(
 )
 _COPIERS = frozenset({"copy", "copy2", "copyfile", "copytree", "move", "rename", "replace"})
 _LISTERS = {"glob": "", "iglob": "", "rglob": "**", "listdir": "*", "scandir": "*", "iterdir": "*"}
+# Stands in a command for what is computed.
+_COMPUTED = "$computed"
 _IMPORTERS = frozenset({"import_module", "__import__", "run_module"})
 _PATH_RUNNERS = frozenset({"run_path", "spec_from_file_location"})
+_RESOURCES = frozenset(
+    {"files", "open_text", "open_binary", "read_text", "read_binary", "path", "get_data"}
+)
+_RENAMED = _IMPORTERS | _PATH_RUNNERS | _RESOURCES
 _COMMANDS = frozenset(
     {"system", "popen", "getoutput", "run", "Popen", "call", "check_call", "check_output"}
 )
@@ -102,6 +109,8 @@ class _Reader:
         self._values = LiteralValues()
         self._skipped: set[int] = set()
         self._tree = tree
+        # What importing functions are called here: from importlib import import_module as im.
+        self._renamed: dict[str, str] = {}
 
     def references(self) -> References:
         """Return everything that the tree refers to."""
@@ -145,6 +154,8 @@ class _Reader:
                 for each in node.names:
                     dot = "." if node.module and each.name != "*" else ""
                     name = module + dot + ("" if each.name == "*" else each.name)
+                    if each.asname is not None and each.name in _RENAMED:
+                        self._renamed[each.asname] = each.name
                     self._found.append(Reference(Kind.MODULE, name, node.lineno))
             case ast.Assign():
                 self._assignments += [(target, node.value) for target in node.targets]
@@ -220,7 +231,10 @@ class _Reader:
     def _call(self, node: ast.Call) -> bool:
         """Note what a call brings in; return whether there is nothing more to see in it."""
         name, owner = called(node)
+        name = self._renamed.get(name, name) if owner is None else name
         first = node.args[0] if node.args else None
+        if name in _RESOURCES and first is not None and self._is_resource(node, name, owner):
+            return True
         if name in _LISTERS:
             return self._list(node, name, owner, first)
         if name in ("append", "extend", "insert") and owner is not None:
@@ -252,6 +266,25 @@ class _Reader:
         if name in _COMMANDS and first is not None:
             return self._run(node, first)
         return self._read_or_write(node, name, owner, first)
+
+    def _is_resource(self, node: ast.Call, name: str, owner: ast.expr | None) -> bool:
+        """Note the files of a package that ``importlib.resources`` or ``pkgutil`` opens."""
+        if owner is not None and not _text(owner).endswith(("resources", "pkgutil", "res")):
+            return owner is None
+        for package in self._followed(node, node.args[0], "the package"):
+            self._found.append(Reference(Kind.MODULE, package, node.lineno))
+            if name == "files":
+                what = NotFollowed(
+                    _text(node)[:60], "files of a package count if named", node.lineno
+                )
+                self._not_followed.append(what)
+            elif len(node.args) > 1:
+                directory = package.replace(".", "/")
+                for text in self._followed(node, node.args[1], "the path"):
+                    for base in ("", "src"):
+                        path = join(base, f"{directory}/{text}")
+                        self._found.append(Reference(Kind.PATH, path, node.lineno))
+        return True
 
     def _read_or_write(
         self, node: ast.Call, name: str, owner: ast.expr | None, first: ast.expr | None
@@ -311,17 +344,22 @@ class _Reader:
         """Note what a command refers to that is run from Python."""
         words = first.elts if isinstance(first, ast.List | ast.Tuple) else [first]
         if isinstance(first, ast.List | ast.Tuple):
-            texts = [next(iter(self._values.of(each))) or "?" for each in words]
-            self._add_command(" ".join(texts), node.lineno)
+            texts = [next(iter(self._values.of(each))) for each in words]
+            shown = [_COMPUTED if text is None else shlex.quote(text) for text in texts]
+            self._add_command(" ".join(shown), node)
             return False
         for text in self._values.of(first):
             if text is not None and " " in text:
-                self._add_command(text, node.lineno)
+                self._add_command(text, node)
+        if None in self._values.of(first) and _runs_commands(node):
+            self._followed(node, None, "the command")
         return False
 
-    def _add_command(self, text: str, line: int) -> None:
+    def _add_command(self, text: str, node: ast.Call) -> None:
         read = read_shell(text)
-        found = tuple(each._replace(line=line) for each in read.found)
+        found = tuple(each._replace(line=node.lineno) for each in read.found)
+        if read.not_followed and _runs_commands(node):
+            self._followed(node, None, "the command")
         self._commands.append(read._replace(found=found, not_followed=()))
 
     def _add_search(self, value: ast.expr) -> None:
@@ -340,6 +378,14 @@ class _Reader:
             text = text if len(text) <= 60 else f"{text[:57]}..."
             self._not_followed.append(NotFollowed(text, f"{what} is computed", node.lineno))
         return [each for each in values if each is not None]
+
+
+def _runs_commands(node: ast.Call) -> bool:
+    """Return whether a call runs a command beyond doubt, and is no method of that name."""
+    name, owner = called(node)
+    if owner is None:
+        return name in ("Popen", "check_call", "check_output", "getoutput", "system", "popen")
+    return isinstance(owner, ast.Name) and owner.id in ("subprocess", "os", "sp")
 
 
 def _is_writing(mode: object) -> bool:

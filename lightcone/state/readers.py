@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from itertools import accumulate
 from typing import Any
 
+from lightcone.state import shell_words
 from lightcone.state.languages import NOT_READ, Language
 from lightcone.state.python_references import read_python
 from lightcone.state.references import (
@@ -49,12 +50,7 @@ _BRINGS_IN = re.compile(
 _CHANGES_INTO = re.compile(r"""\b(?:setwd|cd)\(\s*["']([^"'\n]+)["']""")
 _LISTS = re.compile(r"""\b(?:list\.files|dir|readdir|Sys\.glob|glob)\(\s*(?:path\s*=\s*)?$""")
 
-# A here-document, or the program that follows -c.
-_EMBEDDED = re.compile(
-    r"<<-?[ \t]*['\"]?(\w+)['\"]?[^\n]*\n(.*?)\n[ \t]*\1\b"
-    r"|(?<!\S)-c\s+('[^']*'|\"(?:[^\"\\]|\\.)*\")",
-    re.DOTALL,
-)
+_PYTHON = re.compile(r"(?:.*/)?python[\d.]*")
 # How far before a literal its call may begin: a line may be as long as the file.
 _LOOKBACK = 200
 _MAGIC_LINE = re.compile(r"^([ \t]*)([%!].*)$", re.MULTILINE)
@@ -80,16 +76,27 @@ def read_commands(text: str) -> References:
     if "import" not in text and "python" not in text:
         return read
     several = [read]
-    for match in _EMBEDDED.finditer(text):
-        body = match[2] if match[1] else re.sub(r"\\([\"$`\\])", r"\1", match[3][1:-1])
-        line = text.count("\n", 0, match.start()) + 1
+    for body, line, is_python in _programs(text):
         python = read_python(textwrap.dedent(body))
         found = tuple(
             each._replace(line=line, kind=Kind.RUN if each.kind is Kind.MODULE else each.kind)
             for each in python.found
         )
-        several.append(python._replace(found=found, not_followed=()))
+        unread = tuple(
+            each._replace(line=line) for each in python.not_followed if each.what != WHOLE_SCRIPT
+        )
+        several.append(python._replace(found=found, not_followed=unread if is_python else ()))
     return merged(several)
+
+
+def _programs(text: str) -> Iterator[tuple[str, int, bool]]:
+    """Yield the here-documents and what follows ``-c``, and whether Python certainly runs it."""
+    for command in shell_words.read_commands(text):
+        is_python = any(_PYTHON.fullmatch(word.text) for word in command.words)
+        for number, word in enumerate(command.words):
+            after_c = number and command.words[number - 1].text == "-c"
+            if word.redirect == "<<" or (after_c and not word.redirect):
+                yield shell_words.bare(word.text), word.line, is_python
 
 
 def _read_makefile(text: str) -> References:

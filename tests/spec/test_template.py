@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -160,3 +162,113 @@ def test_any_text_is_read_or_refused(command: str) -> None:
     except SpecError:
         return
     assert template.render({"output": Value(("o",)), "inputs.a": Value(("a",))}) is not None
+
+
+VALUES = [
+    *("plain", "two words", "it's", 'a"b', "$HOME", "a`b", "a;b", "a\\b", "\\", "a*", "#x", "}"),
+    *(
+        "x\ny",
+        "$(echo no)",
+        "`echo no`",
+        "\\$HOME",
+        "'\"`$\\",
+        "a}b",
+        "-f",
+        "x=y",
+        "if",
+        "a,b",
+        "EOF",
+    ),
+    *("~", "!", "a)b", "(", "\ta", "\\`", "7", "a.c"),
+]
+# Printed between < and >, for a trailing line end is lost in a substitution.
+P = "printf '<%s>' "
+PLACES = {
+    "bare": P + "{inputs.a}",
+    "double": P + '"{inputs.a}"',
+    "single": P + "'{inputs.a}'",
+    "ansi": P + "$'{inputs.a}'",
+    "partly": P + "''{inputs.a}\"\"",
+    "backticks": "x=`" + P + '{inputs.a}`; echo -n "$x"',
+    "quoted backticks": 'echo -n "`' + P + '{inputs.a}`"',
+    "quotes in backticks": "x=`" + P + "'{inputs.a}'`; echo -n \"$x\"",
+    "double in backticks": 'x=`' + P + '"{inputs.a}"`; echo -n "$x"',
+    "double in quoted backticks": 'x="`' + P + '"{inputs.a}"`"; echo -n "$x"',
+    "backticks in a substitution": 'x=$(echo "`' + P + '{inputs.a}`"); echo -n "$x"',
+    "backticks in a document": "cat <<A | tr -d '\\n'\n`" + P + "{inputs.a}`\nA",
+    "nested backticks": "x=`echo \\`" + P + "{inputs.a}\\``; echo -n $x",
+    "escaped quote in backticks": "x=`echo \\\\' >&2; " + P + "{inputs.a}`; echo -n \"$x\"",
+    "substitution": "x=$(" + P + '{inputs.a}); echo -n "$x"',
+    "quoted substitution": 'echo -n "$(' + P + '{inputs.a})"',
+    "double in substitution": 'echo -n "$(' + P + '"{inputs.a}")"',
+    "case in a substitution": 'echo -n "$(case x in x) ' + P + '{inputs.a};; esac)"',
+    "case with parentheses": 'echo -n "$(case x in (x) ' + P + '{inputs.a};; (y) ;; esac; :)"',
+    "after a case": 'echo -n "$(case x in x) ;; esac)<{inputs.a}>"',
+    "comment in a substitution": 'echo -n "$(# it is ) not\n' + P + '{inputs.a})"',
+    "process substitution": "cat <(" + P + "{inputs.a})",
+    "document": "cat <<EOF | tr -d '\\n'\n<{inputs.a}>\nEOF",
+    "line of a document": "echo -n \"<$(cat <<EOF\n{inputs.a}\nEOF\n)>\"",
+    "verbatim": "cat <<'EOF' | tr -d '\\n'\n<{inputs.a}>\nEOF",
+    "partly quoted end": "cat <<E'O'F | tr -d '\\n'\n<{inputs.a}>\nEOF",
+    "indented": "cat <<-EOF | tr -d '\\n'\n\t<{inputs.a}>\n\tEOF",
+    "endless document": "cat <<EOF | tr -d '\\n' 2>&-\n<{inputs.a}>\n",
+    "end of a document": "cat <<{inputs.a}\nx\nplain\n",
+    "comment": P + "x >&2 # {inputs.a}\n",
+    "comment in backticks": "x=`" + P + "x # {inputs.a}`; echo -n '' $x >&2",
+    "arithmetic": "echo -n \"<$(( {inputs.a} ))>\"",
+    "arithmetic command": "(( x = {inputs.a} )); echo -n \"<$x>\"",
+    "quoted in arithmetic": 'echo -n "<$(( "{inputs.a}" + (0) ))>"',
+    "after arithmetic": "((x = 1 << 2))\n" + P + "{inputs.a}\nx",
+    "old arithmetic": 'echo -n "<$[{inputs.a}]>"',
+    "test": 'x=plain; [[ {inputs.a} == {inputs.a} ]] && ' + P + "{inputs.a}",
+    "matched": "[[ abc =~ ^{inputs.a}$ ]] && echo wrong; " + P + "{inputs.a}",
+    "default": 'echo -n "<${{x:-{inputs.a}}}>"',
+    "bare default": "echo -n <(:) >&2; x=${{x:-{inputs.a}}}; " + P + '"$x"',
+    "quoted default": 'echo -n "<${{x:-"{inputs.a}"}}>"',
+    "removed": "x=1{inputs.a}; echo -n \"<${{x#1}}>\"",
+    "removed end": "x=zz.plain; x=${{x%.{inputs.a}}}; " + P + "{inputs.a}",
+    "braces": "f() {{ " + P + '"$1"; }}; f x{{{inputs.a},no}} | sed s/x//',
+    "after a name": 'n=x; x=$n{inputs.a}; ' + P + '"${{x#x}}"',
+    "quoted after a name": 'n=x; x="$n{inputs.a}"; ' + P + '"${{x#x}}"',
+    "document after a name": "n=; cat <<EOF | tr -d '\\n'\n<$n{inputs.a}>\nEOF",
+    "after a dollar": P + "${inputs.a}",
+    "quoted after a dollar": P + '"${inputs.a}"',
+    "after a backslash": P + "\\{inputs.a}",
+    "quoted after a backslash": "x=\"\\{inputs.a}\"; " + P + '"${{x#?}}"',
+    "array": 'x=({inputs.a}); ' + P + '"${{x[@]}}"',
+    "here-string": "cat <<<{inputs.a} | tr -d '\\n' | sed 's/.*/<&>/'",
+    "case": "case {inputs.a} in {inputs.a}) " + P + "{inputs.a};; esac",
+    "command": "command_not_found_handle() {{ " + P + '"$1"; }}; {inputs.a}',
+}  # fmt: skip
+UNSEEN = {"comment", "comment in backticks"}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_a_value_arrives_as_it_is_or_is_refused(name: str, tmp_path: Path) -> None:
+    scripts, expected = [], []
+    for text in VALUES:
+        try:
+            template = compile_template(PLACES[name], ["a"], [], "Output 'x'")
+            command = template.render({"inputs.a": Value((text,))})
+            written = template.render_as_written({"inputs.a": Value((text,))})
+        except SpecError as error:
+            assert re.fullmatch(r"Output 'x': the value .* cannot stand [^\n]*\.", str(error))
+            continue
+        assert written == command
+        if (name, text) == ("command", "~"):
+            continue  # A directory that is executed has a message of its own.
+        scripts.append(command)
+        lost = "\n" in text and "tr -d" in command
+        expected.append(
+            "" if name in UNSEEN else f"<{text.replace(chr(10), '') if lost else text}>"
+        )
+    printed = []
+    for command in scripts:
+        ran = subprocess.run(
+            ["bash", "-c", command], capture_output=True, cwd=tmp_path, timeout=60, check=False
+        )
+        printed.append(ran.stdout.decode())
+    if name in UNSEEN:
+        assert all(text in ("", "<x>") for text in printed)
+    else:
+        assert dict(zip(scripts, printed, strict=True)) == dict(zip(scripts, expected, strict=True))

@@ -6,6 +6,7 @@ import ast
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,13 @@ PYTHON = [
     ("importlib.import_module('helper')", "src/helper.py"),
     ("__import__('pkg.a')", "src/pkg/__init__.py src/pkg/a.py"),
     ("import_module(f'{name}')", ""),
+    ("from importlib import import_module as im\nim('helper')", "src/helper.py"),
+    ("resources.open_text('pkg', 'a.py')", "src/pkg/__init__.py src/pkg/a.py"),
+    (
+        "pkgutil.get_data('pkg.sub', 'deep.py')",
+        "src/pkg/__init__.py src/pkg/sub/__init__.py src/pkg/sub/deep.py",
+    ),
+    ("model.files('config.yaml').path('x')", "config.yaml"),
     ("runpy.run_module('app.core')", "app/__init__.py app/core.py"),
     ("runpy.run_path('lib/tools.py')", "lib/tools.py"),
     ("exec(open('lib/tools.py').read())", "lib/tools.py"),
@@ -256,6 +264,26 @@ COMMANDS = [
     ),
     ("make all", "Makefile rules.mk lib/tools.py data/a.csv"),
     ("make -C build", "build/makefile"),
+    ("make -C 'bui'ld", "build/makefile"),
+    ("make --directory=build", "build/makefile"),
+    ("cd build; make", "Makefile rules.mk lib/tools.py data/a.csv build/makefile"),
+    ("env -C data cat a.csv", "data/a.csv"),
+    ("cat ~+/config.yaml", "config.yaml"),
+    ("D=lib; D+=/more; sh $D/env.sh", "lib/env.sh lib/more/env.sh"),
+    ("D=lib; D=$D/more; sh $D/env.sh", "lib/env.sh lib/more/env.sh"),
+    ("printf -v D lib; sh $D/env.sh", "lib/env.sh"),
+    ("for f in lib/e*.sh; do sh $f; done", "lib/env.sh"),
+    ("f() { cd data; cat a.csv; }; f", "data/a.csv"),
+    ("(cd lib; :); (cd build; :); (cd notes; :); (cd src; :); (cd data; cat a.csv)", "data/a.csv"),
+    ("xargs cat < config.yaml", "config.yaml"),
+    ("eval 'sh lib/env.sh'", "lib/env.sh"),
+    ("source <(cat lib/env.sh)", "lib/env.sh"),
+    ("cat `cat config.yaml`", "config.yaml"),
+    ("sh -c \"cat 'da'ta/a.csv\"", "data/a.csv"),
+    ("sh -c 'D=lib; sh $D/env.sh'", "lib/env.sh"),
+    ("python - <<'E'OF\nit = 'is'\nimport top\nEOF\ncat data/a.csv", "top.py data/a.csv"),
+    ("cat <<EOF\nit's\nEOF\ncat 'da'ta/a.csv", "data/a.csv"),
+    ("case $X in\n(data/b.csv|config.yaml) cat 'data'/a.csv;; top.py) ;; esac", "data/a.csv"),
     ("Rscript lib/fit.R", "lib/fit.R lib/more.R lib/functions.R data/a.csv config.yaml"),
     ("Rscript -e 'source(\"lib/more.R\")'", "lib/more.R lib/functions.R"),
     (
@@ -263,6 +291,95 @@ COMMANDS = [
         "notes/fit.ipynb notes/local.py data/a.csv app/__init__.py app/core.py top.py",
     ),
 ]
+
+
+WORDS = [
+    ("python3 'src'/helper.py", "src/helper.py"),
+    ("cat \"data\"/a.csv 'data'/'b'.csv", "data/a.csv data/b.csv"),
+    ("D=data; cat \"$D\"/a.csv $D'/b.csv'", "data/a.csv data/b.csv"),
+    ("D='da'ta; cat ${D}/a.csv", "data/a.csv"),
+    ("cat c\\onfig.yaml", "config.yaml"),
+    ("cat $'config.yaml' $'data/\\x'", "config.yaml"),
+    ('cat $"config.yaml"', "config.yaml"),
+    ("cat 'data'/[a]*", "data/a.csv"),
+    ("cat da'ta/'?.csv", "data/a.csv data/b.csv"),
+    ("cat '$'PROJECT/config.yaml '~'/config.yaml", ""),
+    ("cat 'data/{a,b}.csv' data/\\{a,b\\}.csv", ""),
+    ("cat 'data'/{a,'b'}.csv", "data/a.csv data/b.csv"),
+    ("x --file='data'/a.csv,'data/b.csv'", "data/a.csv data/b.csv"),
+    ("cat > 'data'/a.csv; tee \"data\"/b.csv < conf'ig'.yaml", "config.yaml"),
+    ("cd 'da'ta; cat a.csv", "data/a.csv"),
+    ("echo it's; cat data/a.csv", "data/a.csv"),
+    ('echo "x; cat data/a.csv', "data/a.csv"),
+    ('cat "$(cat "data/a.csv" \'config\'.yaml)"', "data/a.csv config.yaml"),
+    ("cat data/a.csv # it's 'src'/helper.py", "data/a.csv"),
+    ("cat data/\\\na.csv", "data/a.csv"),
+]
+
+
+@pytest.mark.parametrize(("command", "files"), WORDS)
+def test_words_are_those_of_bash(project: Project, command: str, files: str) -> None:
+    if "#" in command:
+        # A file that only a remark names may count; a script's remark does not.
+        project.write("run.sh", command)
+        assert found(project, "sh run.sh") == {"run.sh", *files.split()}
+    else:
+        assert found(project, command) == set(files.split())
+
+
+NOT_FOLLOWED = [
+    ("sh $D", "sh $D"),
+    ("cat $D", "$D"),
+    ("cat < $D", "$D"),
+    ("read D < config.yaml; cat $D", "${D}"),
+    ("mapfile -t A < config.yaml; cat ${A[@]}", "${A[@]}"),
+    ("printf -v D %s x; sh $D/d.sh", "${D}/d.sh"),
+    ("while read f; do sh $f; done < config.yaml", "sh $f"),
+    ("xargs cat < config.yaml", "xargs cat"),
+    ("find lib -name '*.py' -exec python {} ';'", "find lib -name *.py -exec python {} ;"),
+    ('eval "sh $D"', "eval sh $D"),
+    ("source <(cat config.yaml)", "source <(cat config.yaml)"),
+    ("cat config.yaml | sh", "sh"),
+    ("cat $(cat config.yaml)", "$(cat config.yaml)"),
+    ("cat `cat config.yaml`", "$(cat config.yaml)"),
+    ("cd $D; cat x", "cd $D"),
+    ("python -m $M", "python -m $M"),
+    ("bash -c 'sh $D'", "sh $D"),
+    ("python -c 'open(x)'", "open(x)"),
+    ("python src/run.py", "subprocess.run(['sh', x])"),
+    ("python src/system.py", "os.system(x)"),
+    ("python src/files.py", "files('pkg')"),
+    ('A=(x y); cat ${A[@]} $HOME/x $? "$1" $SLURM_JOB_ID; echo $D; x=$D', ""),
+    ("awk '{print $D}' config.yaml; perl -e 'eval $D; read $D'", ""),
+]
+
+
+@pytest.mark.parametrize(("command", "text"), NOT_FOLLOWED)
+def test_what_is_not_followed_is_listed(project: Project, command: str, text: str) -> None:
+    project.write("src/run.py", "import subprocess\nsubprocess.run(['sh', x])\n")
+    project.write("src/system.py", "import os\nos.system(x)\n")
+    project.write("src/files.py", "from importlib.resources import files\nfiles('pkg')\n")
+    project.write("run.sh", command)
+    for each in (command, "sh run.sh"):
+        listed = [
+            line.partition(" in ")[0]
+            for line in CommandScanner(project.root).found(each).not_followed
+        ]
+        assert text in listed if text else listed in ([], ["$HOME/x"]), listed
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["cat " + "'a b'\"c\"" * 50_000, "cat '" + "a\"b" * 100_000, "$(" * 200_000, '"$(' * 100_000,
+     "cat <<a\n" * 50_000, "${" * 200_000, "a|" * 200_000 + "esac", "\n" * 400_000 + "esac",
+     "x=" + "$x" * 100_000, "`'" * 200_000, "cat " + "'data/a b.csv' " * 30_000],
+    ids=lambda command: repr(command[:8]),
+)  # fmt: skip
+def test_long_commands_take_linear_time(project: Project, command: str) -> None:
+    began = time.process_time()
+    CommandScanner(project.root).found(command)
+    # Half a second where nothing else runs; a quadratic reader takes minutes.
+    assert time.process_time() - began < 10
 
 
 @pytest.mark.parametrize(("command", "files"), COMMANDS)
