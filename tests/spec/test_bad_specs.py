@@ -240,6 +240,26 @@ BAD: dict[str, tuple[str, dict[str, str], str]] = {
         "Outputs need each other in a circle, a → a: remove one of these from the 'inputs' of "
         "another in astra.yaml.",
     ),
+    "an output that takes an input of its own name": (
+        "inputs: [{id: a, source: a.csv}]\n"
+        "outputs: [{id: a, inputs: [a], recipe: {command: y}}]",
+        {},
+        "Output 'a' in astra.yaml has 'a' under 'inputs', which names both an input and an output "
+        "there: rename one of the two.",
+    ),
+    "an id of both an input and an output": (
+        "analyses:\n  part:\n    inputs: [{id: a, from: ../a}]\n"
+        "    outputs: [{id: b, inputs: [a]}, {id: a, from: deep.a}]",
+        {},
+        "Output 'b' in astra.yaml, analyses.part has 'a' under 'inputs', which names both an input "
+        "and an output there: rename one of the two.",
+    ),
+    "an input named like an output of a sub-analysis": (
+        "inputs: [{id: part.x, source: a.csv}]\n"
+        "outputs: [{id: a, inputs: [part.x], recipe: {command: y}}]",
+        {},
+        "Input id 'part.x' in astra.yaml cannot be used: take letters, digits and '_'.",
+    ),
     "condition on an unknown decision": (
         f"outputs: [{{id: x, when: ctu.a, recipe: {{command: y}}}}]\n{CUT}",
         {},
@@ -449,6 +469,35 @@ BAD: dict[str, tuple[str, dict[str, str], str]] = {
         {},
         "Output 'x' in astra.yaml: the recipe has no 'command': add it, or remove the recipe.",
     ),
+    "a recipe of prose": (
+        "outputs: [{id: x, recipe: {description: by hand}}]",
+        {},
+        "Output 'x' in astra.yaml: the recipe has no 'command': add it, or remove the recipe.",
+    ),
+    "a recipe of nothing": (
+        "outputs: [{id: x, recipe: {}}]",
+        {},
+        "Output 'x' in astra.yaml: the recipe has no 'command': add it, or remove the recipe.",
+    ),
+    **{
+        f"a command that is {name}": (
+            f"outputs: [{{id: x, recipe: {{command: {text}}}}}]",
+            {},
+            "Output 'x' in astra.yaml: the recipe has an empty 'command': write the shell command "
+            "that makes the output, or remove the recipe.",
+        )
+        for name, text in {
+            "empty": '""',
+            "null": "null",
+            "blank": '"  \\n "',
+            "a comment": '"# later\\n  # on"',
+        }.items()
+    },
+    "a command that is a number": (
+        "outputs: [{id: x, recipe: {command: 5}}]",
+        {},
+        "Output 'x' in astra.yaml: the recipe: 'command' must be a shell command, not 5.",
+    ),
     "a default that is no option, of a decision that does not apply": (
         "decisions:\n  cut: {default: a, options: {a: {}, b: {}}}\n"
         "  how: {when: cut.b, default: fst, options: {fast: {}, slow: {}}}\n"
@@ -638,6 +687,31 @@ def test_one_sentence(name: str, project: Project, capfd: pytest.CaptureFixture[
     assert str(caught.value) == sentence
     assert caught.value.exit_code == 2
     assert capfd.readouterr() == ("", "")
+
+
+def test_an_id_may_be_used_again_where_it_is_not_ambiguous(project: Project) -> None:
+    """In a sub-analysis, for what no output lists, and for ids of another kind."""
+    project.spec(
+        """
+inputs: [{id: a, source: a.csv}]
+decisions: {a: {default: x, options: {x: {}}}}
+outputs:
+  - {id: a, from: part.a}
+  - {id: b, decisions: [a], recipe: {command: "echo {decisions.a} > {output}"}}
+  - {id: none}
+  - {id: null_recipe, recipe: null}
+analyses:
+  part:
+    inputs: [{id: raw, from: ../a}]
+    outputs: [{id: a, inputs: [raw], recipe: {command: "cp {inputs.raw} {output}"}}]
+  other:
+    inputs: [{id: b, from: ../a}]
+    outputs: [{id: a, inputs: [b], recipe: {command: "cp {inputs.b} {output}"}}]
+"""
+    )
+    outputs = {each.id: each for each in project.outputs()}
+    assert list(outputs) == ["b", "part.a", "other.a"]
+    assert outputs["part.a"].command == "cp a.csv results/baseline/part.a"
 
 
 def test_mistakes_in_a_sub_analysis_name_its_file(project: Project) -> None:
