@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from lightcone.errors import SpecError
 from lightcone.spec.schema import Node
+from lightcone.spec.suggestions import capped, listed, suggest
 from lightcone.spec.tree import Scope, Tree
 from lightcone.spec.universes import Universe
 
@@ -25,16 +26,7 @@ __all__ = [
     "check_constraints",
     "explain",
     "has_constraints",
-    "suggest",
 ]
-
-
-def suggest(name: str, known: list[str], fallback: str) -> str:
-    """Suggest the most similar known name, or else ``fallback``."""
-    from difflib import get_close_matches
-
-    matches = get_close_matches(name, known, 1)
-    return f"did you mean '{matches[0]}'?" if matches else fallback
 
 
 def check_conditions(tree: Tree) -> None:
@@ -65,7 +57,7 @@ def check_conditions(tree: Tree) -> None:
 
 
 def broken_reexports(tree: Tree) -> list[str]:
-    """Return a sentence for each output whose ``from`` leads to no output of a sub-analysis."""
+    """Return sentences on the outputs whose ``from`` leads to no output of a sub-analysis."""
     from astra.helpers import parse_from_path
 
     sentences = []
@@ -85,7 +77,7 @@ def broken_reexports(tree: Tree) -> list[str]:
                 f"Output '{output['id']}' in {tree.file(scope)} stands for no output, as its "
                 f"'from: {output['from']}' leads to none of a sub-analysis: correct it."
             )
-    return sentences
+    return capped(sentences)
 
 
 def has_constraints(tree: Tree) -> bool:
@@ -209,7 +201,7 @@ def _check_reference(
         if name in tree.nodes[candidate]["decisions"]:
             options = _options(tree, candidate, name)
             if options and option not in options:
-                known = ", ".join(options)
+                known = listed(options)
                 raise SpecError(
                     f"{label} '{reference}', but decision '{name}' has no option '{option}': "
                     f"{suggest(option, list(options), f'use one of {known}.')}"
@@ -273,7 +265,7 @@ def _unknown_option(tree: Tree, universe: Universe, scope: Scope, name: str) -> 
     if not options:
         return ""
     chosen = node["decisions"][name]
-    known = suggest(chosen, list(options), f"choose one of {', '.join(options)}.")
+    known = suggest(chosen, list(options), f"choose one of {listed(options)}.")
     return (
         f"{_chooser(universe, scope)} chooses '{chosen}' for decision '{name}'{_of(scope)}: {known}"
     )
@@ -296,7 +288,7 @@ def _missing_decision(tree: Tree, universe: Universe, scope: Scope, name: str) -
             f"Decision '{name}' in {tree.file(scope)} has no default: give it one, or choose in "
             f"universes/{universe.name}.yaml."
         )
-    known = f", one of {', '.join(options)}" if options else ""
+    known = f", one of {listed(options)}" if options else ""
     return (
         f"{_chooser(universe, scope)} makes no choice for decision '{name}'{_of(scope)}: "
         f"add it to its decisions{known}."
@@ -321,7 +313,7 @@ def _excluded(tree: Tree, scope: Scope, name: str, settled: Mapping[str, str], m
     options = tree.nodes[scope]["decisions"][name]["options"]
     reason = options[settled[".".join((*scope, name))]].get("excluded_reason")
     because = f" ({' '.join(str(reason).split()).rstrip('.')})" if reason else ""
-    others = ", ".join(key for key, option in options.items() if not option["excluded"])
+    others = listed(key for key, option in options.items() if not option["excluded"])
     return f"is excluded{because}: choose {f'one of {others}' if others else 'another option'}."
 
 

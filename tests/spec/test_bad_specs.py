@@ -241,8 +241,7 @@ BAD: dict[str, tuple[str, dict[str, str], str]] = {
         "another in astra.yaml.",
     ),
     "an output that takes an input of its own name": (
-        "inputs: [{id: a, source: a.csv}]\n"
-        "outputs: [{id: a, inputs: [a], recipe: {command: y}}]",
+        "inputs: [{id: a, source: a.csv}]\noutputs: [{id: a, inputs: [a], recipe: {command: y}}]",
         {},
         "Output 'a' in astra.yaml has 'a' under 'inputs', which names both an input and an output "
         "there: rename one of the two.",
@@ -446,6 +445,22 @@ BAD: dict[str, tuple[str, dict[str, str], str]] = {
         "outputs: [{id: x, depends_on: [raw], recipe: {command: y}}]",
         {},
         "Output 'x' in astra.yaml has an unknown key 'depends_on': did you mean 'inputs'?",
+    ),
+    "the setting of an output as a recipe's key": (
+        "outputs: [{id: x, recipe: {command: y, resume: true}}]",
+        {},
+        "Output 'x' in astra.yaml: the recipe has an unknown key 'resume': it is a setting, under "
+        "[outputs.NAME] in lightcone.toml.",
+    ),
+    "a key of an analysis with two typos": (
+        "ouput: [{id: x, recipe: {command: y}}]",
+        {},
+        "astra.yaml has an unknown key 'ouput': did you mean 'outputs'?",
+    ),
+    "an image of everything": (
+        f"{OUT}\nimage: box",
+        {},
+        "astra.yaml has an unknown key 'image': did you mean 'container'?",
     ),
     "a setting as an output's key": (
         "outputs: [{id: x, depend_on: [a.cfg], recipe: {command: y}}]",
@@ -676,6 +691,50 @@ BAD: dict[str, tuple[str, dict[str, str], str]] = {
         "'ctu'): correct it.",
     ),
 }
+
+
+# a key of an output: what is said of it
+KEYS = {
+    "imput": "did you mean 'inputs'?",
+    "inptus": "did you mean 'inputs'?",
+    "in-puts": "did you mean 'inputs'?",
+    "Input": "did you mean 'inputs'?",
+    "depends": "did you mean 'inputs'?",
+    "dependsOn": "did you mean 'inputs'?",
+    "deps": "did you mean 'inputs'?",
+    "needs": "did you mean 'inputs'?",
+    "cmd": "did you mean 'command', under 'recipe'?",
+    "script": "did you mean 'command', under 'recipe'?",
+    "shell": "did you mean 'command', under 'recipe'?",
+    "run": "did you mean 'command', under 'recipe'?",
+    "scripts": "did you mean 'command', under 'recipe'?",
+    "recepie": "did you mean 'recipe'?",
+    "recip": "did you mean 'recipe'?",
+    "receipe": "did you mean 'recipe'?",
+    "recipes": "did you mean 'recipe'?",
+    "commnad": "it belongs under an output's 'recipe'.",
+    "contaner": "it belongs under an output's 'recipe'.",
+    "resource": "it belongs under an output's 'recipe'.",
+    "image": "did you mean 'container', under 'recipe'?",
+    "env": "a recipe has the caller's environment; set other variables in its 'command'.",
+    "observe": "it is a setting, under [outputs.NAME] in lightcone.toml.",
+    "resume": "it is a setting, under [outputs.NAME] in lightcone.toml.",
+    "resumes": "it is a setting, under [outputs.NAME] in lightcone.toml.",
+    "timeout": "did you mean 'time_limit', under 'resources' of a recipe?",
+    "ouput": "lc decides the path, which a command has as {output}.",
+    "if": "did you mean 'when'?",
+    "extension": "did you mean 'format'?",
+}
+
+
+@pytest.mark.parametrize("rest", ["", ", recipe: {command: y}"], ids=["alone", "with recipe"])
+@pytest.mark.parametrize("key", KEYS)
+def test_keys_that_seem_to_decide_are_refused(key: str, rest: str, project: Project) -> None:
+    project.spec(f"outputs: [{{id: x, {key}: a{rest}}}]")
+    with pytest.raises(SpecError) as caught:
+        project.outputs()
+    sentence = f"Output 'x' in astra.yaml has an unknown key '{key}': {KEYS[key]}"
+    assert str(caught.value) == sentence
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -161,6 +161,24 @@ analyses:
     assert len(project.outputs()) == 3
 
 
+@pytest.mark.parametrize("key", ["seeds", "scores", "status", "optional", "where", "units", "path"])
+def test_a_word_of_another_meaning_is_no_typo(key: str, project: Project) -> None:
+    project.spec(f"outputs: [{{id: x, {key}: a}}]")
+    remedy = "remove it, or correct its name."
+    assert _warnings(project) == [
+        f"Output 'x' in astra.yaml has an unknown key '{key}', which is ignored: {remedy}"
+    ]
+
+
+def test_many_warnings_are_cut_short(project: Project) -> None:
+    entries = "\n".join(f"  - {{id: o{i}, zz_{i}: a}}" for i in range(50))
+    project.spec(f"outputs:\n{entries}\n")
+    warnings = _warnings(project)
+    assert len(warnings) == 21
+    assert warnings[0].startswith("Output 'o0' in astra.yaml has an unknown key 'zz_0', which")
+    assert warnings[-1] == "and 30 more like the last one."
+
+
 def test_files_and_references_that_are_ignored_are_warnings(project: Project) -> None:
     project.spec(
         """
