@@ -7,7 +7,8 @@ so only what would make the wrong thing, or nothing without a word, is refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from lightcone.errors import SpecError
@@ -98,15 +99,19 @@ def check_choices(tree: Tree, universe: Universe, settled: Mapping[str, str]) ->
     Raises:
         SpecError: naming the first such choice.
     """
+    # Found once for all decisions, and only where one has no option.
+    needed = cache(partial(_needed, tree))
     for finding in _findings(tree, universe, universe.data):
         scope, name = _locate(finding.path or "", finding.message)
+        if finding.code == "MISSING_DECISION" and name not in needed()[scope]:
+            continue
         if finding.code == "FROM_DECISION_IN_UNIVERSE":
             message = _ignored_choice(tree, universe, scope, name, settled)
         else:
             message = _CHOICES.get(finding.code, _no_message)(tree, universe, scope, name)
         if message:
             raise SpecError(message)
-    _check_aliases(tree, universe, settled)
+    _check_aliases(tree, universe, settled, needed)
 
 
 def check_constraints(tree: Tree, universe: Universe, settled: Mapping[str, str]) -> None:
@@ -170,13 +175,18 @@ def _findings(tree: Tree, universe: Universe, data: Node) -> list[SemanticError]
     return findings
 
 
-def _check_aliases(tree: Tree, universe: Universe, settled: Mapping[str, str]) -> None:
+def _check_aliases(
+    tree: Tree,
+    universe: Universe,
+    settled: Mapping[str, str],
+    needed: Callable[[], Mapping[Scope, set[str]]],
+) -> None:
     """Refuse a needed decision whose ``from`` leads to no decision."""
     for scope, node in tree.nodes.items():
         for name, decision in node["decisions"].items():
             if not decision.get("from") or ".".join((*scope, name)) in settled:
                 continue
-            if _target(tree, scope, name) is None and name in _needed(tree, scope):
+            if _target(tree, scope, name) is None and name in needed()[scope]:
                 reason = explain(tree, scope, frozenset({"INVALID_DECISION_FROM"}))
                 raise SpecError(
                     f"Decision '{name}' in {tree.file(scope)} has no option in universe "
@@ -280,8 +290,6 @@ def _unknown_analysis(tree: Tree, universe: Universe, scope: Scope, _: str) -> s
 
 
 def _missing_decision(tree: Tree, universe: Universe, scope: Scope, name: str) -> str:
-    if name not in _needed(tree, scope):
-        return ""
     options = list(tree.nodes[scope]["decisions"][name].get("options") or {})
     if not universe.file(scope):
         return (
@@ -350,19 +358,20 @@ def _of(scope: Scope) -> str:
     return f" of '{'.'.join(scope)}'" if scope else ""
 
 
-def _needed(tree: Tree, scope: Scope) -> set[str]:
-    """Return the decisions that the analysis at ``scope`` and those below use."""
-    needed = set()
+def _needed(tree: Tree) -> dict[Scope, set[str]]:
+    """Return the decisions that each analysis and those below it use."""
+    needed: dict[Scope, set[str]] = {scope: set() for scope in tree.nodes}
     for below, node in tree.nodes.items():
-        if below[: len(scope)] != scope:
-            continue
+        used: set[str] = set()
         for output in node["outputs"]:
-            needed.update(output["decisions"])
-            needed.update(item.lstrip("~").partition(".")[0] for item in _conditions(output))
+            used.update(output["decisions"])
+            used.update(item.lstrip("~").partition(".")[0] for item in _conditions(output))
         for decision in node["decisions"].values():
-            needed.update(item.lstrip("~").partition(".")[0] for item in _conditions(decision))
+            used.update(item.lstrip("~").partition(".")[0] for item in _conditions(decision))
             if decision.get("from"):
-                needed.add(decision["from"].rpartition("/")[2])
+                used.add(decision["from"].rpartition("/")[2])
+        for depth in range(len(below) + 1):
+            needed[below[:depth]] |= used
     return needed
 
 

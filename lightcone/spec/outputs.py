@@ -347,10 +347,11 @@ def _check_named(tree: Tree, settings: Settings) -> None:
         for output in node["outputs"]
     ]
     universes = list_universes(tree.root)
+    ids = frozenset(declared)
     for name in settings.outputs:
         universe, _, id = name.rpartition("/")
         kind, known, wrong = ("output", declared, id)
-        if id in declared:
+        if id in ids:
             kind, known, wrong = ("universe", universes, universe)
         if wrong and wrong not in known:
             remedy = suggest(wrong, known, "correct the name, or remove the section.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -163,28 +164,34 @@ def _defaults(tree: Tree) -> Node:
     from astra.resolve import resolve_universe
 
     data: Node = create_universe_from_defaults(tree.data, DEFAULT)
-    conditional = [
-        (scope, name, decision)
+    waiting = [
+        (scope, name)
         for scope, node in tree.nodes.items()
         for name, decision in node["decisions"].items()
         if decision.get("when") and decision.get("default") is not None
     ]
     # The helper judges a condition by the decisions beside it; it may also be about those above.
-    changed = bool(conditional)
+    changed = bool(waiting)
     while changed:
-        changed = False
-        settled = resolve_universe(tree.data, data)
-        for scope, name, decision in conditional:
+        settled: dict[Scope, dict[str, str]] = {}
+        for key, option in resolve_universe(tree.data, data).items():
+            *above, name = key.split(".")
+            settled.setdefault(tuple(above), {})[name] = option
+        left = []
+        for scope, name in waiting:
+            decision = tree.nodes[scope]["decisions"][name]
             chosen = _node_at(data, scope).setdefault("decisions", {})
-            visible = {
-                key.rpartition(".")[2]: option
-                for depth in range(len(scope) + 1)
-                for key, option in settled.items()
-                if tuple(key.split(".")[:-1]) == scope[:depth]
-            }
+            visible = ChainMap(
+                *(settled.setdefault(scope[:depth], {}) for depth in range(len(scope), -1, -1))
+            )
             if name not in chosen and is_condition_met(decision["when"], visible):
-                chosen[name] = decision["default"]
-                changed = True
+                # Those that follow see it at once, or a chain of conditions would take as many
+                # rounds as it has links.
+                chosen[name] = settled[scope][name] = decision["default"]
+            elif name not in chosen:
+                left.append((scope, name))
+        changed = len(left) < len(waiting)
+        waiting = left
     return data
 
 
