@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 
 import pytest
 
@@ -813,8 +812,63 @@ def test_files_that_cannot_be_read(project: Project) -> None:
     with pytest.raises(SpecError, match="not valid YAML: invalid leading UTF-8 octet"):
         project.outputs()
     project.write("astra.yaml", OUT)
-    os.symlink("nowhere", Path(project.root / "universes"))
-    assert [each.universe for each in project.outputs()] == ["baseline"]
+
+
+def test_links_that_lead_nowhere(project: Project) -> None:
+    def sentence() -> str:
+        with pytest.raises(SpecError) as caught:
+            project.outputs()
+        return str(caught.value)
+
+    advice = "which does not exist: restore that, or remove the link."
+    root = project.spec("analyses: {part: {path: part}}").root
+    os.symlink("gone", root / "part")
+    label = "Sub-analysis 'part' in astra.yaml"
+    assert sentence() == f"{label}: part is a link to 'gone', {advice}"
+    (root / "part").unlink()
+    (root / "part").mkdir()
+    os.symlink("gone", root / "part/astra.yaml")
+    assert sentence() == f"{label}: part/astra.yaml is a link to 'gone', {advice}"
+    (root / "part/astra.yaml").unlink()
+    project.write("part/astra.yaml", f"{CUT}\n{USES_CUT}")
+    assert len(project.outputs()) == 1
+    os.symlink("gone", root / "universes")
+    assert sentence() == f"{root}/universes is a link to 'gone', {advice}"
+    (root / "universes").unlink()
+    (root / "universes").mkdir()
+    os.symlink("../gone.yaml", root / "universes/u.yaml")
+    assert sentence() == f"universes/u.yaml is a link to '../gone.yaml', {advice}"
+    (root / "universes/u.yaml").unlink()
+    project.write("universes/u.yaml", "{}")
+    (root / "part/universes").mkdir()
+    os.symlink("gone", root / "part/universes/u.yaml")
+    assert sentence() == f"part/universes/u.yaml is a link to 'gone', {advice}"
+    project.write("universes/u.yaml", "analyses: {part: {universe: u}}")
+    assert sentence() == f"part/universes/u.yaml is a link to 'gone', {advice}"
+    (root / "part/universes/u.yaml").unlink()
+    os.symlink("u.yaml", root / "part/universes/u.yaml")
+    assert sentence().startswith("part/universes/u.yaml cannot be read (Too many levels of")
+
+
+def test_universes_that_cannot_be_read(project: Project) -> None:
+    root = project.spec(f"{CUT}\n{USES_CUT}").root
+    project.write("universes", "")
+    with pytest.raises(SpecError, match=r"/universes is a file: rename it, and make it a dir"):
+        project.outputs()
+    (root / "universes").unlink()
+    project.write("universes/a\nb.yaml", "decisions: {cut: a}")
+    with pytest.raises(SpecError, match=r"a file 'a\\nb.yaml', whose name cannot be printed: re"):
+        project.outputs()
+    (root / "universes/a\nb.yaml").unlink()
+    (root / "universes/u.yaml").mkdir(parents=True)
+    with pytest.raises(SpecError, match=r"^universes/u\.yaml cannot be read \(Is a directory\): "):
+        project.outputs()
+
+
+def test_universes_may_have_any_name_that_can_be_read(project: Project) -> None:
+    names = ["My Run", "-u", "UPPER", "naïve", "a.b"]
+    project.spec(f"{CUT}\n{USES_CUT}", dict.fromkeys(names, "decisions: {cut: a}"))
+    assert sorted(each.universe for each in project.outputs()) == sorted(names)
 
 
 @pytest.mark.parametrize(

@@ -200,6 +200,30 @@ analyses: {part: {outputs: [{id: x, recipe: {command: "echo > {output}"}}]}}
     ]
 
 
+def test_universes_that_are_not_read_are_warnings(project: Project) -> None:
+    project.spec(
+        "outputs: [{id: x, recipe: {command: y}}]\nanalyses: {part: {path: part}}", {"a": "{}"}
+    )
+    project.write("part/astra.yaml", "{}")
+    for name in (
+        *("b.YAML", "a.yml", "c.yaml.txt", "old/deep/d.yaml", "old/e.yml", "empty/README.md"),
+        *(".hidden.yml", "README.md", "a.yaml~", "a.yaml.bak", ".git/f.yaml"),
+    ):
+        project.write(f"universes/{name}", "{}")
+    project.write("universe/g.yaml", "{}")
+    project.write("part/Universes/h.yml", "{}")
+    project.write("part/universe/README.md", "{}")
+    assert _warnings(project) == [
+        "universes/a.yml is ignored, as a.yaml is read: remove it, or call it <name>.yaml.",
+        "universes/b.YAML is ignored: rename it to b.yaml to have its universe.",
+        "universes/c.yaml.txt is ignored: rename it to c.yaml to have its universe.",
+        "universes/old is ignored, with e.yml in it: universes are the files directly in "
+        "universes; move it there to have its universe.",
+        "part/Universes is ignored: rename it to universes to have its universes.",
+    ]
+    assert [each.universe for each in project.outputs()] == ["a"]
+
+
 def test_merged_keys_are_checked_where_they_are_merged(project: Project) -> None:
     text = """
 x-common: &common {%s: 2}
