@@ -182,13 +182,20 @@ def find_root(start: Path) -> Path:
     The result is its real path.
 
     Raises:
-        SpecError: where there is none, or one that another user has put where all may write.
+        SpecError: where there is none, one that is a link to nothing, or one that another user has
+            put where all may write.
     """
     start = start.resolve()
     for directory in (start, *start.parents):
         if (directory / SPEC_FILE).is_file():
             _check_spec(directory)
             return directory
+        if (directory / SPEC_FILE).is_symlink():
+            # Not to be passed over for the project of a directory above.
+            raise SpecError(
+                f"{directory / SPEC_FILE} is a link to '{os.readlink(directory / SPEC_FILE)}', "
+                "which is no file: restore that, or remove the link."
+            )
     raise SpecError(
         f"There is no {SPEC_FILE} in {start} or above it: go to the project's directory."
     )

@@ -7,11 +7,13 @@ so only what would make the wrong thing, or nothing without a word, is refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from lightcone.errors import SpecError
 from lightcone.spec.schema import Node
+from lightcone.spec.suggestions import capped, listed, suggest
 from lightcone.spec.tree import Scope, Tree
 from lightcone.spec.universes import Universe
 
@@ -25,16 +27,7 @@ __all__ = [
     "check_constraints",
     "explain",
     "has_constraints",
-    "suggest",
 ]
-
-
-def suggest(name: str, known: list[str], fallback: str) -> str:
-    """Suggest the most similar known name, or else ``fallback``."""
-    from difflib import get_close_matches
-
-    matches = get_close_matches(name, known, 1)
-    return f"did you mean '{matches[0]}'?" if matches else fallback
 
 
 def check_conditions(tree: Tree) -> None:
@@ -65,7 +58,7 @@ def check_conditions(tree: Tree) -> None:
 
 
 def broken_reexports(tree: Tree) -> list[str]:
-    """Return a sentence for each output whose ``from`` leads to no output of a sub-analysis."""
+    """Return sentences on the outputs whose ``from`` leads to no output of a sub-analysis."""
     from astra.helpers import parse_from_path
 
     sentences = []
@@ -85,7 +78,7 @@ def broken_reexports(tree: Tree) -> list[str]:
                 f"Output '{output['id']}' in {tree.file(scope)} stands for no output, as its "
                 f"'from: {output['from']}' leads to none of a sub-analysis: correct it."
             )
-    return sentences
+    return capped(sentences)
 
 
 def has_constraints(tree: Tree) -> bool:
@@ -106,15 +99,19 @@ def check_choices(tree: Tree, universe: Universe, settled: Mapping[str, str]) ->
     Raises:
         SpecError: naming the first such choice.
     """
+    # Found once for all decisions, and only where one has no option.
+    needed = cache(partial(_needed, tree))
     for finding in _findings(tree, universe, universe.data):
         scope, name = _locate(finding.path or "", finding.message)
+        if finding.code == "MISSING_DECISION" and name not in needed()[scope]:
+            continue
         if finding.code == "FROM_DECISION_IN_UNIVERSE":
             message = _ignored_choice(tree, universe, scope, name, settled)
         else:
             message = _CHOICES.get(finding.code, _no_message)(tree, universe, scope, name)
         if message:
             raise SpecError(message)
-    _check_aliases(tree, universe, settled)
+    _check_aliases(tree, universe, settled, needed)
 
 
 def check_constraints(tree: Tree, universe: Universe, settled: Mapping[str, str]) -> None:
@@ -178,13 +175,18 @@ def _findings(tree: Tree, universe: Universe, data: Node) -> list[SemanticError]
     return findings
 
 
-def _check_aliases(tree: Tree, universe: Universe, settled: Mapping[str, str]) -> None:
+def _check_aliases(
+    tree: Tree,
+    universe: Universe,
+    settled: Mapping[str, str],
+    needed: Callable[[], Mapping[Scope, set[str]]],
+) -> None:
     """Refuse a needed decision whose ``from`` leads to no decision."""
     for scope, node in tree.nodes.items():
         for name, decision in node["decisions"].items():
             if not decision.get("from") or ".".join((*scope, name)) in settled:
                 continue
-            if _target(tree, scope, name) is None and name in _needed(tree, scope):
+            if _target(tree, scope, name) is None and name in needed()[scope]:
                 reason = explain(tree, scope, frozenset({"INVALID_DECISION_FROM"}))
                 raise SpecError(
                     f"Decision '{name}' in {tree.file(scope)} has no option in universe "
@@ -209,7 +211,7 @@ def _check_reference(
         if name in tree.nodes[candidate]["decisions"]:
             options = _options(tree, candidate, name)
             if options and option not in options:
-                known = ", ".join(options)
+                known = listed(options)
                 raise SpecError(
                     f"{label} '{reference}', but decision '{name}' has no option '{option}': "
                     f"{suggest(option, list(options), f'use one of {known}.')}"
@@ -273,7 +275,7 @@ def _unknown_option(tree: Tree, universe: Universe, scope: Scope, name: str) -> 
     if not options:
         return ""
     chosen = node["decisions"][name]
-    known = suggest(chosen, list(options), f"choose one of {', '.join(options)}.")
+    known = suggest(chosen, list(options), f"choose one of {listed(options)}.")
     return (
         f"{_chooser(universe, scope)} chooses '{chosen}' for decision '{name}'{_of(scope)}: {known}"
     )
@@ -288,15 +290,13 @@ def _unknown_analysis(tree: Tree, universe: Universe, scope: Scope, _: str) -> s
 
 
 def _missing_decision(tree: Tree, universe: Universe, scope: Scope, name: str) -> str:
-    if name not in _needed(tree, scope):
-        return ""
     options = list(tree.nodes[scope]["decisions"][name].get("options") or {})
     if not universe.file(scope):
         return (
             f"Decision '{name}' in {tree.file(scope)} has no default: give it one, or choose in "
             f"universes/{universe.name}.yaml."
         )
-    known = f", one of {', '.join(options)}" if options else ""
+    known = f", one of {listed(options)}" if options else ""
     return (
         f"{_chooser(universe, scope)} makes no choice for decision '{name}'{_of(scope)}: "
         f"add it to its decisions{known}."
@@ -321,7 +321,7 @@ def _excluded(tree: Tree, scope: Scope, name: str, settled: Mapping[str, str], m
     options = tree.nodes[scope]["decisions"][name]["options"]
     reason = options[settled[".".join((*scope, name))]].get("excluded_reason")
     because = f" ({' '.join(str(reason).split()).rstrip('.')})" if reason else ""
-    others = ", ".join(key for key, option in options.items() if not option["excluded"])
+    others = listed(key for key, option in options.items() if not option["excluded"])
     return f"is excluded{because}: choose {f'one of {others}' if others else 'another option'}."
 
 
@@ -358,19 +358,20 @@ def _of(scope: Scope) -> str:
     return f" of '{'.'.join(scope)}'" if scope else ""
 
 
-def _needed(tree: Tree, scope: Scope) -> set[str]:
-    """Return the decisions that the analysis at ``scope`` and those below use."""
-    needed = set()
+def _needed(tree: Tree) -> dict[Scope, set[str]]:
+    """Return the decisions that each analysis and those below it use."""
+    needed: dict[Scope, set[str]] = {scope: set() for scope in tree.nodes}
     for below, node in tree.nodes.items():
-        if below[: len(scope)] != scope:
-            continue
+        used: set[str] = set()
         for output in node["outputs"]:
-            needed.update(output["decisions"])
-            needed.update(item.lstrip("~").partition(".")[0] for item in _conditions(output))
+            used.update(output["decisions"])
+            used.update(item.lstrip("~").partition(".")[0] for item in _conditions(output))
         for decision in node["decisions"].values():
-            needed.update(item.lstrip("~").partition(".")[0] for item in _conditions(decision))
+            used.update(item.lstrip("~").partition(".")[0] for item in _conditions(decision))
             if decision.get("from"):
-                needed.add(decision["from"].rpartition("/")[2])
+                used.add(decision["from"].rpartition("/")[2])
+        for depth in range(len(below) + 1):
+            needed[below[:depth]] |= used
     return needed
 
 

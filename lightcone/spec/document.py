@@ -7,6 +7,7 @@ truth value here; only an empty or ``null`` value is None.
 
 from __future__ import annotations
 
+import os
 import re
 from functools import cache
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 from lightcone.errors import SpecError
 from lightcone.system.files import read_file
 
-__all__ = ["read_document"]
+__all__ = ["describe_dangling", "read_document"]
 
 _KEYED = frozenset({"analyses", "decisions", "options"})
 _NESTED = _KEYED | {"outputs", "recipe"}
@@ -61,6 +62,8 @@ def read_document(path: Path, name: str) -> Any:
         finally:
             loader.dispose()
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and path.is_symlink():
+            raise SpecError(f"{describe_dangling(path, name)}.") from error
         raise SpecError(
             f"{name} cannot be read ({error.strerror}): check that it is a readable file."
         ) from error
@@ -73,6 +76,14 @@ def read_document(path: Path, name: str) -> Any:
         raise SpecError(f"{name} is not valid YAML: {_describe_problem(error)}.") from error
     except RecursionError as error:
         raise SpecError(f"{name} is nested too deeply: check its brackets.") from error
+
+
+def describe_dangling(link: Path, name: str) -> str:
+    """Return what is wrong with a link that leads nowhere, and what to do."""
+    return (
+        f"{name} is a link to '{os.readlink(link)}', which does not exist: restore that, or remove "
+        "the link"
+    )
 
 
 class _DuplicateKey(Exception):

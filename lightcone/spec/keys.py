@@ -7,11 +7,14 @@ belongs to another place. Any other unknown key is ignored with a warning.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from lightcone.errors import SpecError
+from lightcone.project.settings import OutputSettings
+from lightcone.spec.suggestions import capped, closest
 
 __all__ = [
     "ANALYSIS",
@@ -29,6 +32,8 @@ __all__ = [
 
 # Prose, which is harmless in every place, though ASTRA does not have each of these in all.
 _PROSE = frozenset({"authors", "description", "label", "narrative", "notes", "rationale", "tags"})
+
+_SHORTEST_ABBREVIATION = 4
 
 
 @dataclass(frozen=True)
@@ -54,12 +59,38 @@ class Place:
     def __post_init__(self) -> None:
         object.__setattr__(self, "accepted", self.known | self.older | _PROSE)
 
+    def judge(self, key: str) -> tuple[bool, str]:
+        """Return whether an unknown key is refused, and the advice to give."""
+        plain = re.sub(r"\W", "_", key.lower())
+        advice = self.moved.get(plain)
+        if advice is not None:
+            return True, advice
+        similar = closest(plain, self.known, 2) or self._abbreviated(plain)
+        if similar is not None:
+            is_refused = self.deciding is None or similar in self.deciding
+            advice = f"did you mean '{similar}'?"
+            return is_refused, advice if is_refused else f"which is ignored: {advice}"
+        # These are many, and a word of another meaning must not be taken for one of them.
+        moved = closest(plain, [name for name in self.moved if name[0] == plain[:1]], 1)
+        if moved is not None:
+            return True, self.moved[moved]
+        if self.deciding is None:
+            return True, self.advice
+        return False, "which is ignored: remove it, or correct its name."
+
+    def _abbreviated(self, plain: str) -> str | None:
+        """Return the known key that begins with ``plain``."""
+        if len(plain) < _SHORTEST_ABBREVIATION:
+            return None
+        return next((name for name in sorted(self.known) if name.startswith(plain)), None)
+
 
 class UnknownKeys:
     """Collector of the unknown keys that are ignored."""
 
     def __init__(self) -> None:
         self._ignored: dict[tuple[str, str, str], list[str]] = {}
+        self._verdicts: dict[tuple[int, str], tuple[bool, str]] = {}
 
     def check(self, place: Place, node: Mapping[Any, Any], label: str, file: str) -> None:
         """Refuse or record the unknown keys of ``node``, which messages call ``label``.
@@ -73,30 +104,21 @@ class UnknownKeys:
                     self._judge(place, str(key), label, file)
 
     def warnings(self) -> list[str]:
-        """Return one sentence for each ignored key of each file."""
+        """Return one sentence for each ignored key of each file, up to a limit."""
         sentences = []
         for (_, key, advice), labels in self._ignored.items():
             more = f" (and {len(labels) - 1} more)" if len(labels) > 1 else ""
             sentences.append(f"{labels[0]}{more} has an unknown key '{key}', {advice}")
-        return sentences
+        return capped(sentences)
 
     def _judge(self, place: Place, key: str, label: str, file: str) -> None:
-        from difflib import get_close_matches
-
-        plain = key.lower().replace("-", "_")
-        advice = place.moved.get(plain)
-        is_refused = place.deciding is None or advice is not None
-        if advice is None:
-            similar = get_close_matches(plain, sorted(place.known), 1, 0.75)
-            moved = get_close_matches(plain, sorted(place.moved), 1, 0.9)
-            if similar:
-                advice = f"did you mean '{similar[0]}'?"
-                is_refused = place.deciding is None or similar[0] in place.deciding
-            elif moved:
-                advice, is_refused = place.moved[moved[0]], True
+        # Thousands of outputs may have the same unknown key.
+        verdict = self._verdicts.get((id(place), key))
+        if verdict is None:
+            verdict = self._verdicts[id(place), key] = place.judge(key)
+        is_refused, advice = verdict
         if is_refused:
-            raise SpecError(f"{label} has an unknown key '{key}': {advice or place.advice}")
-        advice = f"which is ignored: {advice or 'remove it, or correct its name.'}"
+            raise SpecError(f"{label} has an unknown key '{key}': {advice}")
         self._ignored.setdefault((file, key, advice), []).append(label)
 
 
@@ -122,12 +144,27 @@ _IN_OPTION = _moved(
 )
 _MEANING_INPUTS = _moved(
     "did you mean 'inputs'?",
-    ("dependencies", "depends", "depends_on", "deps", "needs", "requires"),
+    ("dependencies", "depends", "depends_on", "dependson", "deps", "input", "needs", "requires"),
 )
-_IN_SETTINGS = {
-    "depend_on": "it is a setting, under [results] in lightcone.toml.",
-    "layout": "it is a setting, under [results] in lightcone.toml.",
+_COMMANDS = ("cmd", "exec", "run", "script", "shell")
+_IMAGES = ("docker", "image")
+_SYNONYMS = {
+    "cpus": ("cores", "cpu", "processors", "threads"),
+    "gpus": ("gpu",),
+    "memory": ("mem", "ram"),
+    "time_limit": ("timeout", "walltime"),
 }
+_IN_RESULTS = _moved(
+    "it is a setting, under [results] in lightcone.toml.", ("depend_on", "ignore", "layout")
+)
+_OF_OUTPUT = _moved(
+    "it is a setting, under [outputs.NAME] in lightcone.toml.",
+    [setting.name for setting in fields(OutputSettings)],
+)
+_ENVIRONMENT = _moved(
+    "a recipe has the caller's environment; set other variables in its 'command'.",
+    ("env", "environment"),
+)
 _UNIVERSES = "a universe is a file: move each to universes/<name>.yaml."
 
 ANALYSIS = Place(
@@ -142,7 +179,13 @@ ANALYSIS = Place(
         "universes": _UNIVERSES,
         **_moved(_IN_RECIPE["command"], ("command", "resources")),
         **_moved(_IN_OUTPUT["recipe"], ("recipe", "when")),
-        **_IN_SETTINGS,
+        **_moved("did you mean 'command', in an output's 'recipe'?", _COMMANDS),
+        **_moved("did you mean 'container'?", _IMAGES),
+        **{name[:-1]: f"did you mean '{name}'?" for name in ("decisions", "inputs", "outputs")},
+        "analysis": "did you mean 'analyses'?",
+        **_moved("it is a setting, under [run] in lightcone.toml.", ("grace", "observe")),
+        **_IN_RESULTS,
+        **_ENVIRONMENT,
     },
 )
 INPUT = Place(
@@ -170,7 +213,19 @@ OUTPUT = Place(
         **_IN_DECISION,
         **_IN_OPTION,
         **_MEANING_INPUTS,
-        **_IN_SETTINGS,
+        **_moved("did you mean 'command', under 'recipe'?", _COMMANDS),
+        **_moved("did you mean 'container', under 'recipe'?", _IMAGES),
+        **_moved("did you mean 'when'?", ("condition", "if")),
+        **_moved("did you mean 'format'?", ("ext", "extension", "suffix")),
+        **_moved("lc decides the path, which a command has as {output}.", ("output", "outputs")),
+        **{
+            word: f"did you mean '{name}', under 'resources' of a recipe?"
+            for name, words in _SYNONYMS.items()
+            for word in words
+        },
+        **_OF_OUTPUT,
+        **_IN_RESULTS,
+        **_ENVIRONMENT,
         "source": "it belongs to an input.",
     },
 )
@@ -180,17 +235,18 @@ RECIPE = Place(
         **_IN_OUTPUT,
         **_IN_RESOURCES,
         **_MEANING_INPUTS,
-        **_moved("did you mean 'command'?", ("cmd", "run", "script", "shell")),
-        **_moved("did you mean 'container'?", ("docker", "image")),
+        **_moved("did you mean 'command'?", _COMMANDS),
+        **_moved("did you mean 'container'?", _IMAGES),
+        **_OF_OUTPUT,
+        **_ENVIRONMENT,
     },
     advice="it has 'command', 'resources' and 'container'.",
 )
 RESOURCES = Place(
     known=_keys("cpus", "disk", "gpus", "memory", "time_limit"),
     moved={
-        **_moved("did you mean 'cpus'?", ("cores", "cpu", "processors", "threads")),
-        **_moved("did you mean 'memory'?", ("mem", "ram")),
-        **_moved("did you mean 'time_limit'?", ("time", "timeout", "walltime")),
+        **{word: f"did you mean '{name}'?" for name, words in _SYNONYMS.items() for word in words},
+        "time": "did you mean 'time_limit'?",
         **_IN_RECIPE,
     },
     advice="they are 'cpus', 'memory', 'gpus', 'time_limit' and 'disk'.",

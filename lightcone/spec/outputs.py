@@ -22,7 +22,6 @@ from lightcone.spec.check import (
     check_constraints,
     explain,
     has_constraints,
-    suggest,
 )
 from lightcone.spec.inputs import InputSources
 from lightcone.spec.layout import Layout, Locations, find_layout
@@ -30,6 +29,7 @@ from lightcone.spec.output import Input, Output, Resources, read_resources
 from lightcone.spec.resolve import Resolved, Resolver, has_recipe
 from lightcone.spec.schema import Node
 from lightcone.spec.selection import named, select
+from lightcone.spec.suggestions import listed, suggest
 from lightcone.spec.template import Template, Value, compile_template
 from lightcone.spec.tree import Scope, Tree, load_tree
 from lightcone.spec.universes import (
@@ -286,7 +286,7 @@ class Builder:
             )
         if decision.get("options") and option not in decision["options"]:
             known = list(decision["options"])
-            remedy = suggest(option, known, f"choose one of {', '.join(known)}.")
+            remedy = suggest(option, known, f"choose one of {listed(known)}.")
             raise SpecError(
                 f"Decision '{name}' in {self.tree.file(scope)} has the default '{option}': {remedy}"
             )
@@ -347,10 +347,11 @@ def _check_named(tree: Tree, settings: Settings) -> None:
         for output in node["outputs"]
     ]
     universes = list_universes(tree.root)
+    ids = frozenset(declared)
     for name in settings.outputs:
         universe, _, id = name.rpartition("/")
         kind, known, wrong = ("output", declared, id)
-        if id in declared:
+        if id in ids:
             kind, known, wrong = ("universe", universes, universe)
         if wrong and wrong not in known:
             remedy = suggest(wrong, known, "correct the name, or remove the section.")

@@ -20,6 +20,7 @@ Node = dict[str, Any]
 
 # An output's id becomes the name of a file, a sub-analysis's a part of one; a dot separates them.
 _ID = re.compile(r"\w[\w+@=-]*")
+_NUMBER = re.compile(r"[-+]?[\d_]*\.?\d+(?:[eE][-+]?\d+)?")
 _TRUE = frozenset({"true", "yes", "on", "y"})
 _FALSE = frozenset({"false", "no", "off", "n", "none"})
 
@@ -46,6 +47,9 @@ def check_analysis(node: object, file: str, unknown: UnknownKeys, position: str 
     _entries(node, "inputs", where)
     for entry in node["inputs"]:
         label = f"Input '{entry['id']}' in {where}"
+        if "." in entry["id"]:
+            # ASTRA takes such a name for an output of a sub-analysis, and so never for this input.
+            _check_id("Input", entry["id"], where)
         unknown.check(keys.INPUT, entry, label, file)
         _text(entry, "source", label)
         _text(entry, "from", label)
@@ -53,6 +57,7 @@ def check_analysis(node: object, file: str, unknown: UnknownKeys, position: str 
     _entries(node, "outputs", where)
     for entry in node["outputs"]:
         _check_output(entry, where, file, unknown)
+    _refuse_ambiguous(node, where)
     _mappings(node, "decisions", where)
     for name, decision in node["decisions"].items():
         _check_id("Decision", name, where)
@@ -124,9 +129,7 @@ def _check_output(entry: Node, where: str, file: str, unknown: UnknownKeys) -> N
         raise SpecError(f"{label}: 'recipe' must be a mapping with a 'command'.")
     _pure_alias(entry, ("recipe",), label)
     unknown.check(keys.RECIPE, recipe, f"{label}: the recipe", file)
-    if "command" not in recipe and ("container" in recipe or "resources" in recipe):
-        raise SpecError(f"{label}: the recipe has no 'command': add it, or remove the recipe.")
-    _text(recipe, "command", f"{label}: the recipe")
+    _check_command(recipe, f"{label}: the recipe")
     _text(recipe, "container", f"{label}: the recipe")
     resources = recipe.get("resources")
     if resources is None:
@@ -134,6 +137,34 @@ def _check_output(entry: Node, where: str, file: str, unknown: UnknownKeys) -> N
     if not isinstance(resources, dict):
         raise SpecError(f"{label}: 'resources' must be a mapping, as in 'resources: {{cpus: 2}}'.")
     unknown.check(keys.RESOURCES, resources, f"{label}: 'resources'", file)
+
+
+def _check_command(recipe: Node, label: str) -> None:
+    """Refuse a recipe that would do nothing."""
+    if "command" not in recipe:
+        raise SpecError(f"{label} has no 'command': add it, or remove the recipe.")
+    _text(recipe, "command", label)
+    command: str = recipe["command"] or ""
+    lines = [line.strip() for line in command.splitlines()]
+    if all(not line or line.startswith("#") for line in lines):
+        raise SpecError(
+            f"{label} has an empty 'command': write the shell command that makes the output, or "
+            "remove the recipe."
+        )
+    if _NUMBER.fullmatch(command.strip()):
+        raise SpecError(f"{label}: 'command' must be a shell command, not {command.strip()}.")
+
+
+def _refuse_ambiguous(node: Node, where: str) -> None:
+    """Refuse an id that an output takes as input where it names both an input and an output."""
+    both = {entry["id"] for entry in node["inputs"]} & {entry["id"] for entry in node["outputs"]}
+    for output in node["outputs"] if both else ():
+        for name in output["inputs"]:
+            if name in both:
+                raise SpecError(
+                    f"Output '{output['id']}' in {where} has '{name}' under 'inputs', which names "
+                    "both an input and an output there: rename one of the two."
+                )
 
 
 def _check_decision(decision: Node, label: str, file: str, unknown: UnknownKeys) -> None:

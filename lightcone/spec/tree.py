@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lightcone.errors import SpecError
 from lightcone.project.context import SPEC_FILE
-from lightcone.spec.document import read_document
+from lightcone.spec.document import describe_dangling, read_document
 from lightcone.spec.keys import UnknownKeys
 from lightcone.spec.schema import Node, check_analysis
 
@@ -107,7 +107,11 @@ def _directory(tree: Tree, scope: Scope, name: str, ancestors: tuple[Path, ...])
             "move its content to the file in that path."
         )
     directory = Path(os.path.normpath(ancestors[-1] / stub["path"]))
-    if not (directory / SPEC_FILE).is_file():
+    file = directory / SPEC_FILE
+    for link in (directory, file):
+        if link.is_symlink() and not os.path.exists(link):
+            raise SpecError(f"{label}: {describe_dangling(link, display_path(link, tree.root))}.")
+    if not os.path.isfile(file):
         raise SpecError(
             f"{label} lies in '{stub['path']}', where there is no {SPEC_FILE}: correct the path."
         )

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
+from collections import ChainMap
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from lightcone.errors import SpecError, UsageError
-from lightcone.spec.document import read_document
+from lightcone.spec.document import describe_dangling, read_document
 from lightcone.spec.layout import RESULTS
 from lightcone.spec.schema import Node, check_universe
+from lightcone.spec.suggestions import capped, listed
 from lightcone.spec.tree import Scope, Tree, display_path
 
 __all__ = ["DEFAULT", "Universe", "list_universes", "load_universes", "unread_universes"]
@@ -18,6 +25,9 @@ DEFAULT = "baseline"
 """The universe of a project that has none of its own: every decision at its default."""
 
 _DIRECTORY = "universes"
+_SUFFIX = ".yaml"
+_MEANT = re.compile(r"(.+)\.ya?ml(?:\.txt)?\s*", re.IGNORECASE)
+_OTHER_DIRECTORIES = ("Universe", "Universes", "universe")
 # What the older tool called the only universe of a project that has none.
 _OLDER_DEFAULT = "default"
 
@@ -50,33 +60,98 @@ def list_universes(root: Path) -> list[str]:
     Raises:
         SpecError: where their directory cannot be read.
     """
-    try:
-        names = [
-            path.stem
-            for path in (root / _DIRECTORY).iterdir()
-            if path.suffix == ".yaml" and not path.name.startswith(".")
-        ]
-    except (FileNotFoundError, NotADirectoryError):
-        names = []
-    except OSError as error:
-        raise SpecError(
-            f"The directory {root / _DIRECTORY} cannot be read ({error.strerror}): check it."
-        ) from error
+    names = _own_universes(root)
     if names:
-        return sorted(names)
+        return names
     return [_OLDER_DEFAULT if (root / RESULTS / _OLDER_DEFAULT).is_dir() else DEFAULT]
 
 
-def unread_universes(tree: Tree) -> list[str]:
-    """Return a sentence for each file that was meant as a universe, but is not read as one."""
-    sentences = []
-    for directory in tree.directories.values():
-        for path in sorted((directory / _DIRECTORY).glob("*.yml")):
-            name = display_path(path, tree.root)
-            sentences.append(
-                f"{name} is ignored: rename it to {path.stem}.yaml to have its universe."
+def _own_universes(root: Path) -> list[str]:
+    """List the universes that have a file, alphabetically.
+
+    Raises:
+        SpecError: where there are such files that cannot be found, or have no usable name.
+    """
+    directory = root / _DIRECTORY
+    try:
+        names = [
+            name.removesuffix(_SUFFIX)
+            for name in os.listdir(directory)
+            if name.endswith(_SUFFIX) and not name.startswith(".")
+        ]
+    except FileNotFoundError as error:
+        if not directory.is_symlink():
+            return []
+        raise SpecError(f"{describe_dangling(directory, str(directory))}.") from error
+    except NotADirectoryError as error:
+        if not root.is_dir():
+            return []
+        raise SpecError(
+            f"{directory} is a file: rename it, and make it a directory with a file <name>.yaml "
+            "for each universe."
+        ) from error
+    except OSError as error:
+        raise SpecError(
+            f"The directory {directory} cannot be read ({error.strerror}): check it."
+        ) from error
+    for name in names:
+        if not name.isprintable():
+            raise SpecError(
+                f"{directory} has a file {name + _SUFFIX!a}, whose name cannot be printed: "
+                "rename it."
             )
-    return sentences
+    return sorted(names)
+
+
+def unread_universes(tree: Tree) -> list[str]:
+    """Return sentences on the files that were meant as universes, but are not read."""
+    sentences: list[str] = []
+    for directory in tree.directories.values():
+        if not os.path.lexists(directory / _DIRECTORY):
+            sentences += _misnamed(directory, tree.root)
+        # A directory that cannot be listed is reported where it is used.
+        with contextlib.suppress(OSError):
+            for file in sorted(os.listdir(directory / _DIRECTORY)):
+                path = directory / _DIRECTORY / file
+                if not file.startswith(".") and not file.endswith(_SUFFIX):
+                    sentences += _unread(path, display_path(path, tree.root))
+    return capped(sentences)
+
+
+def _misnamed(directory: Path, root: Path) -> Iterator[str]:
+    """Yield a sentence on a directory that may be meant as that of the universes."""
+    for other in _OTHER_DIRECTORIES:
+        with contextlib.suppress(OSError):
+            if any(_MEANT.fullmatch(file) for file in os.listdir(directory / other)):
+                name = display_path(directory / other, root)
+                yield f"{name} is ignored: rename it to {_DIRECTORY} to have its universes."
+
+
+def _unread(path: Path, name: str) -> Iterator[str]:
+    """Yield a sentence on a path among the universes that is none, if it may be meant as one."""
+    meant = _MEANT.fullmatch(path.name)
+    if path.is_dir():
+        first = _first_universe(path)
+        if first is not None:
+            yield (
+                f"{name} is ignored, with {first} in it: universes are the files directly in "
+                f"{_DIRECTORY}; move it there to have its universe."
+            )
+    elif meant is not None:
+        read = f"{meant[1]}{_SUFFIX}"
+        if os.path.lexists(path.with_name(read)):
+            yield f"{name} is ignored, as {read} is read: remove it, or call it <name>{_SUFFIX}."
+        else:
+            yield f"{name} is ignored: rename it to {read} to have its universe."
+
+
+def _first_universe(directory: Path) -> str | None:
+    """Return the first file in or below ``directory`` that may be meant as a universe."""
+    for above, _, files in os.walk(directory):
+        for file in sorted(files):
+            if _MEANT.fullmatch(file) is not None and not file.startswith("."):
+                return os.path.relpath(os.path.join(above, file), directory)
+    return None
 
 
 def load_universes(tree: Tree, only: str | None = None) -> list[Universe]:
@@ -93,7 +168,7 @@ def load_universes(tree: Tree, only: str | None = None) -> list[Universe]:
 
             guess = get_close_matches(only, names, 1)
             hint = f"did you mean '{guess[0]}'? There are" if guess else "there are"
-            raise UsageError(f"There is no universe '{only}': {hint} {', '.join(names)}.")
+            raise UsageError(f"There is no universe '{only}': {hint} {listed(names)}.")
         names = [only]
     reader = _Reader(tree)
     return [reader.universe(name) for name in names]
@@ -105,10 +180,12 @@ class _Reader:
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
         self.documents: dict[Path, Node] = {}
+        # What is listed is read: a link that leads nowhere must not count as no universe.
+        self.own = cache(_own_universes)
 
     def universe(self, name: str) -> Universe:
-        path = self.tree.root / _DIRECTORY / f"{name}.yaml"
-        if not path.exists():
+        path = self.tree.root / _DIRECTORY / f"{name}{_SUFFIX}"
+        if name not in self.own(self.tree.root):
             return Universe(name, _defaults(self.tree), {(): ""})
         universe = Universe(name, {}, {(): display_path(path, self.tree.root)})
         universe.data.update(self._complete(universe, (), self._document(path), name))
@@ -134,8 +211,8 @@ class _Reader:
             if directory is None or (chosen and (chosen["decisions"] or chosen["analyses"])):
                 return chosen, name
             # A project of its own without choices here: its universe of the same name applies.
-            path = directory / _DIRECTORY / f"{name}.yaml"
-            if not path.exists():
+            path = directory / _DIRECTORY / f"{name}{_SUFFIX}"
+            if name not in self.own(directory):
                 return chosen, name
         else:
             label = f"{universe.file(scope[:-1])} chooses universe '{picked}' of '{scope[-1]}'"
@@ -143,9 +220,9 @@ class _Reader:
                 raise SpecError(
                     f"{label}, which has no universes of its own: list its decisions instead."
                 )
-            path = directory / _DIRECTORY / f"{picked}.yaml"
-            if not path.exists():
-                known = ", ".join(list_universes(directory))
+            path = directory / _DIRECTORY / f"{picked}{_SUFFIX}"
+            if picked not in self.own(directory):
+                known = listed(list_universes(directory))
                 raise SpecError(f"{label}, where there is no such file: choose one of {known}.")
         universe.files[scope] = display_path(path, self.tree.root)
         return self._document(path), picked or name
@@ -163,28 +240,34 @@ def _defaults(tree: Tree) -> Node:
     from astra.resolve import resolve_universe
 
     data: Node = create_universe_from_defaults(tree.data, DEFAULT)
-    conditional = [
-        (scope, name, decision)
+    waiting = [
+        (scope, name)
         for scope, node in tree.nodes.items()
         for name, decision in node["decisions"].items()
         if decision.get("when") and decision.get("default") is not None
     ]
     # The helper judges a condition by the decisions beside it; it may also be about those above.
-    changed = bool(conditional)
+    changed = bool(waiting)
     while changed:
-        changed = False
-        settled = resolve_universe(tree.data, data)
-        for scope, name, decision in conditional:
+        settled: dict[Scope, dict[str, str]] = {}
+        for key, option in resolve_universe(tree.data, data).items():
+            *above, name = key.split(".")
+            settled.setdefault(tuple(above), {})[name] = option
+        left = []
+        for scope, name in waiting:
+            decision = tree.nodes[scope]["decisions"][name]
             chosen = _node_at(data, scope).setdefault("decisions", {})
-            visible = {
-                key.rpartition(".")[2]: option
-                for depth in range(len(scope) + 1)
-                for key, option in settled.items()
-                if tuple(key.split(".")[:-1]) == scope[:depth]
-            }
+            visible = ChainMap(
+                *(settled.setdefault(scope[:depth], {}) for depth in range(len(scope), -1, -1))
+            )
             if name not in chosen and is_condition_met(decision["when"], visible):
-                chosen[name] = decision["default"]
-                changed = True
+                # Those that follow see it at once, or a chain of conditions would take as many
+                # rounds as it has links.
+                chosen[name] = settled[scope][name] = decision["default"]
+            elif name not in chosen:
+                left.append((scope, name))
+        changed = len(left) < len(waiting)
+        waiting = left
     return data
 
 

@@ -36,6 +36,18 @@ def test_root_is_the_nearest_directory_with_a_spec(project: Path) -> None:
     assert find_root(inner) == project / "sub"
 
 
+def test_a_spec_that_is_a_link_to_nothing_is_not_passed_over(project: Path) -> None:
+    inner = project / "sub"
+    inner.mkdir()
+    (inner / "astra.yaml").symlink_to("gone.yaml")
+    with pytest.raises(SpecError) as caught:
+        find_root(inner)
+    assert str(caught.value) == (
+        f"{inner}/astra.yaml is a link to 'gone.yaml', which is no file: restore that, or remove "
+        "the link."
+    )
+
+
 def test_root_is_a_real_path(project: Path, tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(project)

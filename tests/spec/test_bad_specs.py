@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 
 import pytest
 
@@ -240,6 +239,25 @@ BAD: dict[str, tuple[str, dict[str, str], str]] = {
         "Outputs need each other in a circle, a → a: remove one of these from the 'inputs' of "
         "another in astra.yaml.",
     ),
+    "an output that takes an input of its own name": (
+        "inputs: [{id: a, source: a.csv}]\noutputs: [{id: a, inputs: [a], recipe: {command: y}}]",
+        {},
+        "Output 'a' in astra.yaml has 'a' under 'inputs', which names both an input and an output "
+        "there: rename one of the two.",
+    ),
+    "an id of both an input and an output": (
+        "analyses:\n  part:\n    inputs: [{id: a, from: ../a}]\n"
+        "    outputs: [{id: b, inputs: [a]}, {id: a, from: deep.a}]",
+        {},
+        "Output 'b' in astra.yaml, analyses.part has 'a' under 'inputs', which names both an input "
+        "and an output there: rename one of the two.",
+    ),
+    "an input named like an output of a sub-analysis": (
+        "inputs: [{id: part.x, source: a.csv}]\n"
+        "outputs: [{id: a, inputs: [part.x], recipe: {command: y}}]",
+        {},
+        "Input id 'part.x' in astra.yaml cannot be used: take letters, digits and '_'.",
+    ),
     "condition on an unknown decision": (
         f"outputs: [{{id: x, when: ctu.a, recipe: {{command: y}}}}]\n{CUT}",
         {},
@@ -427,6 +445,22 @@ BAD: dict[str, tuple[str, dict[str, str], str]] = {
         {},
         "Output 'x' in astra.yaml has an unknown key 'depends_on': did you mean 'inputs'?",
     ),
+    "the setting of an output as a recipe's key": (
+        "outputs: [{id: x, recipe: {command: y, resume: true}}]",
+        {},
+        "Output 'x' in astra.yaml: the recipe has an unknown key 'resume': it is a setting, under "
+        "[outputs.NAME] in lightcone.toml.",
+    ),
+    "a key of an analysis with two typos": (
+        "ouput: [{id: x, recipe: {command: y}}]",
+        {},
+        "astra.yaml has an unknown key 'ouput': did you mean 'outputs'?",
+    ),
+    "an image of everything": (
+        f"{OUT}\nimage: box",
+        {},
+        "astra.yaml has an unknown key 'image': did you mean 'container'?",
+    ),
     "a setting as an output's key": (
         "outputs: [{id: x, depend_on: [a.cfg], recipe: {command: y}}]",
         {},
@@ -448,6 +482,35 @@ BAD: dict[str, tuple[str, dict[str, str], str]] = {
         "outputs: [{id: x, recipe: {container: box}}]",
         {},
         "Output 'x' in astra.yaml: the recipe has no 'command': add it, or remove the recipe.",
+    ),
+    "a recipe of prose": (
+        "outputs: [{id: x, recipe: {description: by hand}}]",
+        {},
+        "Output 'x' in astra.yaml: the recipe has no 'command': add it, or remove the recipe.",
+    ),
+    "a recipe of nothing": (
+        "outputs: [{id: x, recipe: {}}]",
+        {},
+        "Output 'x' in astra.yaml: the recipe has no 'command': add it, or remove the recipe.",
+    ),
+    **{
+        f"a command that is {name}": (
+            f"outputs: [{{id: x, recipe: {{command: {text}}}}}]",
+            {},
+            "Output 'x' in astra.yaml: the recipe has an empty 'command': write the shell command "
+            "that makes the output, or remove the recipe.",
+        )
+        for name, text in {
+            "empty": '""',
+            "null": "null",
+            "blank": '"  \\n "',
+            "a comment": '"# later\\n  # on"',
+        }.items()
+    },
+    "a command that is a number": (
+        "outputs: [{id: x, recipe: {command: 5}}]",
+        {},
+        "Output 'x' in astra.yaml: the recipe: 'command' must be a shell command, not 5.",
     ),
     "a default that is no option, of a decision that does not apply": (
         "decisions:\n  cut: {default: a, options: {a: {}, b: {}}}\n"
@@ -629,6 +692,50 @@ BAD: dict[str, tuple[str, dict[str, str], str]] = {
 }
 
 
+# a key of an output: what is said of it
+KEYS = {
+    "imput": "did you mean 'inputs'?",
+    "inptus": "did you mean 'inputs'?",
+    "in-puts": "did you mean 'inputs'?",
+    "Input": "did you mean 'inputs'?",
+    "depends": "did you mean 'inputs'?",
+    "dependsOn": "did you mean 'inputs'?",
+    "deps": "did you mean 'inputs'?",
+    "needs": "did you mean 'inputs'?",
+    "cmd": "did you mean 'command', under 'recipe'?",
+    "script": "did you mean 'command', under 'recipe'?",
+    "shell": "did you mean 'command', under 'recipe'?",
+    "run": "did you mean 'command', under 'recipe'?",
+    "scripts": "did you mean 'command', under 'recipe'?",
+    "recepie": "did you mean 'recipe'?",
+    "recip": "did you mean 'recipe'?",
+    "receipe": "did you mean 'recipe'?",
+    "recipes": "did you mean 'recipe'?",
+    "commnad": "it belongs under an output's 'recipe'.",
+    "contaner": "it belongs under an output's 'recipe'.",
+    "resource": "it belongs under an output's 'recipe'.",
+    "image": "did you mean 'container', under 'recipe'?",
+    "env": "a recipe has the caller's environment; set other variables in its 'command'.",
+    "observe": "it is a setting, under [outputs.NAME] in lightcone.toml.",
+    "resume": "it is a setting, under [outputs.NAME] in lightcone.toml.",
+    "resumes": "it is a setting, under [outputs.NAME] in lightcone.toml.",
+    "timeout": "did you mean 'time_limit', under 'resources' of a recipe?",
+    "ouput": "lc decides the path, which a command has as {output}.",
+    "if": "did you mean 'when'?",
+    "extension": "did you mean 'format'?",
+}
+
+
+@pytest.mark.parametrize("rest", ["", ", recipe: {command: y}"], ids=["alone", "with recipe"])
+@pytest.mark.parametrize("key", KEYS)
+def test_keys_that_seem_to_decide_are_refused(key: str, rest: str, project: Project) -> None:
+    project.spec(f"outputs: [{{id: x, {key}: a{rest}}}]")
+    with pytest.raises(SpecError) as caught:
+        project.outputs()
+    sentence = f"Output 'x' in astra.yaml has an unknown key '{key}': {KEYS[key]}"
+    assert str(caught.value) == sentence
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_one_sentence(name: str, project: Project, capfd: pytest.CaptureFixture[str]) -> None:
     spec, universes, sentence = BAD[name]
@@ -638,6 +745,31 @@ def test_one_sentence(name: str, project: Project, capfd: pytest.CaptureFixture[
     assert str(caught.value) == sentence
     assert caught.value.exit_code == 2
     assert capfd.readouterr() == ("", "")
+
+
+def test_an_id_may_be_used_again_where_it_is_not_ambiguous(project: Project) -> None:
+    """In a sub-analysis, for what no output lists, and for ids of another kind."""
+    project.spec(
+        """
+inputs: [{id: a, source: a.csv}]
+decisions: {a: {default: x, options: {x: {}}}}
+outputs:
+  - {id: a, from: part.a}
+  - {id: b, decisions: [a], recipe: {command: "echo {decisions.a} > {output}"}}
+  - {id: none}
+  - {id: null_recipe, recipe: null}
+analyses:
+  part:
+    inputs: [{id: raw, from: ../a}]
+    outputs: [{id: a, inputs: [raw], recipe: {command: "cp {inputs.raw} {output}"}}]
+  other:
+    inputs: [{id: b, from: ../a}]
+    outputs: [{id: a, inputs: [b], recipe: {command: "cp {inputs.b} {output}"}}]
+"""
+    )
+    outputs = {each.id: each for each in project.outputs()}
+    assert list(outputs) == ["b", "part.a", "other.a"]
+    assert outputs["part.a"].command == "cp a.csv results/baseline/part.a"
 
 
 def test_mistakes_in_a_sub_analysis_name_its_file(project: Project) -> None:
@@ -680,8 +812,63 @@ def test_files_that_cannot_be_read(project: Project) -> None:
     with pytest.raises(SpecError, match="not valid YAML: invalid leading UTF-8 octet"):
         project.outputs()
     project.write("astra.yaml", OUT)
-    os.symlink("nowhere", Path(project.root / "universes"))
-    assert [each.universe for each in project.outputs()] == ["baseline"]
+
+
+def test_links_that_lead_nowhere(project: Project) -> None:
+    def sentence() -> str:
+        with pytest.raises(SpecError) as caught:
+            project.outputs()
+        return str(caught.value)
+
+    advice = "which does not exist: restore that, or remove the link."
+    root = project.spec("analyses: {part: {path: part}}").root
+    os.symlink("gone", root / "part")
+    label = "Sub-analysis 'part' in astra.yaml"
+    assert sentence() == f"{label}: part is a link to 'gone', {advice}"
+    (root / "part").unlink()
+    (root / "part").mkdir()
+    os.symlink("gone", root / "part/astra.yaml")
+    assert sentence() == f"{label}: part/astra.yaml is a link to 'gone', {advice}"
+    (root / "part/astra.yaml").unlink()
+    project.write("part/astra.yaml", f"{CUT}\n{USES_CUT}")
+    assert len(project.outputs()) == 1
+    os.symlink("gone", root / "universes")
+    assert sentence() == f"{root}/universes is a link to 'gone', {advice}"
+    (root / "universes").unlink()
+    (root / "universes").mkdir()
+    os.symlink("../gone.yaml", root / "universes/u.yaml")
+    assert sentence() == f"universes/u.yaml is a link to '../gone.yaml', {advice}"
+    (root / "universes/u.yaml").unlink()
+    project.write("universes/u.yaml", "{}")
+    (root / "part/universes").mkdir()
+    os.symlink("gone", root / "part/universes/u.yaml")
+    assert sentence() == f"part/universes/u.yaml is a link to 'gone', {advice}"
+    project.write("universes/u.yaml", "analyses: {part: {universe: u}}")
+    assert sentence() == f"part/universes/u.yaml is a link to 'gone', {advice}"
+    (root / "part/universes/u.yaml").unlink()
+    os.symlink("u.yaml", root / "part/universes/u.yaml")
+    assert sentence().startswith("part/universes/u.yaml cannot be read (Too many levels of")
+
+
+def test_universes_that_cannot_be_read(project: Project) -> None:
+    root = project.spec(f"{CUT}\n{USES_CUT}").root
+    project.write("universes", "")
+    with pytest.raises(SpecError, match=r"/universes is a file: rename it, and make it a dir"):
+        project.outputs()
+    (root / "universes").unlink()
+    project.write("universes/a\nb.yaml", "decisions: {cut: a}")
+    with pytest.raises(SpecError, match=r"a file 'a\\nb.yaml', whose name cannot be printed: re"):
+        project.outputs()
+    (root / "universes/a\nb.yaml").unlink()
+    (root / "universes/u.yaml").mkdir(parents=True)
+    with pytest.raises(SpecError, match=r"^universes/u\.yaml cannot be read \(Is a directory\): "):
+        project.outputs()
+
+
+def test_universes_may_have_any_name_that_can_be_read(project: Project) -> None:
+    names = ["My Run", "-u", "UPPER", "naïve", "a.b"]
+    project.spec(f"{CUT}\n{USES_CUT}", dict.fromkeys(names, "decisions: {cut: a}"))
+    assert sorted(each.universe for each in project.outputs()) == sorted(names)
 
 
 @pytest.mark.parametrize(

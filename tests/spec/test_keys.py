@@ -161,6 +161,24 @@ analyses:
     assert len(project.outputs()) == 3
 
 
+@pytest.mark.parametrize("key", ["seeds", "scores", "status", "optional", "where", "units", "path"])
+def test_a_word_of_another_meaning_is_no_typo(key: str, project: Project) -> None:
+    project.spec(f"outputs: [{{id: x, {key}: a}}]")
+    remedy = "remove it, or correct its name."
+    assert _warnings(project) == [
+        f"Output 'x' in astra.yaml has an unknown key '{key}', which is ignored: {remedy}"
+    ]
+
+
+def test_many_warnings_are_cut_short(project: Project) -> None:
+    entries = "\n".join(f"  - {{id: o{i}, zz_{i}: a}}" for i in range(50))
+    project.spec(f"outputs:\n{entries}\n")
+    warnings = _warnings(project)
+    assert len(warnings) == 21
+    assert warnings[0].startswith("Output 'o0' in astra.yaml has an unknown key 'zz_0', which")
+    assert warnings[-1] == "and 30 more like the last one."
+
+
 def test_files_and_references_that_are_ignored_are_warnings(project: Project) -> None:
     project.spec(
         """
@@ -180,6 +198,30 @@ analyses: {part: {outputs: [{id: x, recipe: {command: "echo > {output}"}}]}}
         "sub-analysis: correct it.",
         "universes/slow.yml is ignored: rename it to slow.yaml to have its universe.",
     ]
+
+
+def test_universes_that_are_not_read_are_warnings(project: Project) -> None:
+    project.spec(
+        "outputs: [{id: x, recipe: {command: y}}]\nanalyses: {part: {path: part}}", {"a": "{}"}
+    )
+    project.write("part/astra.yaml", "{}")
+    for name in (
+        *("b.YAML", "a.yml", "c.yaml.txt", "old/deep/d.yaml", "old/e.yml", "empty/README.md"),
+        *(".hidden.yml", "README.md", "a.yaml~", "a.yaml.bak", ".git/f.yaml"),
+    ):
+        project.write(f"universes/{name}", "{}")
+    project.write("universe/g.yaml", "{}")
+    project.write("part/Universes/h.yml", "{}")
+    project.write("part/universe/README.md", "{}")
+    assert _warnings(project) == [
+        "universes/a.yml is ignored, as a.yaml is read: remove it, or call it <name>.yaml.",
+        "universes/b.YAML is ignored: rename it to b.yaml to have its universe.",
+        "universes/c.yaml.txt is ignored: rename it to c.yaml to have its universe.",
+        "universes/old is ignored, with e.yml in it: universes are the files directly in "
+        "universes; move it there to have its universe.",
+        "part/Universes is ignored: rename it to universes to have its universes.",
+    ]
+    assert [each.universe for each in project.outputs()] == ["a"]
 
 
 def test_merged_keys_are_checked_where_they_are_merged(project: Project) -> None:

@@ -256,14 +256,13 @@ decisions: {{full: {{default: without, options: {{with: {{}}, without: {{}}}}}}}
         project.outputs()
 
 
-def test_recipes_without_placeholders_and_empty_recipes(project: Project) -> None:
+def test_recipes_without_placeholders_and_outputs_without_recipes(project: Project) -> None:
     project.spec(
         """
 outputs:
   - {id: x, recipe: {command: "  python src/x.py\\n"}}
   - {id: none}
-  - {id: empty, recipe: {}}
-  - {id: blank, recipe: {command: " "}}
+  - {id: empty, recipe: null}
 """
     )
     (output,) = project.outputs()
