@@ -36,6 +36,8 @@ _WORD_SO_FAR = re.compile(r"[^\s;|&()<>]*$")
 # Nowhere has any of these a meaning, but "case" and "esac".
 _PLAIN = re.compile(r"(?![ce])[\w./=:,+@%-]+")
 _LOOKBACK = 256
+# A command of only these opens nothing.
+_OPENS_NOTHING = re.compile(r"[\w\s./=:,+@%~*?|;&>\0-]*")
 
 
 class Quoting(Enum):
@@ -119,7 +121,17 @@ class Place(NamedTuple):
 
 def places_in(marked: str) -> list[Place]:
     """Return the place of each placeholder in a marked command."""
-    return _Scanner(marked).places()
+    if _OPENS_NOTHING.fullmatch(marked) is None:
+        return _Scanner(marked).places()
+    begins = [match.start() for match in re.finditer(MARK, marked)][0::2]
+    return [
+        Place(begins_command=_begins_command(marked[max(0, begin - 32) : begin]))
+        for begin in begins
+    ]
+
+
+def _begins_command(text_before: str) -> bool:
+    return _COMMAND_BEGINS.search(text_before) is not None
 
 
 class _Kind(Enum):
@@ -233,9 +245,7 @@ class _Scanner:
             )
             and kind is not _Kind.COMMENT
             and only is None,
-            begins_command=is_bare
-            and kind is not _Kind.TEST
-            and _COMMAND_BEGINS.search(text[-32:]) is not None,
+            begins_command=is_bare and kind is not _Kind.TEST and _begins_command(text[-32:]),
             document=document.terminator if document else None,
             keeps_tabs=document is None or document.keeps_tabs,
             after_name=after_name,

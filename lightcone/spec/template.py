@@ -26,6 +26,8 @@ _AS_WRITTEN = re.compile(r"~?(?:[\w@%+=:,./*?-]|\$\w+|\$\{\w+\})+", re.ASCII)
 _WORD_BEGINS = re.compile(r"(?:^|(?<!\\)[\s;|&(`])\Z")
 _WORD_ENDS = re.compile(r"\Z|[\s;|&)`<>]")
 _REDIRECTS = re.compile(r"[<>][&|]?\s*\Z")
+# Most placeholders are words without quotes.
+_EVERYDAY = Place()
 
 
 class Value(NamedTuple):
@@ -124,6 +126,8 @@ class Template:
             raise SpecError(f"{self.label}: {misfit}.")
 
     def _quoted(self, slot: _Slot, text: str) -> str:
+        if slot.place == _EVERYDAY and is_safe(text):
+            return text
         self._check(slot, (text,))
         return slot.place.quoted(text)
 
