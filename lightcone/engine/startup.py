@@ -30,7 +30,12 @@ __all__ = [
 _SPAWN_DEADLINE = 60.0
 _LOCK_CHECK_INTERVAL = 0.25
 # Named, not imported: what is here knows nothing of what it is used for.
-_TASK_MODULES = ("lightcone.wire.protocol", "lightcone.worker.exec_task", "lightcone.worker.batch")
+_TASK_MODULES = (
+    "lightcone.state.readers",
+    "lightcone.wire.protocol",
+    "lightcone.worker.batch",
+    "lightcone.worker.exec_task",
+)
 _EPOCH = time.time() - time.monotonic()
 
 

@@ -7,6 +7,7 @@ import socket
 
 import pytest
 
+from lightcone.project.host import machine_id
 from tests.helpers import Sandbox
 from tests.run.analyses import Analysis, output
 
@@ -265,7 +266,8 @@ def test_what_a_killed_run_left_is_put_right_without_a_session(
     (state / "previous").mkdir()
     manifest = json.loads((state / "manifest.json").read_bytes())
     attempt = manifest["made"]["attempt"] if committed else "another"
-    journal = {"attempt": attempt, "had_output": True, "host": socket.gethostname()}
+    journal = {"attempt": attempt, "had_output": True}
+    journal |= {"machine": machine_id(), "host": socket.gethostname()}
     (state / "journal.json").write_text(json.dumps(journal | {"lock": "gone", "boot_id": "0"}))
     if not committed:
         (state / "manifest.json").rename(state / "previous" / "manifest.json")
