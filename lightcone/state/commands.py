@@ -13,7 +13,7 @@ from lightcone.state.imports import Found, Scripts, SearchPaths, Way, from_root
 from lightcone.state.languages import Language
 from lightcone.state.reference_cache import ReferenceCache
 from lightcone.state.references import References
-from lightcone.state.shell_words import split_words, written_words
+from lightcone.state.shell_words import split_words
 
 __all__ = ["CommandScanner"]
 
@@ -85,6 +85,7 @@ class CommandScanner:
         by_references = self._scripts.of_command(read, search_paths)
         files: dict[str, Way] = {}
         not_followed = [*by_references.not_followed]
+        written = by_references.written
         named = self._named_files(command, search_paths.directories)
         for name in named:
             files[name] = _BY_COMMAND
@@ -93,9 +94,10 @@ class CommandScanner:
         for name in named:
             more = self._scripts.dependencies(name, search_paths)
             not_followed += more.not_followed
+            written |= more.written
             for each, way in more.files.items():
                 files.setdefault(each, way)
-        return Found(files, tuple(dict.fromkeys(not_followed)))
+        return Found(files, tuple(dict.fromkeys(not_followed)), written)
 
     def directories(self, command: str) -> tuple[str, ...]:
         """Return the directories that a command names, whose files do not count by that."""
@@ -128,11 +130,7 @@ class CommandScanner:
         )
 
     def _named_files(self, command: str, directories: tuple[str, ...]) -> dict[str, None]:
-        names = self._files(split_words(command), directories)
-        if ">" in command or "tee" in command:
-            for name in self._files(written_words(command), directories):
-                names.pop(name, None)
-        return names
+        return self._files(split_words(command), directories)
 
     def _files(self, words: Iterable[str], directories: tuple[str, ...]) -> dict[str, None]:
         names: dict[str, None] = {}

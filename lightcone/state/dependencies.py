@@ -108,7 +108,7 @@ class SourceFiles:
             for name in self.scanner.directories(output.command)
             if name not in texts
         ]
-        return Found(files, (*directories, *by_command.not_followed))
+        return Found(files, (*directories, *by_command.not_followed), by_command.written)
 
     def _declared(self, output: Output, files: Container[str]) -> set[str]:
         """Return the files that a command names, as they are its inputs."""

@@ -46,12 +46,14 @@ class Way(NamedTuple):
         script: the file whose text names it; "" for the command.
         line: the line of that file, or the cell of a notebook; 0 where it is not known.
         pattern: the pattern that it matches, if any.
+        is_written: whether the text shows it to be written.
     """
 
     kind: str
     script: str = ""
     line: int = 0
     pattern: str = ""
+    is_written: bool = False
 
     def __str__(self) -> str:
         line = f":{self.line}" if self.line else ""
@@ -60,10 +62,17 @@ class Way(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The project's files that a script or a command brings in, and what was not followed."""
+    """The project's files that a script or a command brings in.
+
+    Attributes:
+        files: the files, each with the way in which it was found.
+        not_followed: what was not followed.
+        written: the files among them that a text shows to be written.
+    """
 
     files: dict[str, Way]
     not_followed: tuple[str, ...] = ()
+    written: frozenset[str] = frozenset()
 
 
 class SearchPaths(NamedTuple):
@@ -133,14 +142,18 @@ class Scripts:
         not_followed: list[str] = []
         first = list(self._resolved(itself, command, not_followed))
         files: dict[str, Way] = {}
+        written: set[str] = set()
         for script, way in first:
             files.setdefault(script.name, way)
+            if way.is_written:
+                written.add(script.name)
         for script, _ in first:
             more = self._brought_in(script)
             not_followed += more.not_followed
+            written |= more.written
             for name, way in more.files.items():
                 files.setdefault(name, way)
-        return Found(files, tuple(not_followed))
+        return Found(files, tuple(not_followed), frozenset(written))
 
     def _brought_in(self, script: _Script) -> Found:
         if script not in self._dependencies:
@@ -190,6 +203,7 @@ class Scripts:
         """
         search: tuple[str, ...] = ()
         files: dict[str, Way] = {}
+        written: set[str] = set()
         not_followed: list[str] = []
         for _ in range(_MOST_ROUNDS):
             files, not_followed = {}, []
@@ -206,13 +220,15 @@ class Scripts:
                             added[_located(each, base, beside, self._root)] = None
                 for found, way in self._resolved(script, read, not_followed, search):
                     files.setdefault(found.name, way)
+                    if way.is_written:
+                        written.add(found.name)
                     if (found.name, found.directories) not in seen:
                         seen.add((found.name, found.directories))
                         queue.append(found)
             if len(added) == len(search):
                 break
             search = tuple(added)
-        return Found(files, tuple(dict.fromkeys(not_followed)))
+        return Found(files, tuple(dict.fromkeys(not_followed)), frozenset(written))
 
     def _read(self, name: str) -> References:
         if name not in self._references:
@@ -248,8 +264,11 @@ class Scripts:
                     yield found, way._replace(pattern=reference.text)
             else:
                 names = self._located_files(reference.text, paths, beside)
-                if reference.kind is Kind.GUESS:
-                    way = way._replace(kind="command" if not script.name else "path")
+                if reference.kind in (Kind.GUESS, Kind.WRITTEN):
+                    way = way._replace(
+                        kind="command" if not script.name else "path",
+                        is_written=reference.kind is Kind.WRITTEN,
+                    )
                 for name in names:
                     yield _as_script(name, paths, script.directories), way
                 if not names and reference.kind is Kind.GUESS:

@@ -1,12 +1,13 @@
 """Side products: files that a command or its scripts name and its recipe writes.
 
-They must not make an output stale, or every run would. What a command shows to be written (``>``,
-``tee``) is no source anyway. Of other files a recipe shows it by running: one that was not there
-when it began, and is there when it has ended, is its product. It stays one for as long as it is
-there and the recipe that names it is declared as it was; after that, if it changed again. That
-holds for the files of a pattern, too, unless it matched a source before: then a file that joins
-them may be anybody's, and counts. A file that was there at first and has changed may have been
-edited by somebody, so the output is stale; nor is a script ever a product.
+They must not make an output stale, or every run would. A recipe shows them by running: a file that
+was not there when it began, and is there when it has ended, is its product. So is one that was
+there and has changed, if the text shows it to be written (``>``, ``tee``, ``open(path, "w")``);
+without that, somebody else may have edited it, and the output is stale. A product stays one for as
+long as it is there and the recipe that names it is declared as it was; after that, if it changed
+again. That holds for the files of a pattern, too, unless it matched a source before: then a file
+that joins them may be anybody's, and counts. A script is a product only if it is shown to be
+written and was not there.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from lightcone.spec.inputs import match_again
 from lightcone.spec.output import Output
 from lightcone.state.commands import CommandScanner
 from lightcone.state.dependencies import SourceFiles
-from lightcone.state.imports import Way, is_script
+from lightcone.state.imports import Found, is_script
 from lightcone.state.manifest import Manifest, Provenance, read_manifest
 from lightcone.state.partial import products_of, read_failure
 
@@ -45,7 +46,11 @@ class Products:
                 self._recorded |= set(recorded.products)
             if failure is not None:
                 self._recorded |= products_of(failure, output)
-        before = self._files()
+        found = self._found()
+        before, self._written = found.files, found.written
+        self._recorded.update(
+            name for name in found.written & provenance.files.keys() if not is_script(name)
+        )
         self._present_before = set(before)
         # Whoever adds a file to those of a pattern adds a source, whenever it is.
         self._patterns = {way.pattern for name, way in before.items() if name not in self._recorded}
@@ -64,7 +69,8 @@ class Products:
 
         ``changed`` are sources that changed.
         """
-        files = self._files()
+        found = self._found()
+        files, written = found.files, self._written | found.written | self._recorded
         present = {
             name
             for name, way in files.items()
@@ -72,7 +78,7 @@ class Products:
         }
         sources = self._provenance.files.keys() - set(changed)
         made = (present - self._present_before) | (self._recorded & present)
-        return sorted(name for name in made - sources if not is_script(name))
+        return sorted(name for name in made - sources if name in written or not is_script(name))
 
     def add_to(self, manifest: Manifest, changed: Sequence[str] = ()) -> Manifest:
         """Return ``manifest`` with the products and the sources and inputs that ``changed``."""
@@ -92,8 +98,16 @@ class Products:
             disturbed=tuple(name for name in changed if name not in products),
         )
 
-    def _files(self) -> dict[str, Way]:
-        return CommandScanner(self._output.root).found(self._output.command).files
+    def detect_after_failure(self) -> list[str]:
+        """Return the products of a recipe that has failed."""
+        try:
+            changed = self.changed_sources()
+        except (OSError, LightconeError):
+            changed = []
+        return self.detect(self._recorded.intersection(changed))
+
+    def _found(self) -> Found:
+        return CommandScanner(self._output.root).found(self._output.command)
 
     def changed_sources(self, *, unless_product: bool = False) -> list[str]:
         """Return the sources and outside inputs that differ from the provenance.
@@ -137,10 +151,12 @@ def products_left(output: Output, journal: Mapping[str, Any]) -> list[str] | Non
     found = journal.get("found")
     if journal.get("template") != output.template or not isinstance(found, list):
         return None
-    files = CommandScanner(output.root).found(output.command).files
+    files, _, written = CommandScanner(output.root).found(output.command)
     patterns = {files[name].pattern for name in found if name in files} - {""}
     return sorted(
         name
         for name, way in files.items()
-        if name not in found and way.pattern not in patterns and not is_script(name)
+        if name not in found
+        and way.pattern not in patterns
+        and (name in written or not is_script(name))
     )

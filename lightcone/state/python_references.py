@@ -100,7 +100,6 @@ class _Reader:
     def __init__(self, tree: ast.Module) -> None:
         self._found: list[Reference] = []
         self._assigned: list[tuple[str, int]] = []
-        self._written: set[str] = set()
         self._search: list[str] = []
         self._directories: list[str] = []
         self._not_followed: list[NotFollowed] = []
@@ -128,11 +127,7 @@ class _Reader:
         for target, value in self._assignments:
             self._assign(target, value)
         self._visit(self._tree)
-        paths = [
-            Reference(Kind.PATH, text, line)
-            for text, line in self._assigned
-            if text not in self._written
-        ]
+        paths = [Reference(Kind.PATH, text, line) for text, line in self._assigned]
         found = sorted([*self._found, *paths], key=lambda each: each.line)
         own = References(
             tuple(dict.fromkeys(found)),
@@ -313,8 +308,12 @@ class _Reader:
 
     def _write(self, path: ast.expr | None) -> bool:
         values = UNKNOWN if path is None else self._values.of(path)
-        self._written.update(each for each in values if each is not None)
-        if path is not None and None not in values:
+        if path is None:
+            return False
+        self._found += (
+            Reference(Kind.WRITTEN, each, path.lineno) for each in values if each is not None
+        )
+        if None not in values:
             self._skipped.add(id(path))
         return False
 

@@ -22,7 +22,7 @@ from lightcone.system.files import private_directory, read_object, write_atomica
 
 __all__ = ["REFERENCES_VERSION", "ReferenceCache"]
 
-REFERENCES_VERSION = 2
+REFERENCES_VERSION = 3
 """To be raised whenever a reader finds anything else in the same text."""
 
 _HEAD = 256

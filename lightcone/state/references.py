@@ -40,7 +40,8 @@ class Kind(StrEnum):
     """The kinds of references.
 
     ``MODULE`` is imported, with its leading dots; ``RUN`` is a module that a command runs;
-    ``GUESS`` is a path whose beginning could not be resolved and was left out.
+    ``GUESS`` is a path whose beginning could not be resolved and was left out; ``WRITTEN`` is a
+    path that the text shows to be written, at least where all of it runs.
     """
 
     MODULE = "import"
@@ -48,6 +49,7 @@ class Kind(StrEnum):
     PATH = "path"
     PATTERN = "pattern"
     GUESS = "guess"
+    WRITTEN = "written"
 
 
 class Reference(NamedTuple):

@@ -4,13 +4,13 @@ Every word that may be the path of a file is one, and every part of a word after
 ``,`` and ``:``, or after ``@``. Variables that the text itself sets are filled in, and so are
 ``$PWD``, ``$(pwd)``, the script's own directory and ``~``; what stands in braces is multiplied out.
 Of a path that begins with another variable, what follows it is a guess. Words that the text shows
-to be written (``>``, ``tee``, the targets of a Makefile) are no references.
+to be written (``>``, ``tee``, the targets of a Makefile) are marked as that.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 from lightcone.state.references import (
@@ -113,9 +113,8 @@ def read_shell(text: str, *, is_make: bool = False) -> References:
     else:
         commands = list(read_commands(text))
     reader = _Reader(text, variables)
-    reader.written = {bare(each.text) for one in commands for each in written_by(one)}
     if is_make:
-        reader.written |= {word for targets in _TARGETS.findall(text) for word in targets.split()}
+        reader.read_targets(word for each in _TARGETS.findall(text) for word in each.split())
     for command in commands:
         reader.read(command)
     return reader.references()
@@ -131,7 +130,6 @@ class _Reader:
         self._directories: list[str] = []
         self._search: list[str] = []
         self._not_followed: list[NotFollowed] = []
-        self.written: set[str] = set()
 
     def references(self) -> References:
         """Return everything that was found."""
@@ -148,8 +146,11 @@ class _Reader:
         program = next((n for n, each in enumerate(words) if _is_program(each.text)), 0)
         name = _name(words[program]) if words else ""
         assigned = [each for each in words if _is_assignment(each.text)]
+        written = set(written_by(command))
+        for word in written:
+            self._read_written(word)
         for word in command.words:
-            if word.redirect != "<<":
+            if word.redirect != "<<" and word not in written:
                 is_file = word.redirect == "<" or (
                     not word.redirect
                     and not command.is_quoted
@@ -183,13 +184,20 @@ class _Reader:
         elif name == "eval" and _UNRESOLVED.search(" ".join(each.text for each in words)):
             self._cannot(words, "the command is computed", line)
 
+    def read_targets(self, targets: Iterable[str]) -> None:
+        """Note the targets of a Makefile."""
+        self._found += (Reference(Kind.WRITTEN, target, 0) for target in targets)
+
     def _cannot(self, words: list[Word], why: str, line: int) -> None:
         self._not_followed.append(NotFollowed(_shown(words), why, line))
 
+    def _read_written(self, word: Word) -> None:
+        for text, is_pattern in _expanded(word, self._variables):
+            if not is_pattern and not _UNRESOLVED.search(text):
+                self._found.append(Reference(Kind.WRITTEN, bare(text), word.line))
+
     def _read_word(self, word: Word, *, is_file: bool) -> None:
         for text, is_pattern in _expanded(word, self._variables):
-            if bare(text) in self.written:
-                continue
             if not _UNRESOLVED.search(text):
                 kind = Kind.PATTERN if is_pattern else Kind.PATH
                 self._found.append(Reference(kind, bare(text), word.line))

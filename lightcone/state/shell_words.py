@@ -24,13 +24,11 @@ __all__ = [
     "split_words",
     "unquoted",
     "written_by",
-    "written_words",
 ]
 
 WORD = re.compile(r"[^\s;|&<>()'\"`]+")
 QUOTING = re.compile(r"['\"\\]")
 
-_WRITTEN = re.compile(r">>?[|&]?[ \t]*([^\s;|&<>()]+)|(?<![\w.-])tee[ \t]([^\n;|&<>()]+)")
 
 # Characters without a meaning, because they are quoted, stand for themselves by others.
 _QUOTED = str.maketrans("${}~`()", "\ue000\ue001\ue002\ue003\ue004\ue005\ue006")
@@ -105,16 +103,6 @@ def split_words(text: str) -> list[str]:
         return WORD.findall(text)
     words = (bare(word.text) for each in read_commands(text) for word in each.words)
     return list(dict.fromkeys(words))
-
-
-def written_words(text: str) -> list[str]:
-    """Return the words that a text writes to."""
-    if QUOTING.search(text) is None:
-        words = []
-        for redirected, teed in _WRITTEN.findall(text):
-            words += [redirected] if redirected else WORD.findall(teed)
-        return words
-    return [bare(word.text) for each in read_commands(text) for word in written_by(each)]
 
 
 def written_by(command: Command) -> Iterator[Word]:

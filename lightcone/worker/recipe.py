@@ -316,7 +316,7 @@ class OutputMaker:
             report["reason"],
             exit_code=report.get("exit_code"),
             interrupted=report["result"] is Result.INTERRUPTED,
-            products=[] if self.products is None else self.products.detect(),
+            products=[] if self.products is None else self.products.detect_after_failure(),
         )
 
 

@@ -22,9 +22,10 @@ def spec(command: str, source: str = "data/raw.csv") -> str:
 
 
 def named(project: Project, command: str) -> set[str]:
-    """The files that a command names."""
+    """The files that a command names, but for those that it shows to be written."""
     output = project.spec(spec(command)).output("x")
-    return set(SourceFiles(project.root).project_files(output))
+    sources = SourceFiles(project.root)
+    return set(sources.project_files(output)) - sources.found(output).written
 
 
 @pytest.fixture

@@ -86,7 +86,9 @@ def project(project: Project) -> Project:
 
 
 def found(project: Project, command: str) -> set[str]:
-    return set(CommandScanner(project.root).all_files(command))
+    """The files that a command brings in, but for those shown to be written."""
+    scanner = CommandScanner(project.root)
+    return set(scanner.all_files(command)) - scanner.found(command).written
 
 
 PYTHON = [

@@ -70,7 +70,7 @@ def test_a_log_from_before(project: Project) -> None:
 
 
 def test_an_edit_while_it_runs_is_noticed(project: Project) -> None:
-    editing = "echo 'a: 2' > conf.yaml\necho >> src/fit.sh\n"
+    editing = "sed -i s/1/2/ conf.yaml\necho >> src/fit.sh\n"
     project.write("src/fit.sh", f'cat conf.yaml > "$4"\n{editing}')
     project.make()
     assert recorded(project).products == ()
@@ -96,6 +96,55 @@ def test_an_edit_that_is_reverted_later_is_not_forgotten(project: Project) -> No
     assert project.why("baseline/x") == why
     project.write("src/fit.sh", "cat $*\n")
     project.make()
+    assert project.states() == OK
+
+
+def test_what_a_text_shows_to_be_written_counts_until_the_recipe_writes_it(
+    project: Project,
+) -> None:
+    for number, command in enumerate((
+        "# by: echo > par.csv\n      cat par.csv > {output}",
+        "cat par.csv > {output}  # old: > par.csv",
+        "echo 'see > par.csv' > {output}; cat par.csv >> {output}",
+        "cat <<X > {output}; cat par.csv >> {output}\n      get > par.csv\n      X",
+        "[ -f par.csv ] || echo 0 > par.csv; cat par.csv > {output}",
+        "if false; then echo > par.csv; fi; test -s par.csv || tee par.csv; cat par.csv > {output}",
+        "sh src/usage.sh > {output}",
+        "python src/config.py > {output}",
+        "make -s -f src/rules.mk > {output}",
+    )):  # fmt: skip
+        project.write("src/usage.sh", 'u() { echo "usage: $0 > par.csv"; }\ncat par.csv\n')
+        project.write(
+            "src/config.py",
+            "from pathlib import Path\np = Path('par.csv')\n"
+            "p.write_text('x') if not p.is_file() else None\nprint(p.read_text())\n",
+        )
+        project.write("src/rules.mk", "all: ; @cat par.csv\nfetch: ; echo > par.csv\n")
+        project.write("par.csv", f"a{number}\n")
+        project.spec(
+            f"outputs:\n- id: x\n  format: txt\n  recipe:\n    command: |\n      {command}\n"
+        )
+        project.make()
+        assert project.states() == OK, command
+        project.write("par.csv", f"b{number}\n")
+        assert project.states() == {"baseline/x": "stale (par.csv changed)"}, command
+        assert project.make() == ["baseline/x"]
+        assert recorded(project).products == ()
+
+
+def test_what_the_recipe_writes_over_is_its_product(project: Project) -> None:
+    declared(project, "date +%N > run.log; cat run.log > {output}/x")
+    project.write("run.log", "by hand")
+    project.make()
+    assert recorded(project).products == ("run.log",)
+    assert project.states() == OK
+    assert project.make() == []
+
+
+def test_a_script_that_the_recipe_writes_is_its_product(project: Project) -> None:
+    declared(project, "date +x=%N > new.sh; sh new.sh > {output}/x")
+    project.make()
+    assert recorded(project).products == ("new.sh",)
     assert project.states() == OK
 
 
