@@ -29,7 +29,7 @@ _SPECIAL_WORDS = (
 )
 _RESULTS = re.compile(r"(?<![\w./}-])results/[\w./-]+")
 
-_RUNS_DIRECTORY = re.compile(r"python[\d.]*\s+(?:-\w+\s+)*[\w/]+(?![\w/.])")
+_RUNS_MODULE = re.compile(r"python[\d.]*\s+(?:-\w+\s+)*(?:[\w/]+(?![\w/.])|-\w*[cm])")
 
 _ENVIRONMENT = re.compile(r"/(?:bin|lib|lib64)/")
 
@@ -197,5 +197,5 @@ def _is_special(command: str) -> bool:
     return (
         _SPECIAL_MARK.search(command) is not None
         or any(word in command for word in _SPECIAL_WORDS)
-        or ("python" in command and _RUNS_DIRECTORY.search(command) is not None)
+        or ("python" in command and _RUNS_MODULE.search(command) is not None)
     )

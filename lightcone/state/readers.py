@@ -51,6 +51,8 @@ _CHANGES_INTO = re.compile(r"""\b(?:setwd|cd)\(\s*["']([^"'\n]+)["']""")
 _LISTS = re.compile(r"""\b(?:list\.files|dir|readdir|Sys\.glob|glob)\(\s*(?:path\s*=\s*)?$""")
 
 _PYTHON = re.compile(r"(?:.*/)?python[\d.]*")
+# Python's flags may stand together: -uc.
+_BEFORE_TEXT = re.compile(r"-[bBdEiIOPqsSuvx]*c")
 # How far before a literal its call may begin: a line may be as long as the file.
 _LOOKBACK = 200
 _MAGIC_LINE = re.compile(r"^([ \t]*)([%!].*)$", re.MULTILINE)
@@ -94,7 +96,7 @@ def _programs(text: str) -> Iterator[tuple[str, int, bool]]:
     for command in shell_words.read_commands(text):
         is_python = any(_PYTHON.fullmatch(word.text) for word in command.words)
         for number, word in enumerate(command.words):
-            after_c = number and command.words[number - 1].text == "-c"
+            after_c = number and _BEFORE_TEXT.fullmatch(command.words[number - 1].text)
             if word.redirect == "<<" or (after_c and not word.redirect):
                 yield shell_words.bare(word.text), word.line, is_python
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from itertools import chain, pairwise
 
 from lightcone.state.references import (
     HERE,
@@ -61,6 +61,10 @@ _ASSIGNED = re.compile(rf"(?:^|[\s;&|({{])([A-Za-z_]\w*)(\+?)=({_QUOTED}*)(?=[\s
 _ASSIGNED_IN_MAKE = re.compile(
     r"^(?:export[ ]+)?([\w.-]+)[ \t]*(?:::?|\?|(\+))?=[ \t]*([^\n#]*)", re.MULTILINE
 )
+_COUNTED = re.compile(
+    r"\(\([ \t]*([A-Za-z_]\w*)[ \t]*(?:\+\+|--|[-+*/]?=(?!=))"
+    r"|(?:\blet[ \t]+\"?)([A-Za-z_]\w*)|\b([A-Za-z_]\w*)=\$\(\("
+)
 _LOOP = re.compile(r"\bfor\s+([A-Za-z_]\w*)\s+in\s+([^;\n]+)")
 _VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)(?::?[-=]([^{}]*))?\})")
 _VARIABLE_IN_MAKE = re.compile(r"\$[({]([\w.-]+)()()[)}]")
@@ -70,6 +74,13 @@ _POSITIONAL = re.compile(r"\$(?:[\d@*]|\{[\d@*])")
 _COMPUTED = re.compile(r"(?:\$(?:\w+|\{[^}]*\}|\([^)]*\)))?/")
 _LIKE_A_PATH = re.compile(r".*(?:/|\.\w{1,8}$)", re.DOTALL)
 
+_FLAGS = "[bBdEiIOPqsSuvx]*"  # of Python; they may stand together: -um
+_RUNS_MODULE = re.compile(rf"-{_FLAGS}m(.*)", re.DOTALL)
+_ENDS_OPTIONS = re.compile(rf"-{_FLAGS}[cm]|-e")
+_MAKE_FLAGS = "[bBdeikLmnpqrRsStvw]*"
+_NAMES_MAKEFILE = re.compile(rf"-{_MAKE_FLAGS}f|--(?:file|makefile)")
+_NAMES_SNAKEFILE = re.compile(r"-s|--snakefile")
+_MOVES = re.compile(rf"(?:-{_MAKE_FLAGS}C|--(?:directory|chdir)(?:=|$))(.*)", re.DOTALL)
 _MODULE = re.compile(r"\.?([A-Za-z_][\w.]*)")
 _SHELLS = re.compile(r"(?:ba|da|k|z)?sh")
 _INTERPRETER = re.compile(r"(?:ba|da|k|z)?sh|python[\d.]*|Rscript|julia|perl|ruby|node")
@@ -88,7 +99,6 @@ _NO_FILE = re.compile(
 _ARRAY = re.compile(r"\b([A-Za-z_]\w*)\+?=\(")
 _IS_PLAIN = re.compile(r"[\w./~+@%:,=\0-]*")
 _DEFAULT_FILES = {"snakemake": ("Snakefile", "workflow/Snakefile")}
-_MOVES = ("-C", "--directory")
 _PRINTED = re.compile(
     r"""\bprintf[ \t]+-v[ \t]+(\w+)[ \t]+['"]?([\w./-]+)['"]?(?=[ \t]*(?:[\n;&|]|$))"""
 )
@@ -224,8 +234,9 @@ class _Reader:
         """Note the module after ``-m``, the directory after ``-C``, and ``PYTHONPATH``."""
         text = word.text
         following = words[number + 1] if number + 1 < len(words) else None
-        if text.startswith("-m"):
-            module = text[2:] or (following.text if following else "")
+        runs_module, moves = _RUNS_MODULE.fullmatch(text), _MOVES.fullmatch(text)
+        if runs_module is not None:
+            module = runs_module[1] or (following.text if following else "")
             match = _MODULE.fullmatch(module)
             if match is not None:
                 name = match[1].strip(".")
@@ -236,12 +247,9 @@ class _Reader:
                 self._not_followed.append(
                     NotFollowed(what, "the module's name is computed", word.line)
                 )
-        elif text.startswith("-C") or text in ("--directory", "--chdir"):
-            directory = text[2:] if text.startswith("-C") else ""
-            if directory or following is not None:
-                self._add_directories(directory or (following.text if following else ""))
-        elif text.startswith(("--directory=", "--chdir=")):
-            self._add_directories(text.partition("=")[2])
+        elif moves is not None:
+            if moves[1] or following is not None:
+                self._add_directories(moves[1] or (following.text if following else ""))
         elif text.startswith(("PYTHONPATH=", "PYTHONPATH+=")):
             for value in _values(text.partition("=")[2], self._variables):
                 self._search += filter(None, map(bare, value.split(":")))
@@ -272,7 +280,7 @@ class _Reader:
                 if script is not None and not command.is_quoted:
                     self._run_text(script, words)
                 return
-            elif word.text.startswith(("-m", "-c", "-e")):
+            elif _ENDS_OPTIONS.match(word.text):
                 return
             elif not word.text.startswith(("-", "+")):
                 if name.startswith("python"):
@@ -309,11 +317,10 @@ class _Reader:
     def _defaults(self, program: str, arguments: list[Word]) -> Iterator[str]:
         """Yield the files that a program looks for where no argument names one."""
         texts = [each.text for each in arguments]
-        if not any(re.match(r"-[fs]|--(?:file|makefile|snakefile)", text) for text in texts):
-            moved = [each.text for each in arguments]
-            into = next((two for one, two in pairwise(moved) if one in _MOVES), "")
-            into = next((each[2:] for each in moved if re.match(r"-C.", each)), into)
-            into = next((each[12:] for each in moved if each.startswith("--directory=")), into)
+        names_file = _NAMES_SNAKEFILE if program in _DEFAULT_FILES else _NAMES_MAKEFILE
+        if not any(map(names_file.match, texts)):
+            moves = ((_MOVES.fullmatch(one), two) for one, two in pairwise([*texts, ""]))
+            into = next((match[1] or two for match, two in moves if match is not None), "")
             for directory in _values(into or ".", self._variables):
                 for name in _DEFAULT_FILES.get(program, _MAKEFILES):
                     yield join(bare(directory), name)
@@ -396,6 +403,7 @@ def _variables(text: str, is_make: bool) -> _Variables:
     printed = {name for name, _ in _PRINTED.findall(text)}
     if not is_make:
         computed.update(name for name in _names_read(text) if name not in printed)
+        computed.update(filter(None, chain.from_iterable(_COUNTED.findall(text))))
     for name, values in variables.items():
         if any("$(" in value and "$((" not in value for value in values):
             computed.add(name)
