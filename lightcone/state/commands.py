@@ -113,6 +113,10 @@ class CommandScanner:
             )
         )
 
+    def results(self, command: str) -> tuple[str, ...]:
+        """Return the paths in the project's results that a command names."""
+        return tuple(dict.fromkeys(map(os.path.normpath, _RESULTS.findall(command))))
+
     def save(self) -> None:
         """Keep what was read of scripts for the next plan."""
         self._cached.save()

@@ -108,7 +108,15 @@ class SourceFiles:
             for name in self.scanner.directories(output.command)
             if name not in texts
         ]
-        return Found(files, (*directories, *by_command.not_followed), by_command.written)
+        declared_results = [output.display_path, *texts]
+        results = [
+            f"{name} in the command: a result counts only as an input"
+            for name in self.scanner.results(output.command)
+            if not any(f"{name}/".startswith(f"{each}/") for each in declared_results)
+            and os.path.exists(self._root_prefix + name)
+        ]
+        not_followed = (*directories, *results, *by_command.not_followed)
+        return Found(files, not_followed, by_command.written)
 
     def _declared(self, output: Output, files: Container[str]) -> set[str]:
         """Return the files that a command names, as they are its inputs."""

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from lightcone.state import reference_cache
 from lightcone.state.commands import CommandScanner
+from lightcone.state.dependencies import SourceFiles
 from lightcone.state.languages import Language
 from lightcone.state.readers import read_script
 from lightcone.state.reference_cache import ReferenceCache
@@ -514,3 +515,14 @@ def test_any_text(project: Project, text: str) -> None:
     project.write("any.py", text)
     project.write("any.sh", text)
     assert {"any.py", "any.sh"} <= found(project, "python any.py; sh any.sh")
+
+
+def test_results_that_are_no_inputs_are_listed(project: Project) -> None:
+    project.write("results/ref.csv", "")
+    project.write("results/baseline/x", "")
+    output = project.spec(
+        "outputs:\n- id: x\n  format: ''\n"
+        "  recipe: {command: 'cat results/ref.csv results/none.csv > {output}'}\n"
+    ).output("x")
+    listed = SourceFiles(project.root).found(output).not_followed
+    assert listed == ("results/ref.csv in the command: a result counts only as an input",)
