@@ -20,7 +20,7 @@ from lightcone.state.fingerprint import UNTRUSTED, Stamp
 from lightcone.state.imports import is_script
 from lightcone.state.manifest import Observed, Provenance
 
-__all__ = ["Selection", "Trace", "observed_now", "select"]
+__all__ = ["Selection", "Trace", "observed_now", "select", "status_time", "with_parents"]
 
 _CODE = re.compile(
     r".*\.(?:r|jl|m|pl|pm|lua|rb|js|stan|c|cc|cpp|h|hpp|f|f90|so(?:\.[\d.]+)?|dylib|pyd|pyi|pyx"
@@ -38,7 +38,10 @@ class Trace:
         programs: what they executed.
         listed: the directories that they listed.
         missing: what they looked for and did not find.
-        written: what they opened for writing, made, moved or removed.
+        written: what they opened for writing, made, moved away or removed.
+        entries: for each directory, the names in it when it was listed first, with their ctime.
+        touched: the files whose status they changed, but no bytes; with the ctime after that where
+            they set the file's times, else 0.
     """
 
     read: set[str] = field(default_factory=set)
@@ -46,6 +49,8 @@ class Trace:
     listed: set[str] = field(default_factory=set)
     missing: set[str] = field(default_factory=set)
     written: set[str] = field(default_factory=set)
+    entries: dict[str, dict[str, int]] = field(default_factory=dict)
+    touched: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ def select(
             return None
 
     def is_own(name: str) -> bool:
-        if not any(each in trace.written for each in _with_parents(name)):
+        if not any(each in trace.written for each in with_parents(name)):
             return False
         changed = time_of(name)
         return changed is None or changed >= since
@@ -146,6 +151,21 @@ def select(
     return Selection(observed, others, data)
 
 
+def status_time(path: str) -> int | None:
+    """Return when the status of a file, or of a link to it, last changed; None without one."""
+    try:
+        return max(os.stat(path).st_ctime_ns, os.lstat(path).st_ctime_ns)
+    except OSError:
+        return None
+
+
+def with_parents(name: str) -> Iterable[str]:
+    """Yield a path and every directory above it, but the root."""
+    while name and name != ".":
+        yield name
+        name = name.rpartition("/")[0]
+
+
 def observed_now(before: Observed, sources: SourceFiles, output: Output) -> Observed:
     """Return what ``before`` describes, as it is now; the same object where nothing changed."""
     key = (*before.files.items(), *before.listings.items(), before.missing, before.written)
@@ -201,7 +221,7 @@ def _inputs(output: Output, provenance: Provenance) -> Callable[[str, bool], boo
             matched |= source.files.keys() if source is not None else set()
 
     def is_input(name: str, is_listing: bool) -> bool:
-        if name in matched or any(each in places for each in _with_parents(name)):
+        if name in matched or any(each in places for each in with_parents(name)):
             return True
         words = [] if name == "." else name.split("/")
         return is_listing and any(_is_expanded(words, pattern) for pattern in patterns)
@@ -214,13 +234,6 @@ def _is_expanded(words: list[str], pattern: list[str]) -> bool:
     if len(words) >= len(pattern) or not any(each in pattern[len(words)] for each in "*?["):
         return False
     return all(fnmatchcase(word, each) for word, each in zip(words, pattern, strict=False))
-
-
-def _with_parents(name: str) -> Iterable[str]:
-    """Yield a path and every directory above it, but the root."""
-    while name and name != ".":
-        yield name
-        name = name.rpartition("/")[0]
 
 
 def _is_at(name: str, place: str) -> bool:
