@@ -16,7 +16,7 @@ from fnmatch import fnmatchcase
 from lightcone.spec.layout import STATE
 from lightcone.spec.output import Output
 from lightcone.state.dependencies import SourceFiles
-from lightcone.state.fingerprint import UNTRUSTED, Stamp
+from lightcone.state.fingerprint import Stamp
 from lightcone.state.imports import is_script
 from lightcone.state.manifest import Observed, Provenance
 
@@ -61,11 +61,13 @@ class Selection:
         observed: what joins the provenance.
         results: the files of other outputs that it read without declaring them.
         data: the other files that it read and that are no code, no declared input and not named.
+        changed: the paths that changed, came or went while the recipe ran, not by its own doing.
     """
 
     observed: Observed
     results: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
 
 
 def select(
@@ -105,26 +107,54 @@ def select(
             and not is_input(name, False)
         )
 
+    def is_as_before(name: str, sha256: str) -> bool:
+        """Return whether a file that was read surely had the same bytes when the recipe began."""
+        planned, changed = provenance.observed.files.get(name), status_time(root + name)
+        if changed is None or changed < since or (planned and planned.sha256 == sha256):
+            return changed is not None
+        touched = trace.touched.get(name)
+        # Where the recipe itself has changed its status, its times show other changes.
+        return touched is not None and (
+            changed == touched or os.stat(root + name).st_mtime_ns < since
+        )
+
+    def was_listed(directory: str, name: str, path: str) -> bool:
+        """Return whether a name that is in a directory was surely there when it was listed."""
+        now = time_of(path)
+        if now is None or now < since or path in trace.touched:
+            return True
+        if name in provenance.observed.listings.get(directory, ()):
+            return True
+        is_directory = os.path.isdir(root + path)
+        then = trace.entries.get(directory, {}).get(name)
+        # The time of a directory says when names in it came and went.
+        return (
+            is_directory
+            if directory not in trace.entries
+            else (then is not None and (is_directory or then < since))
+        )
+
     files: dict[str, Stamp] = {}
+    changed: set[str] = set()
     for name in sorted(trace.read):
         if name in provenance.files or not counts(name) or is_own(name):
             continue
+        if not os.path.exists(root + name):
+            changed.add(name)
         if not os.path.isfile(root + name):
             continue
         stamp = sources.file(name, output)
         if stamp is None:
             continue
-        planned = provenance.observed.files.get(name)
-        changed = os.stat(root + name).st_ctime_ns
-        if changed >= since and (planned is None or planned.sha256 != stamp.sha256):
-            # Nobody knows which bytes the recipe read.
-            stamp = Stamp(stamp.size, UNTRUSTED, stamp.inode, "")
         files[name] = stamp
+        if not is_as_before(name, stamp.sha256):
+            changed.add(name)
     missing = [
         name
         for name in sorted(trace.missing)
         if sources.scanner.is_source(name) and counts(name) and not is_own(name)
     ]
+    changed.update(name for name in missing if os.path.exists(root + name))
     listed = [
         name
         for name in sorted(trace.listed)
@@ -132,15 +162,21 @@ def select(
     ]
     listings, written = {}, []
     for directory in listed:
+        above = "" if directory == "." else f"{directory}/"
         names = []
         for name in sources.directories.names_in(directory):
-            path = name if directory == "." else f"{directory}/{name}"
+            path = above + name
             if path == output.display_path or is_own(path):
                 written.append(path)
-            elif os.path.isdir(root + path) or (time_of(path) or 0) < since:
-                # One that appeared meanwhile may not have been listed: left out, it is new.
-                names.append(name)
+                continue
+            names.append(name)
+            if not was_listed(directory, name, path):
+                changed.add(path)
         listings[directory] = tuple(names)
+        for name, time in trace.entries.get(directory, {}).items():
+            path = above + name
+            if time < since and counts(path) and time_of(path) is None and not is_own(path):
+                changed.add(path)
     others = tuple(name for name in files if not sources.scanner.is_source(name))
     data = tuple(
         name
@@ -148,7 +184,7 @@ def select(
         if name not in others and name not in trace.programs and not _is_code(name)
     )
     observed = Observed(files, listings, tuple(missing), tuple(written))
-    return Selection(observed, others, data)
+    return Selection(observed, others, data, tuple(sorted(changed)))
 
 
 def status_time(path: str) -> int | None:
