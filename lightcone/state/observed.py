@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
+from lightcone.errors import SpecError
 from lightcone.spec.layout import STATE
 from lightcone.spec.output import Output
 from lightcone.state.dependencies import SourceFiles
@@ -223,11 +224,26 @@ def _look_again(before: Observed, sources: SourceFiles, output: Output) -> Obser
         else:
             missing.append(name)
     for name in before.listings:
-        if sources.directories.is_directory(name):
-            listings[name] = _names(name, before, sources)
-        else:
+        if not sources.directories.is_directory(name):
             missing.append(name)
+            continue
+        listings[name] = _names(name, before, sources)
+        for each in sorted(set(listings[name]) - set(before.listings[name])):
+            # A recipe that lists a directory may well read a new file in it.
+            path = each if name == "." else f"{name}/{each}"
+            stamp = None if path in files else _stamp_of_new(path, sources, output)
+            if stamp is not None:
+                files[path] = stamp
     return Observed(files, listings, tuple(missing), before.written)
+
+
+def _stamp_of_new(name: str, sources: SourceFiles, output: Output) -> Stamp | None:
+    if not sources.scanner.is_source(name) or not os.path.isfile(sources.root / name):
+        return None
+    try:
+        return sources.file(name, output)
+    except SpecError:  # the recipe may do without it
+        return None
 
 
 def _names(directory: str, before: Observed, sources: SourceFiles) -> tuple[str, ...]:

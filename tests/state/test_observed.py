@@ -212,6 +212,21 @@ def test_another_command_has_used_nothing_so_far(project: Project) -> None:
     assert provenance is not None and not provenance.observed
 
 
+def test_new_file_of_a_listed_directory_counts_by_its_bytes(project: Project) -> None:
+    _record(project, "x", Trace(listed={"other"}))
+    project.write("other/new", "1\n")
+    locked = project.write("other/pipe", "")
+    locked.unlink()
+    os.mkfifo(locked)
+    # Made again without being observed.
+    project.make()
+    assert project.why("baseline/x") == ""
+    project.write("other/new", "2\n")
+    assert project.why("baseline/x") == "other/new changed"
+    project.write("other/p.json", "2\n")
+    assert project.why("baseline/x") == "other/new changed"
+
+
 def test_identity_contains_what_was_observed(project: Project) -> None:
     planned = project.plan()["baseline/x"].provenance
     assert planned is not None
