@@ -19,6 +19,7 @@ from lightcone.spec.selection import select
 from lightcone.state.dependencies import SourceFiles
 from lightcone.state.hash_cache import HashCache
 from lightcone.state.imports import Found, Way
+from lightcone.state.manifest import UNOBSERVED, Observed
 from lightcone.state.plan import Assessment, State, plan
 
 __all__ = ["command"]
@@ -40,8 +41,8 @@ def command(output: str, universe: str | None, as_json: bool) -> None:
     not followed.
 
     Each file of the project comes with the way in which it was found: named in the command,
-    imported by a script, and so on. A change of a file that is not here goes unnoticed: declare it
-    as an input. Changes nothing and needs no session.
+    imported by a script, observed, and so on. A change of a file that is not here goes unnoticed:
+    declare it as an input. Changes nothing and needs no session.
     """
     context = current_context()
     outputs = load_outputs(context.root, context.settings, universe)
@@ -52,6 +53,12 @@ def command(output: str, universe: str | None, as_json: bool) -> None:
     if assessment.manifest is not None:
         sources.learn(assessment.manifest.provenance)
     table = _table(assessment, assessed, _counting(assessment, sources.found(chosen)))
+    observed = _observed(assessment)
+    table["listings"] = sorted(observed.listings)
+    table["missing"] = sorted(observed.missing)
+    table["undeclared"] = sorted(
+        name for name in observed.files if not sources.scanner.is_source(name)
+    )
     if as_json:
         print(json.dumps(table))
     else:
@@ -62,10 +69,21 @@ def _counting(assessment: Assessment, found: Found) -> Found:
     """Return the files that count: those of the provenance, where there is one."""
     if assessment.provenance is not None:
         names = assessment.provenance.files
-        return found._replace(files={name: found.files.get(name, _OBSERVED) for name in names})
-    products = () if assessment.manifest is None else assessment.manifest.products
-    files = {name: way for name, way in found.files.items() if name not in products}
-    return found._replace(files=files)
+        files = {name: found.files.get(name, _OBSERVED) for name in names}
+    else:
+        products = () if assessment.manifest is None else assessment.manifest.products
+        files = {name: way for name, way in found.files.items() if name not in products}
+    return found._replace(files=dict.fromkeys(_observed(assessment).files, _OBSERVED) | files)
+
+
+def _observed(assessment: Assessment) -> Observed:
+    """Return what the recipe was observed to use, as it is now if that is known."""
+    if assessment.provenance is not None:
+        return assessment.provenance.observed
+    manifest, output = assessment.manifest, assessment.output
+    if manifest is None or manifest.provenance.command != output.command:
+        return UNOBSERVED
+    return manifest.provenance.observed
 
 
 def _table(
@@ -114,7 +132,13 @@ def _lines(table: Mapping[str, Any]) -> Iterator[str]:
     for given in table["inputs"]:
         how = "" if given["made_by"] is None else f"made by {given['made_by']}, {given['state']}"
         rows.append(("input", f"{given['id']}: {given['text']}", how))
-    rows += [("file", each["path"], each["found"]) for each in table["files"]]
+    undeclared = table["undeclared"]
+    rows += [
+        ("result" if each["path"] in undeclared else "file", each["path"], each["found"])
+        for each in table["files"]
+    ]
+    rows += [("names in", name, str(_OBSERVED)) for name in table["listings"]]
+    rows += [("not there", name, str(_OBSERVED)) for name in table["missing"]]
     if rows:
         yield "what determines it besides:"
         width = max(len(row[1]) for row in rows if row[2]) if any(row[2] for row in rows) else 0

@@ -16,6 +16,9 @@ from lightcone.state.manifest import Manifest, Observed, Provenance, Source
 
 __all__ = ["Change", "Kind", "changes", "describe_disturbed", "observed_changes"]
 
+_MEANWHILE = "changed while it was made"
+_MAX_SHOWN = 3
+
 
 class Kind(Enum):
     """What differs: what the spec says, a source or an input, or the result of an output.
@@ -59,6 +62,11 @@ def changes(
     ]
     if before.command == now.command:
         described = before.files.keys() | now.files.keys()
+        meanwhile = [
+            name for name in recorded.disturbed if name not in described | before.inputs.keys()
+        ]
+        found += [_changed_meanwhile(name, None, is_named=False) for name in meanwhile]
+        described |= set(meanwhile)
         found += observed_changes(before.observed, now.observed, described)
     found += _input_changes(output, recorded, now, produced)
     if before.command != now.command and not found:
@@ -92,7 +100,7 @@ def observed_changes(
             else:
                 yield _of_file(name, "is gone", Kind.GONE)
         elif current.sha256 != stamp.sha256:
-            yield _of_file(name, "changed" if stamp.sha256 else "changed while it was made")
+            yield _of_file(name, "changed" if stamp.sha256 else _MEANWHILE)
     for name in before.missing:
         if name in is_there and name not in described:
             named.add(name)
@@ -112,9 +120,13 @@ def observed_changes(
 def describe_disturbed(manifest: Manifest) -> str:
     """Describe, as :func:`changes` does, what changed while the recipe of ``manifest`` ran."""
     provenance = manifest.provenance
-    return "; ".join(
-        _changed_meanwhile(name, provenance.inputs.get(name)).reason for name in manifest.disturbed
-    )
+    reasons = [
+        _changed_meanwhile(name, provenance.inputs.get(name), name in provenance.files).reason
+        for name in manifest.disturbed
+    ]
+    if len(reasons) > _MAX_SHOWN:
+        reasons[_MAX_SHOWN:] = [f"and {len(reasons) - _MAX_SHOWN} more"]
+    return "; ".join(reasons)
 
 
 def _declared_changes(before: Provenance, now: Provenance) -> Iterator[Change]:
@@ -192,13 +204,13 @@ def _input_changed(name: str, before: Source, now: Source, *, is_pattern: bool) 
     return Change(f"input {name} changed ({now.text}: {file} {what}{more})", kind, tuple(paths))
 
 
-def _changed_meanwhile(name: str, source: Source | None) -> Change:
+def _changed_meanwhile(name: str, source: Source | None, is_named: bool = True) -> Change:
     if source is not None:
-        reason = f"input {name} changed while it was made ({source.text})"
+        reason = f"input {name} {_MEANWHILE} ({source.text})"
         return Change(reason, Kind.SOURCE, (source.text,))
-    if is_script(name):
-        return _of_file(name, "changed while it was made")
-    return _of_file(name, "changed while it was made; remove it if the recipe writes it")
+    if is_script(name) or not is_named:
+        return _of_file(name, _MEANWHILE)
+    return _of_file(name, f"{_MEANWHILE}; remove it if the recipe writes it")
 
 
 def _of_file(name: str, what: str, kind: Kind = Kind.SOURCE) -> Change:

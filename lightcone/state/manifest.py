@@ -59,7 +59,8 @@ class Observed:
     """What a recipe was observed to use of the project, by paths from its root; "." is the root.
 
     Attributes:
-        files: the files that it read; one without a hash changed meanwhile.
+        files: the files that it read; one without a hash, as earlier versions recorded, changed
+            meanwhile.
         listings: the directories that it listed, with the names in them that count.
         missing: the paths that it looked for and did not find.
         written: the paths in ``listings`` that it wrote itself, which do not count.

@@ -13,14 +13,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
+from lightcone.errors import SpecError
 from lightcone.spec.layout import STATE
 from lightcone.spec.output import Output
 from lightcone.state.dependencies import SourceFiles
-from lightcone.state.fingerprint import UNTRUSTED, Stamp
+from lightcone.state.fingerprint import Stamp
 from lightcone.state.imports import is_script
 from lightcone.state.manifest import Observed, Provenance
 
-__all__ = ["Selection", "Trace", "observed_now", "select"]
+__all__ = ["Selection", "Trace", "observed_now", "select", "status_time", "with_parents"]
 
 _CODE = re.compile(
     r".*\.(?:r|jl|m|pl|pm|lua|rb|js|stan|c|cc|cpp|h|hpp|f|f90|so(?:\.[\d.]+)?|dylib|pyd|pyi|pyx"
@@ -38,7 +39,10 @@ class Trace:
         programs: what they executed.
         listed: the directories that they listed.
         missing: what they looked for and did not find.
-        written: what they opened for writing, made, moved or removed.
+        written: what they opened for writing, made, moved away or removed.
+        entries: for each directory, the names in it when it was listed first, with their ctime.
+        touched: the files whose status they changed, but no bytes; with the ctime after that where
+            they set the file's times, else 0.
     """
 
     read: set[str] = field(default_factory=set)
@@ -46,6 +50,8 @@ class Trace:
     listed: set[str] = field(default_factory=set)
     missing: set[str] = field(default_factory=set)
     written: set[str] = field(default_factory=set)
+    entries: dict[str, dict[str, int]] = field(default_factory=dict)
+    touched: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -56,11 +62,13 @@ class Selection:
         observed: what joins the provenance.
         results: the files of other outputs that it read without declaring them.
         data: the other files that it read and that are no code, no declared input and not named.
+        changed: the paths that changed, came or went while the recipe ran, not by its own doing.
     """
 
     observed: Observed
     results: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
 
 
 def select(
@@ -88,7 +96,7 @@ def select(
             return None
 
     def is_own(name: str) -> bool:
-        if not any(each in trace.written for each in _with_parents(name)):
+        if not any(each in trace.written for each in with_parents(name)):
             return False
         changed = time_of(name)
         return changed is None or changed >= since
@@ -100,26 +108,54 @@ def select(
             and not is_input(name, False)
         )
 
+    def is_as_before(name: str, sha256: str) -> bool:
+        """Return whether a file that was read surely had the same bytes when the recipe began."""
+        planned, changed = provenance.observed.files.get(name), status_time(root + name)
+        if changed is None or changed < since or (planned and planned.sha256 == sha256):
+            return changed is not None
+        touched = trace.touched.get(name)
+        # Where the recipe itself has changed its status, its times show other changes.
+        return touched is not None and (
+            changed == touched or os.stat(root + name).st_mtime_ns < since
+        )
+
+    def was_listed(directory: str, name: str, path: str) -> bool:
+        """Return whether a name that is in a directory was surely there when it was listed."""
+        now = time_of(path)
+        if now is None or now < since or path in trace.touched:
+            return True
+        if name in provenance.observed.listings.get(directory, ()):
+            return True
+        is_directory = os.path.isdir(root + path)
+        then = trace.entries.get(directory, {}).get(name)
+        # The time of a directory says when names in it came and went.
+        return (
+            is_directory
+            if directory not in trace.entries
+            else (then is not None and (is_directory or then < since))
+        )
+
     files: dict[str, Stamp] = {}
+    changed: set[str] = set()
     for name in sorted(trace.read):
         if name in provenance.files or not counts(name) or is_own(name):
             continue
+        if not os.path.exists(root + name):
+            changed.add(name)
         if not os.path.isfile(root + name):
             continue
         stamp = sources.file(name, output)
         if stamp is None:
             continue
-        planned = provenance.observed.files.get(name)
-        changed = os.stat(root + name).st_ctime_ns
-        if changed >= since and (planned is None or planned.sha256 != stamp.sha256):
-            # Nobody knows which bytes the recipe read.
-            stamp = Stamp(stamp.size, UNTRUSTED, stamp.inode, "")
         files[name] = stamp
+        if not is_as_before(name, stamp.sha256):
+            changed.add(name)
     missing = [
         name
         for name in sorted(trace.missing)
         if sources.scanner.is_source(name) and counts(name) and not is_own(name)
     ]
+    changed.update(name for name in missing if os.path.exists(root + name))
     listed = [
         name
         for name in sorted(trace.listed)
@@ -127,15 +163,21 @@ def select(
     ]
     listings, written = {}, []
     for directory in listed:
+        above = "" if directory == "." else f"{directory}/"
         names = []
         for name in sources.directories.names_in(directory):
-            path = name if directory == "." else f"{directory}/{name}"
+            path = above + name
             if path == output.display_path or is_own(path):
                 written.append(path)
-            elif os.path.isdir(root + path) or (time_of(path) or 0) < since:
-                # One that appeared meanwhile may not have been listed: left out, it is new.
-                names.append(name)
+                continue
+            names.append(name)
+            if not was_listed(directory, name, path):
+                changed.add(path)
         listings[directory] = tuple(names)
+        for name, time in trace.entries.get(directory, {}).items():
+            path = above + name
+            if time < since and counts(path) and time_of(path) is None and not is_own(path):
+                changed.add(path)
     others = tuple(name for name in files if not sources.scanner.is_source(name))
     data = tuple(
         name
@@ -143,7 +185,22 @@ def select(
         if name not in others and name not in trace.programs and not _is_code(name)
     )
     observed = Observed(files, listings, tuple(missing), tuple(written))
-    return Selection(observed, others, data)
+    return Selection(observed, others, data, tuple(sorted(changed)))
+
+
+def status_time(path: str) -> int | None:
+    """Return when the status of a file, or of a link to it, last changed; None without one."""
+    try:
+        return max(os.stat(path).st_ctime_ns, os.lstat(path).st_ctime_ns)
+    except OSError:
+        return None
+
+
+def with_parents(name: str) -> Iterable[str]:
+    """Yield a path and every directory above it, but the root."""
+    while name and name != ".":
+        yield name
+        name = name.rpartition("/")[0]
 
 
 def observed_now(before: Observed, sources: SourceFiles, output: Output) -> Observed:
@@ -167,11 +224,26 @@ def _look_again(before: Observed, sources: SourceFiles, output: Output) -> Obser
         else:
             missing.append(name)
     for name in before.listings:
-        if sources.directories.is_directory(name):
-            listings[name] = _names(name, before, sources)
-        else:
+        if not sources.directories.is_directory(name):
             missing.append(name)
+            continue
+        listings[name] = _names(name, before, sources)
+        for each in sorted(set(listings[name]) - set(before.listings[name])):
+            # A recipe that lists a directory may well read a new file in it.
+            path = each if name == "." else f"{name}/{each}"
+            stamp = None if path in files else _stamp_of_new(path, sources, output)
+            if stamp is not None:
+                files[path] = stamp
     return Observed(files, listings, tuple(missing), before.written)
+
+
+def _stamp_of_new(name: str, sources: SourceFiles, output: Output) -> Stamp | None:
+    if not sources.scanner.is_source(name) or not os.path.isfile(sources.root / name):
+        return None
+    try:
+        return sources.file(name, output)
+    except SpecError:  # the recipe may do without it
+        return None
 
 
 def _names(directory: str, before: Observed, sources: SourceFiles) -> tuple[str, ...]:
@@ -201,7 +273,7 @@ def _inputs(output: Output, provenance: Provenance) -> Callable[[str, bool], boo
             matched |= source.files.keys() if source is not None else set()
 
     def is_input(name: str, is_listing: bool) -> bool:
-        if name in matched or any(each in places for each in _with_parents(name)):
+        if name in matched or any(each in places for each in with_parents(name)):
             return True
         words = [] if name == "." else name.split("/")
         return is_listing and any(_is_expanded(words, pattern) for pattern in patterns)
@@ -214,13 +286,6 @@ def _is_expanded(words: list[str], pattern: list[str]) -> bool:
     if len(words) >= len(pattern) or not any(each in pattern[len(words)] for each in "*?["):
         return False
     return all(fnmatchcase(word, each) for word, each in zip(words, pattern, strict=False))
-
-
-def _with_parents(name: str) -> Iterable[str]:
-    """Yield a path and every directory above it, but the root."""
-    while name and name != ".":
-        yield name
-        name = name.rpartition("/")[0]
 
 
 def _is_at(name: str, place: str) -> bool:

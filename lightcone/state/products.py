@@ -109,14 +109,16 @@ class Products:
     def _found(self) -> Found:
         return CommandScanner(self._output.root).found(self._output.command)
 
-    def changed_sources(self, *, unless_product: bool = False) -> list[str]:
+    def changed_sources(self, *, unless_product: bool = False, observed: bool = True) -> list[str]:
         """Return the sources and outside inputs that differ from the provenance.
 
         Sources by their path from the root, inputs by id. A file that differs in size, time or
         inode, and cannot be read, counts as changed. With ``unless_product`` the recorded products
-        of the recipe are left out.
+        of the recipe are left out. Files that it was ``observed`` to read are sources, too.
         """
         files = self._provenance.files
+        if observed:
+            files = self._provenance.observed.files | files
         output = match_again(self._output)
         outside = [given for given in output.inputs if given.producer is None]
         if not files and not outside:

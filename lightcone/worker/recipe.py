@@ -220,7 +220,9 @@ class OutputMaker:
                 claim.restore()
                 return _input_changed(remade)
             if fault is None:
-                changed = self.products.changed_sources() + [change.name for change in inputs]
+                # Which files an observed recipe has read is seen anew.
+                changed = self.products.changed_sources(observed=observation is None)
+                changed += [change.name for change in inputs]
                 yield
                 flush_tree(self.output.path)
                 manifest = self.products.add_to(
@@ -231,7 +233,10 @@ class OutputMaker:
                     selection = self._select(observation, manifest, since)
                     provenance = replace(manifest.provenance, observed=selection.observed)
                     manifest = replace(
-                        manifest, provenance=provenance, identity=provenance.identity
+                        manifest,
+                        provenance=provenance,
+                        identity=provenance.identity,
+                        disturbed=manifest.disturbed + selection.changed,
                     )
                 stale = describe_disturbed(manifest)
                 if stale:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+from collections.abc import Iterable
 
-from lightcone.state.observed import Trace
+from lightcone.state.observed import Trace, status_time, with_parents
 
 __all__ = ["TraceReader"]
 
 _LINE = re.compile(rb" *(\d+) +(.*)", re.DOTALL)
 _RESUMED = re.compile(rb"<\.\.\. (\w+) resumed>(.*)", re.DOTALL)
-_CALL = re.compile(rb"(\w+)\((.*)\) += (-?\d+|\?)(?:<((?:[^<>\\]|\\.)*)>)?(.*)", re.DOTALL)
+# Names in quotes or in <> may contain anything, also what ends a call.
+_CALL = re.compile(
+    rb'(\w+)\(((?:"(?:[^"\\]|\\.)*"|<(?:[^<>\\]|\\.)*>|[^"<)]|\)(?! += ))*)\)'
+    rb" += (-?\d+|\?)(?:<((?:[^<>\\]|\\.)*)>)?(.*)",
+    re.DOTALL,
+)
 _PATH = re.compile(
     rb'(?:(AT_FDCWD|\d+)(?:<((?:[^<>\\]|\\.)*)>)?(?:\(deleted\))?, )?"((?:[^"\\]|\\.)*)"'
 )
@@ -26,6 +33,7 @@ _ESCAPED = {
     b"a": b"\a",
     b"b": b"\b",
 }
+_MOST_LINKS = 40
 _FORKS = (b"clone", b"clone3", b"fork", b"vfork")
 _LISTS = (b"getdents", b"getdents64")
 _OPENS = (b"open", b"openat", b"openat2")
@@ -40,17 +48,10 @@ _LOOKS = (
     b"readlink",
     b"stat",
 )
-_WRITES = (
-    b"creat",
-    b"link",
-    b"mkdir",
-    b"mknod",
-    b"rename",
-    b"rmdir",
-    b"symlink",
-    b"truncate",
-    b"unlink",
-)
+_WRITES = (b"creat", b"truncate")
+_NAMES = (b"link", b"mkdir", b"mknod", b"rename", b"rmdir", b"symlink", b"unlink")
+_TIMES = (b"futimesat", b"utime")
+_TOUCHES = (b"chmod", b"chown", b"fchmodat", b"fchownat", b"lchown", b"setxattr", *_TIMES)
 
 
 def _unescape(text: bytes) -> str:
@@ -95,6 +96,10 @@ class TraceReader:
         self._early: dict[bytes, list[bytes]] = {}
         self._real: dict[str, str] = {}
         self._named: dict[str, str] = {}
+        # What names stand for that the processes have made: links, and other names of files.
+        self._links: dict[str, str] = {}
+        self._origins: dict[str, str] = {}
+        self._moved: set[str] = set()
 
     @property
     def has_begun(self) -> bool:
@@ -170,21 +175,29 @@ class TraceReader:
             if name == b"fchdir":
                 self._directories[pid][0] = path
             else:
-                self._keep(self.trace.listed, self._named.get(path, path))
+                self._list(self._named.get(path, path))
             return
-        paths = [self._join(pid, match) for match in _PATH.finditer(arguments)]
-        if not paths:
+        matches = list(_PATH.finditer(arguments))
+        if not matches or (is_missing and not matches[0][3]):
             return
+        paths = [self._join(pid, match) for match in matches]
         if name in _OPENS:
             self._open(paths[0], arguments, None if opened is None else _unescape(opened))
-        elif name.startswith(_WRITES):
-            # What is removed, or moved away, is written too.
-            if not is_missing:
-                for path in paths[-1:] if name.startswith((b"link", b"symlink")) else paths:
-                    self._keep(self.trace.written, path)
+        elif name.startswith((*_WRITES, *_NAMES, *_TOUCHES)):
+            if is_missing:
+                return
+            if name.startswith(_WRITES):
+                self._write(paths[0])
+            elif name.startswith(_TOUCHES):
+                self._touch(self._keep(set(), paths[0]), sets_time=name.startswith(_TIMES))
+            else:
+                self._change_names(name, paths, _unescape(matches[0][3]))
         elif is_missing:
-            if name.startswith(_LOOKS) or name in _EXECUTES:
-                self._keep(self.trace.missing, paths[0])
+            if name.startswith(_LOOKS):
+                self._miss(paths[0])
+            elif name in _EXECUTES and not os.path.exists(paths[0]):
+                # Of a script that is there, its interpreter is missing.
+                self._miss(paths[0])
         elif name in _EXECUTES:
             self._keep(self.trace.read, paths[0])
             self._keep(self.trace.programs, paths[0])
@@ -197,18 +210,20 @@ class TraceReader:
         if opened is None:
             # Opened to be made, it is no look-up: its directory is missing.
             if not writes:
-                self._keep(self.trace.missing, path)
+                self._miss(path)
             return
         if writes:
-            self._keep(self.trace.written, path)
+            self._write(path)
             if self._is_inside(opened):
-                self._keep(self.trace.written, opened)
+                self._write(opened)
         if b"O_PATH" in flags or b"O_WRONLY" in flags or b"O_TRUNC" in flags:
             return
         if not self._is_inside(path):
             path = opened
         elif opened != path:
             self._named[opened] = path
+        else:
+            self._named.pop(opened, None)
         if b"O_DIRECTORY" not in flags:
             self._keep(self.trace.read, path)
 
@@ -228,14 +243,109 @@ class TraceReader:
     def _is_inside(self, path: str) -> bool:
         return path == self._root or path.startswith(self._prefix)
 
-    def _keep(self, names: set[str], path: str) -> None:
+    def _name(self, path: str) -> str | None:
+        """Return the name from the root, or None of a path that is not in it."""
         if ".." in path or not self._is_inside(path):
             path = self._follow(path)
         path = os.path.normpath(path)
         if path == self._root:
-            names.add(".")
-        elif path.startswith(self._prefix):
-            names.add(path[len(self._prefix) :])
+            return "."
+        return path[len(self._prefix) :] if path.startswith(self._prefix) else None
+
+    def _keep(self, names: set[str], path: str) -> set[str]:
+        """Add a path's name, and the one that it stands for, to ``names``; return both."""
+        name = self._name(path)
+        both = set() if name is None else {name, self._resolve(name)}
+        names |= both
+        return both
+
+    def _resolve(self, name: str, *, last: bool = True) -> str:
+        """Return what ``name`` stands for, by the links and names that the processes have made.
+
+        Without ``last``, the last part of it is not resolved.
+        """
+        for _ in range(_MOST_LINKS):
+            for each in with_parents(name):
+                if each == name and not last:
+                    continue
+                if each in self._origins:
+                    return self._origins[each] + name[len(each) :]
+                if each in self._links:
+                    name = self._links[each] + name[len(each) :]
+                    break
+            else:
+                break
+        return name
+
+    def _miss(self, path: str) -> None:
+        for name in self._keep(set(), path):
+            # What they removed or moved away, they do not find.
+            if not any(each in self.trace.written for each in with_parents(name)):
+                self.trace.missing.add(name)
+
+    def _list(self, path: str) -> None:
+        for name in self._keep(self.trace.listed, path):
+            if name not in self.trace.entries:
+                with contextlib.suppress(OSError), os.scandir(self._prefix + name) as entries:
+                    self.trace.entries[name] = {
+                        each.name: each.stat(follow_symlinks=False).st_ctime_ns for each in entries
+                    }
+
+    def _write(self, path: str) -> None:
+        self._moved -= self._keep(self.trace.written, path)
+
+    def _touch(self, names: Iterable[str], *, sets_time: bool = False) -> None:
+        for name in names:
+            known = self.trace.touched.get(name, 0)
+            self.trace.touched[name] = (
+                status_time(self._prefix + name) or 0 if sets_time or known else 0
+            )
+
+    def _change_names(self, call: bytes, paths: list[str], target: str) -> None:
+        """Take a call that makes, removes or changes names, but no bytes."""
+        names = [self._name(path) for path in paths]
+        first, last = (
+            None if name is None else self._resolve(name, last=False)
+            for name in (names[0], names[-1])
+        )
+        written = self.trace.written
+        if call.startswith(b"symlink"):
+            to = self._name(os.path.join(os.path.dirname(paths[-1]), target))
+            self._set_name(last, self._links, to)
+        elif call.startswith(b"link"):
+            origin = None if first is None else self._resolve(first)
+            self._set_name(last, self._origins, None if origin in written else origin)
+            if origin is not None:
+                self._touch([origin])
+        elif call.startswith(b"rename") and len(paths) > 1:
+            link = self._links.pop(first or "", None)
+            origin = self._origins.pop(first or "", None)
+            if first is not None and first not in written:
+                origin = origin or first
+                self._moved.add(first)
+                written.add(first)
+            if link is not None:
+                self._set_name(last, self._links, link)
+            elif last is not None and origin == last and last in self._moved:
+                # It has its own name again.
+                self._moved.discard(last)
+                written.discard(last)
+                self._origins.pop(last, None)
+                self._touch([last])
+            else:
+                self._set_name(last, self._origins, origin)
+        else:
+            self._set_name(last, self._links, None)
+
+    def _set_name(self, name: str | None, meanings: dict[str, str], value: str | None) -> None:
+        if name is None:
+            return
+        self.trace.written.add(name)
+        self._moved.discard(name)
+        self._links.pop(name, None)
+        self._origins.pop(name, None)
+        if value not in (None, name):
+            meanings[name] = value
 
     def _follow(self, path: str) -> str:
         """Resolve the links in the directory of ``path``, each directory once."""

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
+from dataclasses import replace
 
 import pytest
 
+from lightcone.state.dependencies import SourceFiles
+from lightcone.state.observed import Trace, select
 from tests.helpers import Sandbox
 from tests.projects import Project
 
@@ -95,6 +99,36 @@ def test_of_what_cannot_be_made_the_files_are_there(sandbox: Sandbox, project: P
     table = json.loads(sandbox.lc("why", "fit", "--json").stdout)
     assert table["reasons"] == ["input raw: data/raw.csv does not exist"]
     assert {each["path"] for each in table["files"]} == {"conf/a.txt", "src/fit.sh", "src/more.sh"}
+
+
+def test_what_was_observed(sandbox: Sandbox, project: Project) -> None:
+    output = project.output("fit")
+    planned = project.plan()["baseline/fit"].provenance
+    assert planned is not None
+    trace = Trace(
+        read={"conf/b.cfg", "src/fit.sh", "results/baseline/other.txt"},
+        listed={"conf"},
+        missing={"conf/none"},
+    )
+    for name in ("conf/b.cfg", "results/baseline/other.txt"):
+        project.write(name, "")
+    sources = SourceFiles(project.root)
+    selection = select(trace, output, planned, time.time_ns() + 10**12, sources)
+    project.record(output, replace(planned, observed=selection.observed))
+    for is_gone in (False, True):
+        if is_gone:
+            (sandbox.project / "data/raw.csv").unlink()
+        table = json.loads(sandbox.lc("why", "fit", "--json").stdout)
+        found = {each["path"]: each["kind"] for each in table["files"]}
+        assert found["conf/b.cfg"] == found["results/baseline/other.txt"] == "observed"
+        assert found["src/fit.sh"] == "command"
+        assert (table["listings"], table["missing"]) == (["conf"], ["conf/none"])
+        assert table["undeclared"] == ["results/baseline/other.txt"]
+    shown = [line.split() for line in sandbox.lc("why", "fit").stdout.splitlines()]
+    assert ["file", "conf/b.cfg", "observed"] in shown
+    assert ["result", "results/baseline/other.txt", "observed"] in shown
+    assert ["names", "in", "conf", "observed"] in shown
+    assert ["not", "there", "conf/none", "observed"] in shown
 
 
 def test_mistakes(sandbox: Sandbox, project: Project) -> None:

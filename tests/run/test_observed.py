@@ -142,24 +142,57 @@ def test_inputs_and_results_of_others(observed: Analysis) -> None:
     assert observed.states() == {"x": "ok", "y": "ok"}
 
 
-def test_file_edited_while_it_is_read_makes_stale(observed: Analysis) -> None:
-    observed.write("params", "1\n")
+def test_what_changes_while_a_recipe_runs_fails_it(observed: Analysis) -> None:
+    observed.write("conf/params", "1\n")
+    reading = (
+        "d=$(printf co)nf; cat $d/params > {output}; [ ! -e $d/more ] || cat $d/more; "
+        'touch "$PLACE/begun"; until [ -e "$PLACE/go" ]; do sleep 0.02; done'
+    )
+    observed.spec(output("x", reading), output("y", "cat {inputs.x} > {output}", ("x",)))
+    run = observed.begin()
+    observed.began("begun")
+    observed.write("conf/params", "2\n")
+    observed.write("conf/more", "3\n")
+    observed.open("go")
+    told = run.communicate(timeout=60)[0].decode()
+    assert run.returncode == 1
+    why = "conf/more changed while it was made; conf/params changed while it was made"
+    assert f"baseline/x: FAILED, {why}\n" in told
+    assert "baseline/y: blocked" in told
+    assert observed.why("x") == why
+    observed.write("conf/params", "1\n")
+    (observed.root / "conf/more").unlink()
+    assert observed.why("x") == why
+    observed.run()
+    assert observed.text("y") == "1\n"
+    assert observed.states() == {"x": "ok", "y": "ok"}
+    # Also where it is not observed this time.
+    for name in ("begun", "go"):
+        (observed.place / name).unlink()
+    observed.write("lightcone.toml", _OFF)
+    run = observed.begin("-f", "x")
+    observed.began("begun")
+    observed.write("conf/params", "2\n")
+    observed.open("go")
+    run.communicate(timeout=60)
+    assert run.returncode == 1
+    assert observed.why("x") == "conf/params changed while it was made"
+
+
+def test_recipe_that_changes_the_status_of_what_it_reads(observed: Analysis) -> None:
+    for name in ("data/a", "data/b", "data/c"):
+        observed.write(name, "1\n")
+    script = "import os, sys; f = sys.argv[1]; open(f).read(); os.utime(f)"
     observed.spec(
         output(
             "x",
-            'f=$(printf par)ams; cat $f > {output}; touch "$PLACE/begun"; '
-            'until [ -e "$PLACE/go" ]; do sleep 0.02; done',
+            f'd=$(printf da)ta; python3 -c "{script}" $d/a; chmod 600 $d/b; cat $d/b > {{output}}; '
+            "mv $d/c $d/q; cat $d/q; mv $d/q $d/c; ls $d",
         )
     )
-    run = observed.begin()
-    observed.began("begun")
-    observed.write("params", "2\n")
-    observed.open("go")
-    run.communicate(timeout=60)
-    assert observed.why("x") == "params changed while it was made"
     observed.run()
-    assert observed.text("x") == "2\n"
     assert observed.states() == {"x": "ok"}
+    assert list(_provenance(observed, "x")["files"]) == ["data/a", "data/b", "data/c"]
 
 
 def test_once_and_for_one_output(observed: Analysis) -> None:

@@ -12,7 +12,13 @@ import pytest
 
 from lightcone.spec.output import MANIFEST
 from lightcone.state.dependencies import SourceFiles
-from lightcone.state.manifest import Observed, Unusable, inspect_manifest
+from lightcone.state.manifest import (
+    Observed,
+    Unusable,
+    inspect_manifest,
+    read_manifest,
+    write_manifest,
+)
 from lightcone.state.observed import Selection, Trace, select
 from tests.projects import Project
 
@@ -68,7 +74,7 @@ def test_what_does_not_count(project: Project) -> None:
     seen = {
         *("in.csv", "tree", "tree/a", "g/1/a.csv", "results/baseline/x.txt"),
         *("results/baseline/.lightcone/x/log.txt", "venv/lib/m.py", ".git/HEAD"),
-        *("src/__pycache__/m.pyc", ".cache/f", "src/.m.swp", "nothing", "other"),
+        *("src/__pycache__/m.pyc", ".cache/f", "src/.m.swp", "other"),
     }
     trace = Trace(
         read=seen,
@@ -107,17 +113,63 @@ def test_own_files_are_those_that_it_wrote_and_changed(project: Project) -> None
     trace = Trace(read={"other/p.json"}, written={"other/p.json"}, listed={"other"})
     # Opened for writing and left as it was, as SQLite and HDF5 do.
     assert list(_select(project, "x", trace).observed.files) == ["other/p.json"]
+    trace.entries["other"] = {"p.json": -1, "c.jl": -1}
     own = _select(project, "x", trace, since=0).observed
     assert own.files == {}
-    assert own.listings == {"other": ()} and own.written == ("other/p.json",)
+    assert own.listings == {"other": ("c.jl",)} and own.written == ("other/p.json",)
     made = Trace(read={"d/f"}, written={"d"}, missing={"d", "d/f"}, listed={"d"})
     project.write("d/f", "")
     assert not _select(project, "x", made, since=0).observed
 
 
-def test_file_that_changed_meanwhile_has_no_hash(project: Project) -> None:
-    found = _select(project, "x", Trace(read={"other/p.json"}), since=0).observed
-    assert [stamp.sha256 for stamp in found.files.values()] == [""]
+def test_what_changed_meanwhile(project: Project) -> None:
+    (project.root / "link").symlink_to("nowhere")
+    trace = Trace(
+        read={"other/p.json", "other/gone", "link"}, missing={"in2", "other/none"}, listed={"other"}
+    )
+    trace.entries["other"] = {"c.jl": -1, "p.json": -1, "left": -1, "p.json~": -1}
+    project.write("in2", "")
+    project.write("other/new", "")
+    found = _select(project, "x", trace, since=0)
+    assert found.changed == tuple(
+        sorted(["in2", "link", "other/gone", "other/left", "other/new", "other/p.json"])
+    )
+    assert found.observed.listings == {"other": ("c.jl", "new", "p.json")}
+    output = project.output("x")
+    planned = project.plan()["baseline/x"].provenance
+    assert planned is not None
+    project.record(output, replace(planned, observed=found.observed))
+    manifest = read_manifest(output.state_dir)
+    assert manifest is not None and project.why("baseline/x") != ""
+    write_manifest(output.state_dir, replace(manifest, disturbed=("other/new", "other/p.json")))
+    (project.root / "in2").unlink()
+    (project.root / "other/new").unlink()
+    assert project.why("baseline/x") == (
+        "other/new changed while it was made; other/p.json changed while it was made"
+    )
+
+
+def test_bytes_decide_where_only_the_status_changed(project: Project) -> None:
+    read = Trace(read={"other/p.json"}, listed={"other"})
+    since = time.time_ns() - 60 * 10**9
+    file = project.root / "other/p.json"
+    assert _select(project, "x", read, since).changed == ("other/c.jl", "other/p.json")
+    _record(project, "x", read)
+    file.chmod(0o600)
+    # They are those that were observed before.
+    assert _select(project, "x", read, since).changed == ()
+    project.spec(_SPEC.replace("cat {inputs.file}", "cat  {inputs.file}"))
+    read.entries["other"] = {"p.json": 0, "c.jl": 0}
+    assert _select(project, "x", read, since).changed == ("other/p.json",)
+    # Or the recipe did it.
+    read.touched["other/p.json"] = 0
+    assert _select(project, "x", read, since).changed == ()
+    os.utime(file)
+    assert _select(project, "x", read, since).changed == ("other/p.json",)
+    read.touched["other/p.json"] = os.stat(file).st_ctime_ns
+    assert _select(project, "x", read, since).changed == ()
+    file.write_text("edited\n")
+    assert _select(project, "x", read, since).changed == ("other/p.json",)
 
 
 @pytest.mark.parametrize(
@@ -158,6 +210,21 @@ def test_another_command_has_used_nothing_so_far(project: Project) -> None:
     assert project.why("baseline/y") == "recipe changed"
     provenance = project.plan()["baseline/y"].provenance
     assert provenance is not None and not provenance.observed
+
+
+def test_new_file_of_a_listed_directory_counts_by_its_bytes(project: Project) -> None:
+    _record(project, "x", Trace(listed={"other"}))
+    project.write("other/new", "1\n")
+    locked = project.write("other/pipe", "")
+    locked.unlink()
+    os.mkfifo(locked)
+    # Made again without being observed.
+    project.make()
+    assert project.why("baseline/x") == ""
+    project.write("other/new", "2\n")
+    assert project.why("baseline/x") == "other/new changed"
+    project.write("other/p.json", "2\n")
+    assert project.why("baseline/x") == "other/new changed"
 
 
 def test_identity_contains_what_was_observed(project: Project) -> None:

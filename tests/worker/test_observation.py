@@ -240,3 +240,60 @@ def test_command_that_strace_did_not_begin_to_watch(root: Path, tmp_path: Path) 
     observation.finish()
     assert observation.was_late(result.returncode)
     assert not observation.is_complete
+
+
+def test_empty_path_is_none(root: Path) -> None:
+    (root / "s.py").write_text("import os\nos.path.exists('')\n")
+    trace = _observe(root, f"rm -f ''; {sys.executable} s.py")
+    assert "." not in trace.missing
+
+
+def test_names_that_look_like_the_end_of_a_call(root: Path) -> None:
+    odd = 'w) = 3 (a) "b".dat'
+    (root / odd).write_text("1\n")
+    (root / "d) = -1 ENOENT").mkdir()
+    trace = _observe(root, "cat w*; cd d*; cat ../w* x || :")
+    assert odd in trace.read
+    assert trace.missing == {"d) = -1 ENOENT/x"}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        'mkdir w; ln -s "$PWD/sub/a.txt" w/; cat w/*; rm -r w',
+        "ln -s sub w; cat w/a.txt; rm w",
+        "ln -s sub w; ln -s w/a.txt v; cat v; rm v w",
+        "ln sub/a.txt t; cat t; rm t",
+        "mv sub/a.txt q; cat q; mv -n q sub/a.txt",
+        "mv sub q; cat q/a.txt; mv -n q sub",
+        "ln sub/a.txt t; mv t u; cat u; rm u",
+        "chmod 600 sub/a.txt; cat sub/a.txt",
+    ],
+)
+def test_file_that_is_read_by_another_name(root: Path, command: str) -> None:
+    trace = _observe(root, command)
+    assert "sub/a.txt" in trace.read
+    assert not {"sub", "sub/a.txt"} & trace.written
+    assert not {"sub", "sub/a.txt"} & trace.missing
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "ln -s sub/a.txt t; echo >> t; rm t",
+        "ln sub/a.txt t; echo >> t; rm t",
+        "mv sub/a.txt q; echo >> q; mv q sub/a.txt",
+        "echo > q; mv q sub/a.txt",
+        "sed -i s/a/b/ sub/a.txt",
+        "mv sub/a.txt q; cp q r; mv r sub/a.txt",
+    ],
+)
+def test_file_that_is_written_by_another_name(root: Path, command: str) -> None:
+    assert "sub/a.txt" in _observe(root, command).written
+
+
+def test_links_and_listings_that_are_followed(root: Path) -> None:
+    trace = _observe(root, "ln -s sub w; ls w/ > /dev/null; [ -e w/none ] || :; rm w")
+    assert "sub" in trace.listed
+    assert trace.entries["sub"].keys() == {"a.txt"}
+    assert "sub/none" in trace.missing
