@@ -23,6 +23,7 @@ from lightcone.state.dependencies import SourceFiles
 from lightcone.state.imports import Way, is_script
 from lightcone.state.manifest import Manifest, Provenance, read_manifest
 from lightcone.state.partial import products_of, read_failure
+from lightcone.state.tokens import describe_changed, take_tokens
 
 __all__ = ["Products", "products_left"]
 
@@ -76,7 +77,7 @@ class Products:
 
     def add_to(self, manifest: Manifest, changed: Sequence[str] = ()) -> Manifest:
         """Return ``manifest`` with the products and the sources and inputs that ``changed``."""
-        products = self.detect(set(changed) & self._recorded)
+        products = self._products_given(changed)
         if not products and not changed:
             return manifest
         files = manifest.provenance.files
@@ -91,6 +92,18 @@ class Products:
             products=tuple(products),
             disturbed=tuple(name for name in changed if name not in products),
         )
+
+    def describe_disturbed(self, changed: Sequence[str]) -> str:
+        """Describe, as a clause, the sources and inputs in ``changed``; "" without any."""
+        products = self._products_given(changed)
+        return describe_changed(self._output, [each for each in changed if each not in products])
+
+    def take_tokens(self) -> dict[str, dict[str, str]]:
+        """Return the tokens of the sources and inputs, before the recipe runs."""
+        return take_tokens(self._output, self._provenance.files.keys() - self._recorded)
+
+    def _products_given(self, changed: Sequence[str]) -> list[str]:
+        return self.detect(set(changed) & self._recorded)
 
     def _files(self) -> dict[str, Way]:
         return CommandScanner(self._output.root).found(self._output.command).files

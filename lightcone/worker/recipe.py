@@ -187,6 +187,7 @@ class OutputMaker:
             self.identity,
             resume=self.request.resume,
             found=self.products.found(),
+            tokens=self.products.take_tokens(),
         )
         if busy is not None:
             return _busy(busy)
@@ -214,13 +215,13 @@ class OutputMaker:
                     return _changed("strace did not begin to watch in time")
                 if not observation.is_complete:
                     fault = _BROKEN_OFF
-            inputs = [] if self.task.cancelled else self.inputs.check_after()
+            inputs = self.inputs.check_after()
+            changed = self.products.changed_sources() + [change.name for change in inputs]
             remade = next((change for change in inputs if change.is_remade), None)
-            if remade is not None:
-                claim.restore()
+            if remade is not None and (fault is None or not self.task.cancelled):
+                claim.restore(self.products.describe_disturbed(changed))
                 return _input_changed(remade)
             if fault is None:
-                changed = self.products.changed_sources() + [change.name for change in inputs]
                 yield
                 flush_tree(self.output.path)
                 manifest = self.products.add_to(
@@ -252,7 +253,7 @@ class OutputMaker:
         except BaseException:
             claim.restore()
             raise
-        claim.restore()
+        claim.restore(self.products.describe_disturbed(changed))
         report = {
             "result": Result.INTERRUPTED if completed.cause is Cause.CANCELLED else Result.FAILED,
             "reason": fault,

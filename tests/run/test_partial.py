@@ -109,6 +109,51 @@ def test_rule_for_an_output(analysis: Analysis) -> None:
         (analysis.root / "lightcone.toml").unlink()
 
 
+def _copies(analysis: Analysis) -> None:
+    analysis.write("data/in.txt", "old\n")
+    command = _STEPS.replace("echo step", "cat data/in.txt")
+    raw = {"id": "raw", "type": "data", "source": "data/in.txt"}
+    analysis.spec(output("x", command, ("raw",)), inputs=[raw])
+
+
+def test_work_of_an_input_that_changed_meanwhile_is_not_gone_on_with(analysis: Analysis) -> None:
+    """Though it is as it was by the next run, what is there was partly made of another."""
+    _copies(analysis)
+    run = analysis.begin(env={"STEPS": "2"})
+    analysis.began("begun")
+    analysis.write("data/in.txt", "new\n")
+    interrupt(run)
+    told = run.communicate(timeout=60)[0].decode().splitlines()
+    does_not = "does not go on: input raw (data/in.txt) changed after it was begun"
+    work = "8 B of partial work, from which 'lc run --resume' "
+    assert told[-2] == f"  kept: {work}{does_not}"
+    assert told[-1].endswith("; run again to go on")
+    assert _status(analysis).endswith(work + does_not)
+    analysis.write("data/in.txt", "old\n")
+    assert _status(analysis).endswith(work + does_not)
+    assert analysis.box.lc("log", "x").stdout.endswith(f"# kept: {work}{does_not}\n")
+    analysis.open("gate")
+    out = analysis.run("--resume", env={"STEPS": "1"}).stdout
+    begins = "begins anew, and keeps 8 B of partial work, from which '--resume' "
+    assert f"lc: baseline/x: {begins}{does_not}\n" in out
+    assert analysis.text("x") == "old\n"
+
+
+def test_work_of_a_killed_recipe_whose_input_changed_is_not_gone_on_with(alone: Analysis) -> None:
+    _copies(alone)
+    run = alone.begin(env={"STEPS": "2"})
+    alone.began("begun")
+    alone.write("data/in.txt", "new\n")
+    os.kill(alone.box.programs()["worker"], signal.SIGKILL)
+    run.terminate()
+    run.communicate(timeout=60)
+    alone.write("data/in.txt", "old\n")
+    alone.open("gate")
+    out = alone.run("--resume", env={"STEPS": "1"}).stdout
+    assert "does not go on: input raw (data/in.txt) changed after it was begun\n" in out
+    assert alone.text("x") == "old\n"
+
+
 def test_product_of_a_recipe_that_was_killed_is_no_new_source(alone: Analysis) -> None:
     """A log, say, that its command names: it would be another identity's partial work."""
     alone.spec(output("x", _LOGS))
