@@ -327,7 +327,8 @@ class Claim:
         if self._resumed is not None:
             self.remarks.append(f"goes on from {format_bytes(self._resumed.size)} of partial work")
         elif has_partial(self.output):
-            text = describe_partial(find_partial(self.output, identity), "'--resume'")
+            by = "it" if resume else "'--resume'"
+            text = describe_partial(find_partial(self.output, identity), by)
             self.remarks += [f"begins anew, and keeps {text}"] if text else []
 
     def _check_movable(self, had_output: bool) -> None:

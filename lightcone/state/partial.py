@@ -30,6 +30,7 @@ __all__ = [
     "PARTIAL_NEXT",
     "PartialWork",
     "describe_partial",
+    "describe_resume",
     "discard_partial",
     "find_partial",
     "has_partial",
@@ -210,6 +211,14 @@ def describe_partial(copies: Sequence[PartialWork], resume: str) -> str:
     if first.obstacle:
         return f"{text}, from which {resume} does not go on: {first.obstacle}"
     return f"{text}, from which {resume} goes on"
+
+
+def describe_resume(*, by_rule: bool) -> str:
+    """Return what goes on from partial work, for :func:`describe_partial`.
+
+    ``by_rule`` says whether the settings have the recipe always go on.
+    """
+    return "the next 'lc run'" if by_rule else "'lc run --resume'"
 
 
 def set_partial_aside(output: Output) -> str:

@@ -22,6 +22,7 @@ from lightcone.state.observed import Selection, observed_now, select
 from lightcone.state.partial import (
     FAILURE,
     describe_partial,
+    describe_resume,
     find_partial,
     products_of,
     read_failure,
@@ -261,9 +262,13 @@ class OutputMaker:
             "seconds": completed.seconds,
             "tail": tail,
         }
-        kept = describe_partial(find_partial(self.output, self.identity), "'lc run --resume'")
+        work = find_partial(self.output, self.identity)
+        by_rule = self.request.resume_by_rule
+        kept = describe_partial(work, describe_resume(by_rule=by_rule))
         if kept:
             report["kept"] = kept
+            if not work[0].obstacle:
+                report["resume"] = "" if by_rule else " with --resume"
         self._record_failure(report)
         return report
 

@@ -71,7 +71,7 @@ def test_why_partial_work_is_not_gone_on_with(analysis: Analysis) -> None:
         f"10 B of partial work, from which 'lc run --resume' {does_not}"
     )
     told = analysis.run("--resume", env={"STEPS": "1"}).stdout
-    anew = f"begins anew, and keeps 10 B of partial work, from which '--resume' {does_not}"
+    anew = f"begins anew, and keeps 10 B of partial work, from which it {does_not}"
     assert f"lc: baseline/x: {anew}\n" in told
     assert analysis.text("x") == "step\n"
 
@@ -99,7 +99,9 @@ def test_rule_for_an_output(analysis: Analysis) -> None:
     analysis.write("lightcone.toml", "[outputs.x]\nresume = true\n")
     try:
         analysis.spec(output("x", _STEPS), output("y", _STEPS))
-        _interrupted(analysis, 2, "x")
+        told = _interrupted(analysis, 2, "x")
+        assert told[-2] == "  kept: 10 B of partial work, from which the next 'lc run' goes on"
+        assert told[-1].endswith("; run again to go on from the partial work")
         assert _status(analysis).endswith("from which the next 'lc run' goes on")
         analysis.open("gate")
         told = analysis.run(env={"STEPS": "1"}).stdout.splitlines()
@@ -134,7 +136,7 @@ def test_work_of_an_input_that_changed_meanwhile_is_not_gone_on_with(analysis: A
     assert analysis.box.lc("log", "x").stdout.endswith(f"# kept: {work}{does_not}\n")
     analysis.open("gate")
     out = analysis.run("--resume", env={"STEPS": "1"}).stdout
-    begins = "begins anew, and keeps 8 B of partial work, from which '--resume' "
+    begins = "begins anew, and keeps 8 B of partial work, from which it "
     assert f"lc: baseline/x: {begins}{does_not}\n" in out
     assert analysis.text("x") == "old\n"
 

@@ -400,7 +400,7 @@ def test_keeping_less_work_may_end_at_any_instant(
 
 def test_why_partial_work_is_not_gone_on_with(place: Place) -> None:
     _interrupt(place, "half")
-    begins = "begins anew, and keeps 4 B of partial work, from which '--resume' "
+    begins = "begins anew, and keeps 4 B of partial work, from which "
     reasons = {
         "identity": "goes on",
         "another": "does not go on: an input, a script, a decision or the command has changed "
@@ -409,7 +409,8 @@ def test_why_partial_work_is_not_gone_on_with(place: Place) -> None:
     for identity, reason in reasons.items():
         claim = place.take()
         claim.set_aside("lc run", 0o022, identity, resume=identity != "identity")
-        assert claim.remarks == [begins + reason]
+        by = "'--resume'" if identity == "identity" else "it"
+        assert claim.remarks == [f"{begins}{by} {reason}"]
         claim.restore()
         claim.release()
     template = place.output
@@ -417,14 +418,14 @@ def test_why_partial_work_is_not_gone_on_with(place: Place) -> None:
     claim = place.take()
     claim.set_aside("lc run", 0o022, "another", resume=True)
     assert claim.remarks == [
-        begins + "does not go on: the recipe's command has changed since",
+        begins + "it does not go on: the recipe's command has changed since",
     ]
     claim.restore()
     claim.release()
     (place.output.state_dir / "partial.json").write_text("{")
     claim = place.take()
     claim.set_aside("lc run", 0o022, "identity", resume=True)
-    assert claim.remarks == [begins + "does not go on: what it was made for is not recorded"]
+    assert claim.remarks == [begins + "it does not go on: what it was made for is not recorded"]
     claim.restore()
     claim.release()
 
@@ -468,8 +469,7 @@ def test_work_of_inputs_that_changed_is_kept_and_not_gone_on_with(place: Place) 
     assert (place.partial(), fed.obstacles()) == ("half", [changed])
     claim = fed.begin(resume=True)
     assert claim.remarks == [
-        "begins anew, and keeps 4 B of partial work, from which '--resume' does not go on: "
-        + changed
+        "begins anew, and keeps 4 B of partial work, from which it does not go on: " + changed
     ]
     # What a recipe can go on from is not replaced by what it cannot, and comes first.
     claim.restore("")
