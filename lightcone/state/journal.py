@@ -420,11 +420,15 @@ def describe_holder(record: Mapping[str, Any], output: Output) -> str:
 
 def _why_unknown(record: Mapping[str, Any], output: Output) -> str:
     """Explain why it is unknown whether a writer is alive, and what to do."""
-    host, remove = record.get("host", "another host"), f"remove {output.state_dir / JOURNAL}"
+    host = record.get("host", "another host")
+    # The journal of a maker that lives is what protects it.
+    remove = (
+        f"if you are sure that none of its processes lives, remove {output.state_dir / JOURNAL}"
+    )
     if record.get("boot_id") != boot_id():
         remedy = f"start 'lc run' on {host} once"
         if host == socket.gethostname():  # which does not tell where that is
-            remedy += f", or {remove}"
+            remedy += f"; or, {remove}"
         return f"whose end is only known there: if it has ended, {remedy}"
     try:
         os.stat(str(record.get("lock")))
@@ -437,5 +441,5 @@ def _why_unknown(record: Mapping[str, Any], output: Output) -> str:
         why = "is not the file that is at its path here"
     return (
         f"whose end is unknown, as its lock {why}: if it has ended, have its user start 'lc run' "
-        f"where it ran, or {remove}"
+        f"where it ran; or, {remove}"
     )

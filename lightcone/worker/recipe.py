@@ -251,10 +251,11 @@ class OutputMaker:
                     "results_read": selection.results,
                     "data_read": selection.data,
                 }
+            disturbed = self.products.describe_disturbed(changed)
         except BaseException:
             claim.restore()
             raise
-        claim.restore(self.products.describe_disturbed(changed))
+        claim.restore(disturbed)
         report = {
             "result": Result.INTERRUPTED if completed.cause is Cause.CANCELLED else Result.FAILED,
             "reason": fault,
