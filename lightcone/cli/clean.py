@@ -33,7 +33,7 @@ def command() -> int:
                 continue
             claim = Claim.take(output, context.claims)
             if isinstance(claim, Busy):
-                click.echo(f"{output.name}: left alone, {claim.by} has it")
+                click.echo(f"{output.name}: left alone, in use by {claim.by}")
                 continue
             try:
                 size = discard_partial(output)

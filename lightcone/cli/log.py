@@ -19,7 +19,7 @@ from lightcone.spec.outputs import load_outputs
 from lightcone.spec.selection import named, select
 from lightcone.state.claims import holder
 from lightcone.state.journal import good_log
-from lightcone.state.partial import describe_partial, find_partial, has_partial
+from lightcone.state.partial import describe_partial, describe_resume, find_partial, has_partial
 from lightcone.state.plan import plan
 
 __all__ = ["command", "find_output"]
@@ -71,7 +71,7 @@ def _describe_partial(context: Context, outputs: list[Output], chosen: Output) -
     provenance = assessed[chosen.key].provenance
     work = find_partial(chosen, None if provenance is None else provenance.identity)
     by_rule = context.settings.for_output(chosen.universe, chosen.id).resume
-    return describe_partial(work, "the next 'lc run'" if by_rule else "'lc run --resume'")
+    return describe_partial(work, describe_resume(by_rule=by_rule))
 
 
 def _check(log: Path) -> None:

@@ -16,7 +16,13 @@ from lightcone.project.settings import Settings
 from lightcone.spec.output import Output
 from lightcone.spec.outputs import load_outputs
 from lightcone.state.claims import holder, is_interrupted, unfinished_work
-from lightcone.state.partial import PartialWork, describe_partial, find_partial, has_partial
+from lightcone.state.partial import (
+    PartialWork,
+    describe_partial,
+    describe_resume,
+    find_partial,
+    has_partial,
+)
 from lightcone.state.plan import Assessment, State, plan
 from lightcone.system.units import format_bytes
 
@@ -109,9 +115,10 @@ def _partial_work(assessment: Assessment, state: State) -> list[PartialWork]:
 
 def _resume(output: Output, state: State, settings: Settings) -> str:
     """Return what would go on from partial work."""
-    if settings.for_output(output.universe, output.id).resume and state is not State.OK:
-        return "the next 'lc run'"
-    return "'lc run -f --resume'" if state is State.OK else "'lc run --resume'"
+    by_rule = settings.for_output(output.universe, output.id).resume
+    if state is State.OK:
+        return "'lc run -f'" if by_rule else "'lc run -f --resume'"
+    return describe_resume(by_rule=by_rule)
 
 
 def _show(rows: list[tuple[str, str, State, str, str, list[PartialWork]]]) -> None:

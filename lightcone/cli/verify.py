@@ -13,7 +13,7 @@ from lightcone.project.context import current_context
 from lightcone.spec.outputs import load_outputs
 from lightcone.state.verify import Trouble, record_findings, verify
 
-__all__ = ["command"]
+__all__ = ["command", "next_steps"]
 
 _NOT_REMADE = frozenset({Trouble.NEWER, Trouble.ABSENT})
 
@@ -57,10 +57,22 @@ def command(universe: str | None, as_json: bool) -> int:
         return int(bool(findings))
     for finding in findings:
         click.echo(f"{finding.output.name}: {finding.trouble.value}: {finding.description}")
-    can_remake = any(finding.trouble not in _NOT_REMADE for finding in findings)
-    todo = "; 'lc run' makes them again" if can_remake else ""
+    todo = "".join(f"; {step}" for step in next_steps({each.trouble for each in findings}))
     click.echo(f"{_count(verified, 'result')} verified, {_count(len(findings), 'finding')}{todo}")
     return int(bool(findings))
+
+
+def next_steps(troubles: set[Trouble]) -> list[str]:
+    """Return what to do about findings of these kinds; 'lc run' cannot make every one good."""
+    steps = []
+    if Trouble.ABSENT in troubles:
+        steps.append("put the missing sources back, or correct astra.yaml")
+    if Trouble.NEWER in troubles:
+        steps.append("upgrade lc")
+    if troubles - _NOT_REMADE:
+        which = "the others" if steps else "them"
+        steps.append(f"'lc run' makes {which} again")
+    return steps
 
 
 def _count(number: int, noun: str) -> str:

@@ -216,6 +216,7 @@ class Driver:
             grace=self.context.settings.grace,
             force=key in self.results.force,
             resume=self.options.resume or settings.resume,
+            resume_by_rule=settings.resume,
             ends_at=self.walltime.ends_at,
             observe=settings.observe and (self.options.observe or self.context.settings.observe),
         )

@@ -71,9 +71,9 @@ class LiveReporter(PlainReporter):
         self.running.pop(output.key, None)
         super().failed(output, failure)
 
-    def interrupted(self, output: Output, kept: str = "") -> None:
+    def interrupted(self, output: Output, end: Mapping[str, Any]) -> None:
         self.running.pop(output.key, None)
-        super().interrupted(output, kept)
+        super().interrupted(output, end)
 
     def finish(self) -> None:
         self.live.stop()

@@ -31,7 +31,7 @@ class Reporter:
         self.start_time = time.monotonic()
         self.counts = Counter(dict.fromkeys(_COUNTED, 0))
         self.session = "none"
-        self.has_partial = False  # whether partial work of an interrupted recipe is kept
+        self.resume: set[str] = set()  # how to go on from partial work: " with --resume", or ""
         self.out_of_time = False  # whether the allocation that the run is in is over
 
     def begin(self, total: int, session: str) -> None:
@@ -93,10 +93,15 @@ class Reporter:
     def interrupting(self, running: int, repeated: bool) -> None:
         """Report that the run is interrupted, with ``running`` recipes still running."""
 
-    def interrupted(self, output: Output, kept: str = "") -> None:
-        """Report that a recipe was interrupted; ``kept`` describes its partial work."""
+    def interrupted(self, output: Output, end: Mapping[str, Any]) -> None:
+        """Report that a recipe was interrupted.
+
+        ``end["kept"]`` describes its partial work, and ``end["resume"]`` how to run again to go on
+        from it; each is missing where there is none.
+        """
         self.counts["interrupted"] += 1
-        self.has_partial |= bool(kept)
+        if "resume" in end:
+            self.resume.add(end["resume"])
 
     def finish(self) -> None:
         """Report that the run is over."""
@@ -206,11 +211,11 @@ class PlainReporter(Reporter):
         elif running:
             self.print_line(f"lc: asked {recipes} to end; interrupt again to end at once")
 
-    def interrupted(self, output: Output, kept: str = "") -> None:
-        super().interrupted(output, kept)
+    def interrupted(self, output: Output, end: Mapping[str, Any]) -> None:
+        super().interrupted(output, end)
         self.print_line(f"{output.name}: interrupted")
-        if kept:
-            self.print_line(f"  kept: {kept}")
+        if end.get("kept"):
+            self.print_line(f"  kept: {end['kept']}")
 
     def finish(self) -> None:
         self.print_line(f"lc: {self.describe_summary()}")
@@ -223,13 +228,11 @@ class PlainReporter(Reporter):
         if self.counts["failed"]:
             text += "; mend what failed, and run again"
         elif self.counts["left"] or self.out_of_time:
-            text += "; run again with --resume in another allocation"
+            option = "" if self.resume == {""} else " with --resume"
+            text += f"; run again{option} in another allocation"
         elif self.counts["interrupted"]:
-            text += (
-                "; run again with --resume to go on from the partial work"
-                if self.has_partial
-                else "; run again to go on"
-            )
+            from_work = " from the partial work" if self.resume else ""
+            text += f"; run again{max(self.resume, default='')} to go on{from_work}"
         return text
 
     def _seconds(self) -> float:
@@ -294,9 +297,9 @@ class JsonReporter(Reporter):
         super().left(output, why)
         self._print_event("left", output, why=why)
 
-    def interrupted(self, output: Output, kept: str = "") -> None:
-        super().interrupted(output, kept)
-        self._print_event("interrupted", output, **({"kept": kept} if kept else {}))
+    def interrupted(self, output: Output, end: Mapping[str, Any]) -> None:
+        super().interrupted(output, end)
+        self._print_event("interrupted", output, **({"kept": end["kept"]} if "kept" in end else {}))
 
     def finish(self) -> None:
         self._print_event("summary", **self.summary())

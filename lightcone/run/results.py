@@ -127,7 +127,7 @@ class Results:
 
     def mark_interrupted(self, key: Key, message: Mapping[str, Any] | None = None) -> None:
         """Mark the output interrupted, because its recipe was ended, as ``message`` says."""
-        self.reporter.interrupted(self.graph.outputs[key], (message or {}).get("kept", ""))
+        self.reporter.interrupted(self.graph.outputs[key], message or {})
         self.graph.pending.discard(key)
 
     def on_start(self, message: dict[str, Any]) -> None:

@@ -47,6 +47,11 @@ def topological_order(made: Mapping[str, Resolved]) -> list[str]:
             elif not state[following]:
                 names = [step for step, _ in path]
                 cycle = [*names[names.index(following) :], following]
+                if len(cycle) == 2:
+                    raise SpecError(
+                        f"Output {following} in astra.yaml needs itself: remove it from its own "
+                        "'inputs', or give the output or the input that is meant another id."
+                    )
                 raise SpecError(
                     f"Outputs need each other in a circle, {' → '.join(reversed(cycle))}: remove "
                     "one of these from the 'inputs' of another in astra.yaml."

@@ -266,6 +266,7 @@ class Claim:
         *,
         resume: bool = False,
         found: Sequence[str] = (),
+        tokens: Mapping[str, Mapping[str, str]] | None = None,
     ) -> Busy | None:
         """Move the present result aside and give the path to the recipe.
 
@@ -278,6 +279,7 @@ class Claim:
             identity: the identity of the output to be made.
             resume: whether partial work of the same identity is put in place for the recipe.
             found: the files that the recipe finds; see :meth:`Products.found`.
+            tokens: those of its sources and inputs; see :meth:`Products.take_tokens`.
 
         Raises:
             OSError: where that cannot be done; what was there is then still there.
@@ -301,6 +303,7 @@ class Claim:
             had_output=had_output,
             umask=umask,
             found=found,
+            tokens=tokens,
         ):
             record = self._journal.read()
             by = describe_holder(record, self.output) if record else "another run"
@@ -324,7 +327,8 @@ class Claim:
         if self._resumed is not None:
             self.remarks.append(f"goes on from {format_bytes(self._resumed.size)} of partial work")
         elif has_partial(self.output):
-            text = describe_partial(find_partial(self.output, identity), "'--resume'")
+            by = "it" if resume else "'--resume'"
+            text = describe_partial(find_partial(self.output, identity), by)
             self.remarks += [f"begins anew, and keeps {text}"] if text else []
 
     def _check_movable(self, had_output: bool) -> None:
@@ -368,8 +372,11 @@ class Claim:
                 raise
             _logger.warning("%s: what is left of its making: %s", self.output.name, error)
 
-    def restore(self) -> None:
-        """Undo :meth:`set_aside`, keeping the recipe's data as partial work."""
+    def restore(self, disturbed: str | None = None) -> None:
+        """Undo :meth:`set_aside`, keeping the recipe's data as partial work.
+
+        For ``disturbed`` see :meth:`Journal.settle`.
+        """
         record = self._journal.read()
         if record is None:
             return
@@ -381,7 +388,7 @@ class Claim:
                     f"the recipe has reduced the {format_bytes(before.size)} of partial work that "
                     f"it went on from to {format_bytes(left)}"
                 )
-        self.remarks += self._journal.settle(record)
+        self.remarks += self._journal.settle(record, disturbed)
 
     def release(self) -> None:
         """Release the claim, for the recipe's processes too."""

@@ -45,6 +45,7 @@ from lightcone.state.partial import (
     measure,
     set_partial_aside,
 )
+from lightcone.state.tokens import describe_changes_since
 from lightcone.system.files import flush_to_disk, read_object, remove, write_new
 from lightcone.system.locks import Lock
 from lightcone.system.units import format_bytes, format_moment
@@ -122,12 +123,14 @@ class Journal:
         had_output: bool,
         umask: int,
         found: Sequence[str] = (),
+        tokens: Mapping[str, Mapping[str, str]] | None = None,
     ) -> bool:
         """Create the journal, unless there is one; return whether it did.
 
         Contexts that share no lock share the name of the journal. The lock file gets the attempt
         as its mark, by which :func:`is_lock_of` knows it. ``found`` are the files that the command
-        names and its recipe finds, and that are not its products.
+        names and its recipe finds, and that are not its products; ``tokens`` those of its sources
+        and inputs (:func:`lightcone.state.tokens.take_tokens`).
 
         Raises:
             OSError: where it cannot be written.
@@ -143,6 +146,7 @@ class Journal:
             "name": self._output.path.name,
             "template": self._output.template,
             "found": list(found),
+            "tokens": tokens,
         }
         lock.mark(attempt)
         draft = self.file.with_name(f".{JOURNAL}.{attempt}.new")
@@ -204,10 +208,11 @@ class Journal:
         for directory in (self._previous, self.file.parent, self._output.path.parent):
             flush_to_disk(directory)
 
-    def settle(self, record: Mapping[str, Any]) -> list[str]:
+    def settle(self, record: Mapping[str, Any], disturbed: str | None = None) -> list[str]:
         """Settle the path once the writer of ``record`` is done or gone.
 
-        Returns remarks about partial work that had to go.
+        ``disturbed`` is what changed of the sources and inputs while its recipe ran, as a clause;
+        None where those were not compared. Returns remarks about partial work that had to go.
 
         Raises:
             OSError: where that cannot be done; it can be tried again.
@@ -221,7 +226,9 @@ class Journal:
             # Nothing has been run: the good result's log is the last one again.
             with contextlib.suppress(FileNotFoundError):
                 os.rename(self._output.good_log, self._output.log)
-        remarks.append(keep_partial(self._output, self.file))
+        if disturbed is None and os.path.lexists(self._output.state_dir / PARTIAL_NEXT):
+            disturbed = describe_changes_since(self._output, record.get("tokens"))
+        remarks.append(keep_partial(self._output, self.file, disturbed or ""))
         remove(self._previous)
         self.end()
         return [remark for remark in remarks if remark]
@@ -413,11 +420,15 @@ def describe_holder(record: Mapping[str, Any], output: Output) -> str:
 
 def _why_unknown(record: Mapping[str, Any], output: Output) -> str:
     """Explain why it is unknown whether a writer is alive, and what to do."""
-    host, remove = record.get("host", "another host"), f"remove {output.state_dir / JOURNAL}"
+    host = record.get("host", "another host")
+    # The journal of a maker that lives is what protects it.
+    remove = (
+        f"if you are sure that none of its processes lives, remove {output.state_dir / JOURNAL}"
+    )
     if record.get("boot_id") != boot_id():
         remedy = f"start 'lc run' on {host} once"
         if host == socket.gethostname():  # which does not tell where that is
-            remedy += f", or {remove}"
+            remedy += f"; or, {remove}"
         return f"whose end is only known there: if it has ended, {remedy}"
     try:
         os.stat(str(record.get("lock")))
@@ -430,5 +441,5 @@ def _why_unknown(record: Mapping[str, Any], output: Output) -> str:
         why = "is not the file that is at its path here"
     return (
         f"whose end is unknown, as its lock {why}: if it has ended, have its user start 'lc run' "
-        f"where it ran, or {remove}"
+        f"where it ran; or, {remove}"
     )

@@ -3,7 +3,8 @@
 It is kept by renaming alone. When a recipe fails because the disk is full, there is no room for
 anything else, and what it has written may be the checkpoint of a day's work. Work of the same
 identity that has at least as many bytes replaces the work before it. Less is kept beside it. Of
-three, the largest one of the last identity and the largest other one are kept.
+three, the largest one of the last identity and the largest other one are kept. No recipe goes on
+from work whose sources or inputs changed meanwhile: it is kept to be looked at, and goes first.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ __all__ = [
     "PARTIAL_NEXT",
     "PartialWork",
     "describe_partial",
+    "describe_resume",
     "discard_partial",
     "find_partial",
     "has_partial",
@@ -123,6 +125,10 @@ PARTIAL_NEXT = "partial.new"
 _SLOTS = ("partial", "partial.2")
 
 
+# The key of a note for what changed of the sources and inputs while the recipe ran.
+_DISTURBED = "disturbed"
+
+
 @dataclass(frozen=True)
 class PartialWork:
     """A copy of partial work.
@@ -132,12 +138,14 @@ class PartialWork:
         size: its bytes.
         made_for: the identity and the file name of the output that it was to become; None where
             that is not recorded.
+        disturbed: what changed of its sources and inputs while it was made, as a clause.
         obstacle: why the recipe cannot go on from it, as a clause; "" where it can.
     """
 
     path: Path
     size: int
     made_for: tuple[str, object] | None
+    disturbed: str = ""
     obstacle: str = ""
 
     @staticmethod
@@ -148,22 +156,27 @@ class PartialWork:
         except (OSError, ValueError):
             journal = {}
         made_for, name, template = (journal.get(key) for key in ("identity", "name", "template"))
+        disturbed = str(journal.get(_DISTURBED) or "")
         size = measure(path)
         if not isinstance(made_for, str):
-            return PartialWork(path, size, None, "what it was made for is not recorded")
+            obstacle = "what it was made for is not recorded"
+            return PartialWork(path, size, None, disturbed, obstacle)
         if name != output.path.name:  # the same command may make a file of another name
             obstacle = f"it was to become {name}"
+        elif disturbed:
+            obstacle = disturbed
         elif made_for == identity:
             obstacle = ""
         elif isinstance(template, str) and template != output.template:
             obstacle = "the recipe's command has changed since"
         else:
             obstacle = "an input, a script, a decision or the command has changed since"
-        return PartialWork(path, size, (made_for, name), obstacle)
+        return PartialWork(path, size, (made_for, name), disturbed, obstacle)
 
     def is_alike(self, other: PartialWork) -> bool:
-        """Return whether both are known to be of one identity."""
-        return self.made_for is not None and self.made_for == other.made_for
+        """Return whether both are known to be of one identity, and equally good to go on from."""
+        is_one = self.made_for is not None and self.made_for == other.made_for
+        return is_one and bool(self.disturbed) == bool(other.disturbed)
 
 
 def has_partial(output: Output) -> bool:
@@ -200,6 +213,14 @@ def describe_partial(copies: Sequence[PartialWork], resume: str) -> str:
     return f"{text}, from which {resume} goes on"
 
 
+def describe_resume(*, by_rule: bool) -> str:
+    """Return what goes on from partial work, for :func:`describe_partial`.
+
+    ``by_rule`` says whether the settings have the recipe always go on.
+    """
+    return "the next 'lc run'" if by_rule else "'lc run --resume'"
+
+
 def set_partial_aside(output: Output) -> str:
     """Move the partial work at the output's path aside.
 
@@ -223,15 +244,16 @@ def set_partial_aside(output: Output) -> str:
     return ""
 
 
-def keep_partial(output: Output, journal: Path) -> str:
+def keep_partial(output: Output, journal: Path, disturbed: str = "") -> str:
     """Keep the partial work set aside, if any, for which ``journal`` was written.
 
-    Returns a remark about partial work that had to go, or is more than this; "" for none.
+    ``disturbed`` is what changed of its sources and inputs meanwhile, as a clause. Returns a remark
+    about partial work that had to go, or is more than this; "" for none.
     """
     next_partial = output.state_dir / PARTIAL_NEXT
     if not os.path.lexists(next_partial):
         return ""
-    new = PartialWork.read(next_partial, journal, output, None)
+    new = replace(PartialWork.read(next_partial, journal, output, None), disturbed=disturbed)
     remark = ""
     kept = []
     for copy in find_partial(output):
@@ -241,7 +263,8 @@ def keep_partial(output: Output, journal: Path) -> str:
             kept.append(copy)
     if len(kept) == len(_SLOTS):
         loser = _least([*kept, new])
-        remark = f"{format_bytes(loser.size)} of partial work was removed, as there is more of it"
+        why = "no recipe can go on from it" if loser.disturbed else "there is more of it"
+        remark = f"{format_bytes(loser.size)} of partial work was removed, as {why}"
         _remove_copy(loser)
         if loser is new:
             return remark
@@ -250,12 +273,8 @@ def keep_partial(output: Output, journal: Path) -> str:
     path = output.state_dir / next(name for name in _SLOTS if name not in taken)
     remove(_note(path))
     # Where there is no room even for this, the work is there to be looked at.
-    with contextlib.suppress(OSError):
-        try:
-            os.link(journal, _note(path))
-        except OSError:
-            mode = stat.S_IMODE(os.stat(journal).st_mode)
-            write_new(_note(path), read_file(journal), mode, umask=0)
+    with contextlib.suppress(OSError, ValueError):
+        _write_note(_note(path), journal, disturbed)
     os.rename(next_partial, path)
     more = [copy for copy in kept if copy.is_alike(new)]
     if more and new.size and not remark:
@@ -307,9 +326,13 @@ def measure(path: Path) -> int:
 def _least(copies: list[PartialWork]) -> PartialWork:
     """Return the copy that is given up, the last one being new.
 
-    That is neither the largest one of the new one's identity nor the largest other one.
+    That is one that no recipe goes on from, or else neither the largest one of the new one's
+    identity nor the largest other one.
     """
     *kept, new = copies
+    disturbed = [copy for copy in copies if copy.disturbed]
+    if disturbed:
+        return min(disturbed, key=lambda copy: copy.size)
     ranked = sorted([new, *kept], key=lambda copy: -copy.size)
     ranked.remove(next(copy for copy in ranked if copy is new or copy.is_alike(new)))
     return ranked[-1]
@@ -318,6 +341,18 @@ def _least(copies: list[PartialWork]) -> PartialWork:
 def _remove_copy(copy: PartialWork) -> None:
     remove(copy.path)
     remove(_note(copy.path))
+
+
+def _write_note(note: Path, journal: Path, disturbed: str) -> None:
+    """Make a note of ``journal``, by a link to it where nothing is to be added."""
+    content = read_file(journal)
+    if disturbed:
+        content = json.dumps(read_object(journal) | {_DISTURBED: disturbed}).encode()
+    else:
+        with contextlib.suppress(OSError):
+            os.link(journal, note)
+            return
+    write_new(note, content, stat.S_IMODE(os.stat(journal).st_mode), umask=0)
 
 
 def _note(path: Path) -> Path:

@@ -290,7 +290,7 @@ def _reasons(
     if isinstance(record, OlderRecord):
         return outdated_reasons(output, record, produced, sources.tree_versions), False
     if (record.universe, record.output) != output.key:
-        return [f"its manifest is that of {record.universe}/{record.output}"], False
+        return [_describe_owner(record, output)], False
     reasons = [each.reason for each in changes(output, record, provenance, produced)]
     if not record.identity:
         reasons.insert(0, "its manifest was changed by hand, as 'lc verify' found")
@@ -298,6 +298,23 @@ def _reasons(
     if differs:
         reasons.insert(0, f"{output.display_path} {differs}")
     return reasons, differs == "is missing"
+
+
+def _describe_owner(record: Manifest, output: Output) -> str:
+    """Describe whose the manifest of another output is.
+
+    A sub-analysis with a directory of its own has its results there, from where ``lc`` makes them
+    with other commands, as these run in another directory.
+    """
+    text = f"its manifest is that of {record.universe}/{record.output}"
+    places = {
+        f".{output.id}": (record.output, "the project around this one"),
+        f".{record.output}": (output.id, "a run in the directory of that sub-analysis"),
+    }
+    for suffix, (name, maker) in places.items():
+        if name.endswith(suffix):
+            return f"{text}, made by {maker}: use lc in one of the two places only"
+    return text
 
 
 def _as_recorded(

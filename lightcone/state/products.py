@@ -19,11 +19,14 @@ from typing import Any
 from lightcone.errors import LightconeError
 from lightcone.spec.inputs import match_again
 from lightcone.spec.output import Output
+from lightcone.state.changes import observed_changes
 from lightcone.state.commands import CommandScanner
 from lightcone.state.dependencies import SourceFiles
 from lightcone.state.imports import Found, is_script
 from lightcone.state.manifest import Manifest, Provenance, read_manifest
+from lightcone.state.observed import observed_now
 from lightcone.state.partial import products_of, read_failure
+from lightcone.state.tokens import describe_changed, take_tokens
 
 __all__ = ["Products", "products_left"]
 
@@ -82,7 +85,7 @@ class Products:
 
     def add_to(self, manifest: Manifest, changed: Sequence[str] = ()) -> Manifest:
         """Return ``manifest`` with the products and the sources and inputs that ``changed``."""
-        products = self.detect(set(changed) & self._recorded)
+        products = self._products_given(changed)
         if not products and not changed:
             return manifest
         files = manifest.provenance.files
@@ -104,7 +107,31 @@ class Products:
             changed = self.changed_sources()
         except (OSError, LightconeError):
             changed = []
-        return self.detect(self._recorded.intersection(changed))
+        return self._products_given(changed)
+
+    def describe_disturbed(self, changed: Sequence[str]) -> str:
+        """Describe, as a clause, that the sources and inputs in ``changed`` did; "" without any.
+
+        What the recipe was observed to use before is compared here.
+        """
+        products = self._products_given(changed)
+        before = self._provenance.observed
+        sources = SourceFiles(self._output.root, unreadable=set())
+        sources.learn(self._provenance)
+        now = observed_now(before, sources, self._output) if before else before
+        names = dict.fromkeys(each for each in changed if each not in products)
+        names.update(
+            dict.fromkeys(name for each in observed_changes(before, now) for name in each.files)
+        )
+        return describe_changed(self._output, list(names))
+
+    def take_tokens(self) -> dict[str, dict[str, str]]:
+        """Return the tokens of the sources and inputs, before the recipe runs."""
+        files = self._provenance.files.keys() - self._recorded
+        return take_tokens(self._output, files | self._provenance.observed.files.keys())
+
+    def _products_given(self, changed: Sequence[str]) -> list[str]:
+        return self.detect(set(changed) & self._recorded)
 
     def _found(self) -> Found:
         return CommandScanner(self._output.root).found(self._output.command)

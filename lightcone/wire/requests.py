@@ -100,6 +100,7 @@ class MakeRequest:
         grace: seconds between asking the recipe to end and killing it.
         force: whether a good result is made again.
         resume: whether the recipe finds what it had written before.
+        resume_by_rule: whether that is so in every run, because the settings have it.
         ends_at: when the allocation ends, in seconds since the epoch; None without an end.
         observe: whether the recipe is observed, where that is possible.
     """
@@ -116,6 +117,7 @@ class MakeRequest:
     resume: bool
     ends_at: float | None
     observe: bool = False
+    resume_by_rule: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from lightcone.state.observed import Selection, observed_now, select
 from lightcone.state.partial import (
     FAILURE,
     describe_partial,
+    describe_resume,
     find_partial,
     products_of,
     read_failure,
@@ -187,6 +188,7 @@ class OutputMaker:
             self.identity,
             resume=self.request.resume,
             found=self.products.found(),
+            tokens=self.products.take_tokens(),
         )
         if busy is not None:
             return _busy(busy)
@@ -214,15 +216,15 @@ class OutputMaker:
                     return _changed("strace did not begin to watch in time")
                 if not observation.is_complete:
                     fault = _BROKEN_OFF
-            inputs = [] if self.task.cancelled else self.inputs.check_after()
+            inputs = self.inputs.check_after()
+            # Which files an observed recipe has read is seen anew.
+            changed = self.products.changed_sources(observed=observation is None)
+            changed += [change.name for change in inputs]
             remade = next((change for change in inputs if change.is_remade), None)
-            if remade is not None:
-                claim.restore()
+            if remade is not None and (fault is None or not self.task.cancelled):
+                claim.restore(self.products.describe_disturbed(changed))
                 return _input_changed(remade)
             if fault is None:
-                # Which files an observed recipe has read is seen anew.
-                changed = self.products.changed_sources(observed=observation is None)
-                changed += [change.name for change in inputs]
                 yield
                 flush_tree(self.output.path)
                 manifest = self.products.add_to(
@@ -254,10 +256,11 @@ class OutputMaker:
                     "results_read": selection.results,
                     "data_read": selection.data,
                 }
+            disturbed = self.products.describe_disturbed(changed)
         except BaseException:
             claim.restore()
             raise
-        claim.restore()
+        claim.restore(disturbed)
         report = {
             "result": Result.INTERRUPTED if completed.cause is Cause.CANCELLED else Result.FAILED,
             "reason": fault,
@@ -265,9 +268,13 @@ class OutputMaker:
             "seconds": completed.seconds,
             "tail": tail,
         }
-        kept = describe_partial(find_partial(self.output, self.identity), "'lc run --resume'")
+        work = find_partial(self.output, self.identity)
+        by_rule = self.request.resume_by_rule
+        kept = describe_partial(work, describe_resume(by_rule=by_rule))
         if kept:
             report["kept"] = kept
+            if not work[0].obstacle:
+                report["resume"] = "" if by_rule else " with --resume"
         self._record_failure(report)
         return report
 

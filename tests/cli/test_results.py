@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from lightcone.cli.verify import next_steps
+from lightcone.state.verify import Trouble
 from tests.helpers import Sandbox
 
 SPEC = """\
@@ -155,3 +157,23 @@ def test_fail_fast_begins_nothing_more(shared: Sandbox) -> None:
     summary = json.loads(told[-1])
     assert (summary["failed"], summary["made"]) == (1, 0)
     assert json.loads(shared.lc("run", "--json", check=1).stdout.splitlines()[-1])["made"] == 5
+
+
+@pytest.mark.parametrize(
+    ("troubles", "steps"),
+    [
+        ({Trouble.TAMPERED}, ["'lc run' makes them again"]),
+        ({Trouble.ABSENT}, ["put the missing sources back, or correct astra.yaml"]),
+        (
+            {Trouble.ABSENT, Trouble.TAMPERED},
+            [
+                "put the missing sources back, or correct astra.yaml",
+                "'lc run' makes the others again",
+            ],
+        ),
+        ({Trouble.NEWER}, ["upgrade lc"]),
+        (set(), []),
+    ],
+)
+def test_verify_says_what_a_run_can_do(troubles: set[Trouble], steps: list[str]) -> None:
+    assert next_steps(troubles) == steps

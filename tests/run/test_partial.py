@@ -71,7 +71,7 @@ def test_why_partial_work_is_not_gone_on_with(analysis: Analysis) -> None:
         f"10 B of partial work, from which 'lc run --resume' {does_not}"
     )
     told = analysis.run("--resume", env={"STEPS": "1"}).stdout
-    anew = f"begins anew, and keeps 10 B of partial work, from which '--resume' {does_not}"
+    anew = f"begins anew, and keeps 10 B of partial work, from which it {does_not}"
     assert f"lc: baseline/x: {anew}\n" in told
     assert analysis.text("x") == "step\n"
 
@@ -99,7 +99,9 @@ def test_rule_for_an_output(analysis: Analysis) -> None:
     analysis.write("lightcone.toml", "[outputs.x]\nresume = true\n")
     try:
         analysis.spec(output("x", _STEPS), output("y", _STEPS))
-        _interrupted(analysis, 2, "x")
+        told = _interrupted(analysis, 2, "x")
+        assert told[-2] == "  kept: 10 B of partial work, from which the next 'lc run' goes on"
+        assert told[-1].endswith("; run again to go on from the partial work")
         assert _status(analysis).endswith("from which the next 'lc run' goes on")
         analysis.open("gate")
         told = analysis.run(env={"STEPS": "1"}).stdout.splitlines()
@@ -107,6 +109,51 @@ def test_rule_for_an_output(analysis: Analysis) -> None:
         assert (analysis.text("x"), analysis.text("y")) == ("step\n" * 3, "step\n")
     finally:
         (analysis.root / "lightcone.toml").unlink()
+
+
+def _copies(analysis: Analysis) -> None:
+    analysis.write("data/in.txt", "old\n")
+    command = _STEPS.replace("echo step", "cat data/in.txt")
+    raw = {"id": "raw", "type": "data", "source": "data/in.txt"}
+    analysis.spec(output("x", command, ("raw",)), inputs=[raw])
+
+
+def test_work_of_an_input_that_changed_meanwhile_is_not_gone_on_with(analysis: Analysis) -> None:
+    """Though it is as it was by the next run, what is there was partly made of another."""
+    _copies(analysis)
+    run = analysis.begin(env={"STEPS": "2"})
+    analysis.began("begun")
+    analysis.write("data/in.txt", "new\n")
+    interrupt(run)
+    told = run.communicate(timeout=60)[0].decode().splitlines()
+    does_not = "does not go on: input raw (data/in.txt) changed after it was begun"
+    work = "8 B of partial work, from which 'lc run --resume' "
+    assert told[-2] == f"  kept: {work}{does_not}"
+    assert told[-1].endswith("; run again to go on")
+    assert _status(analysis).endswith(work + does_not)
+    analysis.write("data/in.txt", "old\n")
+    assert _status(analysis).endswith(work + does_not)
+    assert analysis.box.lc("log", "x").stdout.endswith(f"# kept: {work}{does_not}\n")
+    analysis.open("gate")
+    out = analysis.run("--resume", env={"STEPS": "1"}).stdout
+    begins = "begins anew, and keeps 8 B of partial work, from which it "
+    assert f"lc: baseline/x: {begins}{does_not}\n" in out
+    assert analysis.text("x") == "old\n"
+
+
+def test_work_of_a_killed_recipe_whose_input_changed_is_not_gone_on_with(alone: Analysis) -> None:
+    _copies(alone)
+    run = alone.begin(env={"STEPS": "2"})
+    alone.began("begun")
+    alone.write("data/in.txt", "new\n")
+    os.kill(alone.box.programs()["worker"], signal.SIGKILL)
+    run.terminate()
+    run.communicate(timeout=60)
+    alone.write("data/in.txt", "old\n")
+    alone.open("gate")
+    out = alone.run("--resume", env={"STEPS": "1"}).stdout
+    assert "does not go on: input raw (data/in.txt) changed after it was begun\n" in out
+    assert alone.text("x") == "old\n"
 
 
 def test_product_of_a_recipe_that_was_killed_is_no_new_source(alone: Analysis) -> None:

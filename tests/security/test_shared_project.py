@@ -94,7 +94,7 @@ def test_recipe_of_another_user_is_left_alone(members: tuple[_Member, _Member, P
     state, why = second.why()
     assert state == "running"
     assert "as its lock cannot be reached from here (Permission denied)" in why
-    assert "baseline/x: left alone, lc run, pid " in second.lc("clean").stdout
+    assert "baseline/x: left alone, in use by lc run, pid " in second.lc("clean").stdout
     assert path.read_text() == "half\n"
     other = second.popen("run")
     assert other.stdout is not None

@@ -236,8 +236,8 @@ BAD: dict[str, tuple[str, dict[str, str], str]] = {
     "an output that needs itself": (
         "outputs: [{id: a, inputs: [a], recipe: {command: y}}]",
         {},
-        "Outputs need each other in a circle, a → a: remove one of these from the 'inputs' of "
-        "another in astra.yaml.",
+        "Output a in astra.yaml needs itself: remove it from its own 'inputs', or give the output "
+        "or the input that is meant another id.",
     ),
     "an output that takes an input of its own name": (
         "inputs: [{id: a, source: a.csv}]\noutputs: [{id: a, inputs: [a], recipe: {command: y}}]",

@@ -20,7 +20,7 @@ import pytest
 from lightcone.errors import SessionError, UsageError
 from lightcone.slurm import controller
 from lightcone.slurm.controller import Unknown
-from lightcone.spec.output import Output
+from lightcone.spec.output import Input, Output
 from lightcone.state import journal
 from lightcone.state.claims import (
     Busy,
@@ -36,6 +36,7 @@ from lightcone.state.journal import JOURNAL_VERSION, Journal, good_log
 from lightcone.state.manifest import Manifest, Provenance, read_manifest, stat_token, write_manifest
 from lightcone.state.partial import discard_partial, find_partial, products_of, read_failure
 from lightcone.state.products import Products
+from lightcone.state.tokens import take_tokens
 from lightcone.system import files
 from lightcone.system.files import flush_tree
 from lightcone.system.locks import Lock
@@ -110,7 +111,8 @@ class Place:
     def begin(self) -> Claim:
         """A claim whose recipe has begun."""
         claim = self.take()
-        claim.set_aside("lc run, pid 1", 0o022, "identity")
+        tokens = take_tokens(self.output, ())
+        claim.set_aside("lc run, pid 1", 0o022, "identity", tokens=tokens)
         return claim
 
     def busy(self) -> Busy:
@@ -316,7 +318,7 @@ def test_partial_work_is_kept_apart(place: Place) -> None:
 def _interrupt(place: Place, text: str, identity: str = "identity") -> list[str]:
     """An attempt that is ended after it has written something; what it remarks."""
     claim = place.take()
-    claim.set_aside("lc run, pid 1", 0o022, identity)
+    claim.set_aside("lc run, pid 1", 0o022, identity, tokens=take_tokens(place.output, ()))
     claim.remarks.clear()
     place.write(text)
     claim.restore()
@@ -360,16 +362,17 @@ def test_partial_work_of_another_identity_is_not_replaced(place: Place) -> None:
 
 
 def test_work_that_goes_on_and_is_interrupted_again_is_kept(place: Place) -> None:
+    tokens = take_tokens(place.output, ())
     _interrupt(place, "26 steps")
     claim = place.take()
-    claim.set_aside("lc run", 0o022, "identity", resume=True)
+    claim.set_aside("lc run", 0o022, "identity", resume=True, tokens=tokens)
     place.write("27 steps of work")
     claim.restore()
     claim.release()
     assert claim.remarks == ["goes on from 8 B of partial work"]
     assert (place.partial(), place.partial(2)) == ("27 steps of work", None)
     claim = place.take()
-    claim.set_aside("lc run", 0o022, "identity", resume=True)
+    claim.set_aside("lc run", 0o022, "identity", resume=True, tokens=tokens)
     claim.remarks.clear()
     place.write("1 step")
     claim.restore()
@@ -397,7 +400,7 @@ def test_keeping_less_work_may_end_at_any_instant(
 
 def test_why_partial_work_is_not_gone_on_with(place: Place) -> None:
     _interrupt(place, "half")
-    begins = "begins anew, and keeps 4 B of partial work, from which '--resume' "
+    begins = "begins anew, and keeps 4 B of partial work, from which "
     reasons = {
         "identity": "goes on",
         "another": "does not go on: an input, a script, a decision or the command has changed "
@@ -406,7 +409,8 @@ def test_why_partial_work_is_not_gone_on_with(place: Place) -> None:
     for identity, reason in reasons.items():
         claim = place.take()
         claim.set_aside("lc run", 0o022, identity, resume=identity != "identity")
-        assert claim.remarks == [begins + reason]
+        by = "'--resume'" if identity == "identity" else "it"
+        assert claim.remarks == [f"{begins}{by} {reason}"]
         claim.restore()
         claim.release()
     template = place.output
@@ -414,16 +418,123 @@ def test_why_partial_work_is_not_gone_on_with(place: Place) -> None:
     claim = place.take()
     claim.set_aside("lc run", 0o022, "another", resume=True)
     assert claim.remarks == [
-        begins + "does not go on: the recipe's command has changed since",
+        begins + "it does not go on: the recipe's command has changed since",
     ]
     claim.restore()
     claim.release()
     (place.output.state_dir / "partial.json").write_text("{")
     claim = place.take()
     claim.set_aside("lc run", 0o022, "identity", resume=True)
-    assert claim.remarks == [begins + "does not go on: what it was made for is not recorded"]
+    assert claim.remarks == [begins + "it does not go on: what it was made for is not recorded"]
     claim.restore()
     claim.release()
+
+
+class _Fed:
+    """An output of a script and of inputs, a file and a tree."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.data = place.root / "data"
+        (self.data / "deep").mkdir(parents=True)
+        for name in ("in", "deep/a", "deep/b"):
+            (self.data / name).write_text("old")
+        self.script = place.root / "fit.py"
+        self.script.write_text("pass\n")
+        inputs = (
+            Input("raw", "data/in", str(self.data / "in"), None),
+            Input("tree", "data/deep", str(self.data / "deep"), "other"),
+            Input("name", "a text", None, None),
+        )
+        place.output = replace(place.output, inputs=inputs)
+
+    def begin(self, *, resume: bool = False) -> Claim:
+        """A claim whose recipe has begun to write."""
+        claim = self.place.take()
+        tokens = take_tokens(self.place.output, ["fit.py"])
+        claim.set_aside("lc run, pid 1", 0o022, "identity", resume=resume, tokens=tokens)
+        self.place.write("half")
+        return claim
+
+    def obstacles(self) -> list[str]:
+        return [work.obstacle for work in find_partial(self.place.output, "identity")]
+
+
+def test_work_of_inputs_that_changed_is_kept_and_not_gone_on_with(place: Place) -> None:
+    fed = _Fed(place)
+    claim = fed.begin()
+    claim.restore("input raw (data/in) changed after it was begun")
+    claim.release()
+    changed = "input raw (data/in) changed after it was begun"
+    assert (place.partial(), fed.obstacles()) == ("half", [changed])
+    claim = fed.begin(resume=True)
+    assert claim.remarks == [
+        "begins anew, and keeps 4 B of partial work, from which it does not go on: " + changed
+    ]
+    # What a recipe can go on from is not replaced by what it cannot, and comes first.
+    claim.restore("")
+    claim.release()
+    for text in ("a longer one", "the longest of these"):
+        claim = fed.begin()
+        place.write(text)
+        claim.restore("a.py changed after it was begun")
+        claim.release()
+    assert claim.remarks[1:] == []
+    sizes = [(work.size, bool(work.obstacle)) for work in find_partial(place.output, "identity")]
+    assert sizes == [(len("half"), False), (len("the longest of these"), True)]
+
+
+def _touch_script(fed: _Fed) -> None:
+    fed.script.write_text("other\n")
+    fed.script.write_text("pass\n")
+
+
+def _exchange_input(fed: _Fed) -> None:
+    os.rename(fed.data / "in", fed.data / "kept")
+    (fed.data / "in").write_text("new")
+    os.rename(fed.data / "kept", fed.data / "in")
+
+
+def _rewrite_tree(fed: _Fed) -> None:
+    (fed.data / "deep" / "b").write_text("old")
+
+
+def _exchange_tree(fed: _Fed) -> None:
+    os.rename(fed.data / "deep", fed.data / "kept")
+    os.rename(fed.data / "kept", fed.data / "deep")
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda _: None, ""),
+        (_touch_script, "fit.py"),
+        (_exchange_input, "input raw (data/in)"),
+        (_rewrite_tree, "input tree (data/deep)"),
+        (_exchange_tree, "input tree (data/deep)"),
+    ],
+)
+def test_work_of_a_killed_recipe_is_gone_on_with_if_its_inputs_were_left_alone(
+    place: Place, change: Callable[[_Fed], None], what: str
+) -> None:
+    """Nobody compared the bytes when it ended, and the same may be there again."""
+    fed = _Fed(place)
+    claim = fed.begin()
+    change(fed)
+    claim.release()  # as when the worker has been killed
+    _recover(place)
+    assert place.partial() == "half"
+    assert fed.obstacles() == [what and f"{what} changed after it was begun"]
+
+
+def test_work_of_a_killed_recipe_that_recorded_no_inputs_is_not_gone_on_with(place: Place) -> None:
+    claim = place.begin()
+    place.write("half")
+    place.rewrite_journal(tokens=None)
+    claim.release()
+    _recover(place)
+    (work,) = find_partial(place.output, "identity")
+    assert work.obstacle == "what it was made from is not recorded"
 
 
 def test_success_says_that_it_removes_older_work(place: Place) -> None:
@@ -1170,7 +1281,7 @@ def test_journal_is_readable_by_later_versions(place: Place) -> None:
     assert set(journal) == {
         "version", "attempt", "run", "lock", "lock_device", "lock_inode", "host", "machine",
         "boot_id", "job", "cluster", "started", "had_output", "identity", "name", "template",
-        "found",
+        "found", "tokens",
     }  # fmt: skip
     assert journal["version"] == JOURNAL_VERSION == 2
     claim.restore()

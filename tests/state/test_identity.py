@@ -269,6 +269,23 @@ def test_results_moved_to_another_universe(project: Project) -> None:
     assert project.why("v/clean") == "its manifest is that of u/clean"
 
 
+def test_a_sub_analysis_that_is_used_alone_as_well(tmp_path: Path) -> None:
+    """Its commands run in another directory there, so they are others."""
+    outer, inner = Project(tmp_path), Project(tmp_path / "sub")
+    outer.spec("analyses: {sub: {path: sub}}")
+    inner.spec("outputs: [{id: x, format: txt, recipe: {command: 'echo 1 > {output}'}}]")
+    assert outer.make() == ["baseline/sub.x"]
+    advice = "use lc in one of the two places only"
+    assert inner.why("baseline/x") == (
+        f"its manifest is that of baseline/sub.x, made by the project around this one: {advice}"
+    )
+    assert inner.make() == ["baseline/x"]
+    assert outer.why("baseline/sub.x") == (
+        "its manifest is that of baseline/x, made by a run in the directory of that sub-analysis: "
+        + advice
+    )
+
+
 def test_a_failure_of_the_same_identity(project: Project) -> None:
     project.write("src/clean.sh", "exit 3\n")
     clean = project.output("u/clean")

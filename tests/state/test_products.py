@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from lightcone.state.manifest import Manifest, read_manifest
+from lightcone.state.dependencies import SourceFiles
+from lightcone.state.manifest import Manifest, Observed, read_manifest
 from lightcone.state.products import Products
 from tests.projects import Project
 
@@ -257,3 +259,22 @@ def test_a_file_that_a_script_names_and_writes(project: Project) -> None:
     assert project.make() == ["baseline/x"]
     assert project.states() == OK
     assert set(recorded(project).provenance.files) == {"src/fit.py", "src/cached.sh"}
+
+
+def test_changes_while_a_failed_recipe_ran(project: Project) -> None:
+    """No recipe goes on from what it wrote; its own products do not count."""
+    project.make()
+    project.write("seen.txt", "1\n")
+    output = project.output("x")
+    made = recorded(project).provenance
+    stamp = SourceFiles(project.root).file("seen.txt", output)
+    assert stamp is not None
+    provenance = replace(made, observed=Observed({"seen.txt": stamp}))
+    products = Products(output, provenance)
+    assert products.take_tokens()["files"].keys() == {"src/fit.sh", "conf.yaml", "seen.txt"}
+    project.write("run.log", "step 1\n")
+    assert products.describe_disturbed(products.changed_sources()) == ""
+    project.write("conf.yaml", "a: 2\n")
+    project.write("seen.txt", "2\n")
+    changed = products.describe_disturbed(products.changed_sources())
+    assert changed == "conf.yaml, seen.txt changed after it was begun"
