@@ -15,7 +15,7 @@ _LINE = re.compile(rb" *(\d+) +(.*)", re.DOTALL)
 _RESUMED = re.compile(rb"<\.\.\. (\w+) resumed>(.*)", re.DOTALL)
 # Names in quotes or in <> may contain anything, also what ends a call.
 _CALL = re.compile(
-    rb'(\w+)\(((?:"(?:[^"\\]|\\.)*"|<(?:[^<>\\]|\\.)*>|[^"<)]|\)(?! += ))*)\)'
+    rb'(\w+)\(((?:[^"<)]++|"(?:[^"\\]++|\\.)*+"|<(?:[^<>\\]++|\\.)*+>|\)(?! += ))*+)\)'
     rb" += (-?\d+|\?)(?:<((?:[^<>\\]|\\.)*)>)?(.*)",
     re.DOTALL,
 )
