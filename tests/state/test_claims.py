@@ -1026,7 +1026,7 @@ def test_claim_whose_lock_was_cleaned_away_is_left_alone(
     assert _is_left_alone(place)
     by = place.busy().by
     assert "whose end is unknown, as its lock is not the file that is at its path here" in by
-    assert by.endswith(f"or remove {place.journal}")
+    assert by.endswith(f"remove {place.journal}")
     process.kill()
     process.wait()
     place.journal.unlink()  # as the message says

@@ -277,4 +277,4 @@ def test_changes_while_a_failed_recipe_ran(project: Project) -> None:
     project.write("conf.yaml", "a: 2\n")
     project.write("seen.txt", "2\n")
     changed = products.describe_disturbed(products.changed_sources())
-    assert changed == "conf.yaml, seen.txt changed after it was begun"
+    assert changed == "seen.txt, conf.yaml changed after it was begun"
