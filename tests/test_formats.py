@@ -47,6 +47,7 @@ from lightcone.state.partial import (
     set_partial_aside,
     write_failure,
 )
+from lightcone.state.tokens import take_tokens
 from lightcone.state.verify import Trouble, verify
 from lightcone.wire.protocol import PROTOCOL
 from tests.helpers import Sandbox
@@ -294,7 +295,8 @@ def test_older_manifest_is_read(project: Project) -> None:
 def test_journal_is_as_it_was(output: Output, context: Context) -> None:
     claim = Claim.take(output, context.claims)
     assert isinstance(claim, Claim)
-    claim.set_aside("lc run, pid 1", 0o022, IDENTITY, found=["fit.log"])
+    tokens = take_tokens(output, ["src/fit.sh"])
+    claim.set_aside("lc run, pid 1", 0o022, IDENTITY, found=["fit.log"], tokens=tokens)
     written = json.loads((output.state_dir / JOURNAL).read_bytes())
     claim.restore()
     claim.release()

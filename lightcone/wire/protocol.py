@@ -31,7 +31,7 @@ __all__ = [
     "unpack",
 ]
 
-PROTOCOL = 5
+PROTOCOL = 6
 
 """The version of the protocol between callers, scheduler and workers of a session."""
 
