@@ -173,7 +173,7 @@ def test_start_of_a_session_starts_few_programs(live: _Probed) -> None:
     [
         (("--help",), 25),
         (("session", "status"), 65),
-        (("status",), 144),
+        (("status",), 145),
         (("run",), 148),
         (("run", "--dry-run"), 148),
     ],
