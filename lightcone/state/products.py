@@ -180,6 +180,8 @@ def products_left(output: Output, journal: Mapping[str, Any]) -> list[str] | Non
     found = journal.get("found")
     if journal.get("template") != output.template or not isinstance(found, list):
         return None
+    if not all(isinstance(name, str) for name in found):
+        return None
     files, _, written = CommandScanner(output.root).found(output.command)
     patterns = {files[name].pattern for name in found if name in files} - {""}
     return sorted(

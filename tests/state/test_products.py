@@ -10,7 +10,7 @@ import pytest
 
 from lightcone.state.dependencies import SourceFiles
 from lightcone.state.manifest import Manifest, Observed, read_manifest
-from lightcone.state.products import Products
+from lightcone.state.products import Products, products_left
 from tests.projects import Project
 
 OK = {"baseline/x": "ok"}
@@ -278,3 +278,9 @@ def test_changes_while_a_failed_recipe_ran(project: Project) -> None:
     project.write("seen.txt", "2\n")
     changed = products.describe_disturbed(products.changed_sources())
     assert changed == "seen.txt, conf.yaml changed after it was begun"
+
+
+@pytest.mark.parametrize("found", [None, "x", {"x": 1}, [["x"]], [{}], [1, None]])
+def test_a_damaged_journal_tells_no_products(project: Project, found: object) -> None:
+    output = project.output("x")
+    assert products_left(output, {"template": output.template, "found": found}) is None
