@@ -18,7 +18,8 @@ __all__ = ["MARK", "Place", "Quoting", "is_safe", "places_in"]
 MARK = "\0"
 """Encloses the name of a placeholder in a marked command."""
 
-is_safe = re.compile(r"[\w@%+=:,./-]+", re.ASCII).fullmatch
+_SAFE = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
+is_safe = _SAFE.fullmatch
 """Return a match of a value that the shell takes as it is."""
 
 _DOCUMENT = re.compile(r"<<(-?)[ \t]*((?:'[^'\n]*'|\"[^\"\n]*\"|\\.|[^\s;|&<>()'\"`\\\0])+)")
@@ -165,7 +166,6 @@ _INTEGER = re.compile(r"-?\d+", re.ASCII)
 _IN_EXPANSION = re.compile(r"[\w.-]+", re.ASCII)
 _NOTHING = re.compile(r"(?!)")
 _ONE_LINE = re.compile(r"[^\n]*")
-_SAFE = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
 
 
 @dataclass(slots=True)

@@ -55,6 +55,17 @@ class _Slot(NamedTuple):
     place: Place
     is_word: bool
 
+    def misfit(self, words: tuple[str, ...]) -> str:
+        """Return the problem of the first word that would not arrive as it is; "" if none."""
+        for text in words:
+            where = self.place.misfit(text)
+            if where:
+                return (
+                    f"the value {_shortened(text)} of {{{self.name}}} cannot stand {where}: "
+                    f"assign it before (x={{{self.name}}}), and use the variable there"
+                )
+        return ""
+
 
 @dataclass(frozen=True, slots=True)
 class Template:
@@ -82,11 +93,16 @@ class Template:
         pieces = [self.literals[0]]
         for slot, literal in zip(self.slots, self.literals[1:], strict=True):
             words, written = values[slot.name]
-            is_plain = written is not None and _AS_WRITTEN.fullmatch(written)
-            if is_plain and slot.place.quoting is not Quoting.SINGLE and not is_safe(written or ""):
-                text = written or ""
-            else:
-                text = self._quoted(slot, words[0] if written is None else written)
+            text = words[0] if written is None else written
+            if not is_safe(text):
+                is_expanded = (
+                    written is not None
+                    and slot.place.quoting is not Quoting.SINGLE
+                    and _AS_WRITTEN.fullmatch(text)
+                )
+                text = text if is_expanded else self._quoted(slot, text)
+            elif slot.place != _EVERYDAY:
+                text = self._quoted(slot, text)
             pieces += (text, literal)
         return "".join(pieces).strip()
 
@@ -109,25 +125,14 @@ class Template:
 
     def first_misfit(self, words: Mapping[str, tuple[str, ...]]) -> str:
         """Return the problem of the first value that would not arrive as it is; "" if none."""
-        for slot in self.slots:
-            for text in words[slot.name]:
-                where = slot.place.misfit(text)
-                if where:
-                    return (
-                        f"the value {_shortened(text)} of {{{slot.name}}} cannot stand {where}: "
-                        f"assign it before (x={{{slot.name}}}), and use the variable there"
-                    )
-        return ""
+        return next(filter(None, (slot.misfit(words[slot.name]) for slot in self.slots)), "")
 
     def _check(self, slot: _Slot, words: tuple[str, ...]) -> None:
-        alone = Template(("", ""), (slot,))
-        misfit = alone.first_misfit({slot.name: words})
+        misfit = slot.misfit(words)
         if misfit:
             raise SpecError(f"{self.label}: {misfit}.")
 
     def _quoted(self, slot: _Slot, text: str) -> str:
-        if slot.place == _EVERYDAY and is_safe(text):
-            return text
         self._check(slot, (text,))
         return slot.place.quoted(text)
 
