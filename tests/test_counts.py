@@ -247,7 +247,7 @@ def test_making_outputs_in_a_session_imports_no_engine(live: _Probed) -> None:
     live.outputs(_FEW)
     calls = {"run": live.lc("run"), "exec": live.lc("exec", "--", "true")}
     click = live.python("import click")
-    for verb, most in (("run", 202), ("exec", 135)):
+    for verb, most in (("run", 203), ("exec", 135)):
         more = calls[verb].modules - click.modules
         assert {name.partition(".")[0] for name in more} & _HEAVY == set()
         assert len(more) <= most, (verb, len(more), sorted(more))
